@@ -1,0 +1,61 @@
+"""Checks of what a user writes in a config: one line that says what is wrong, and what is allowed."""
+import difflib
+import math
+from typing import Any, Iterable, Optional
+
+
+def nearest(name: Any, allowed: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for a near miss, else nothing.
+
+    >>> nearest('ratoi', ['ratio', 'no_confidence'])
+    "; did you mean 'ratio'?"
+    """
+    close = difflib.get_close_matches(str(name), list(allowed), n=1)
+    return f'; did you mean {close[0]!r}?' if close else ''
+
+
+def check_choice(name: str, value: Any, allowed: Iterable[Any]) -> Any:
+    """``value`` if it is one of ``allowed``, else a ValueError that lists them and names the nearest.
+
+    >>> check_choice('reduction', 'mean', ('mean', 'sum'))
+    'mean'
+    """
+    allowed = list(allowed)
+    if value in allowed:
+        return value
+    listed = ', '.join(repr(choice) for choice in allowed)
+    raise ValueError(f'{name}={value!r} is not one of {listed}{nearest(value, map(str, allowed))}')
+
+
+def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf, *, above: Optional[float] = None,
+                 integer: bool = False) -> Any:
+    """``value`` if it is a finite number in [low, high] (and greater than ``above``), else one line that says so.
+
+    >>> check_number('tau', 4.0, above=0)
+    4.0
+    >>> check_number('tau', 0, above=0)
+    Traceback (most recent call last):
+    ValueError: tau=0 must be a number greater than 0
+    """
+    kind = 'an integer' if integer else 'a number'
+    limits = []
+    if above is not None:
+        limits.append(f'greater than {above:g}')
+    elif low > -math.inf:
+        limits.append(f'at least {low:g}')
+    if high < math.inf:
+        limits.append(f'at most {high:g}')
+    wanted = ' '.join([kind, ' and '.join(limits)]).strip()
+    is_number = isinstance(value, int if integer else (int, float)) and not isinstance(value, bool)
+    if not is_number:
+        raise TypeError(f'{name}={value!r} must be {wanted}')
+    if not (low <= value <= high and math.isfinite(value)) or (above is not None and value <= above):
+        raise ValueError(f'{name}={value!r} must be {wanted}')
+    return value
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """``value`` if it is True or False, else a TypeError (``'False'`` in quotes would be true)."""
+    if isinstance(value, bool):
+        return value
+    raise TypeError(f'{name}={value!r} must be True or False')

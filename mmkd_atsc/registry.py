@@ -1,0 +1,41 @@
+"""The plugin's registries: scope ``mmkd_atsc``, one child for each root registry of MMEngine.
+
+The parents are MMEngine's roots, not MMRazor's registries, so that ``type='mmkd_atsc.AEKTLoss'`` is found from
+MMPretrain's and MMRazor's configs alike. MMEngine imports this module when it meets the prefix, and ``locations``
+tells it what to import next, which is why no config needs ``custom_imports``.
+"""
+from mmengine import registry as roots
+from mmengine.registry import Registry
+
+_MODELS = ['mmkd_atsc.models']
+_ENGINE = ['mmkd_atsc.engine']
+_DATASETS = ['mmkd_atsc.datasets']
+_RECORDERS = ['mmkd_atsc.recorders']
+
+
+def _child(root: Registry, locations: list) -> Registry:
+    return Registry(root.name, parent=root, scope='mmkd_atsc', locations=locations)
+
+
+RUNNERS = _child(roots.RUNNERS, _ENGINE)
+RUNNER_CONSTRUCTORS = _child(roots.RUNNER_CONSTRUCTORS, _ENGINE)
+LOOPS = _child(roots.LOOPS, _ENGINE)
+HOOKS = _child(roots.HOOKS, _ENGINE)
+LOG_PROCESSORS = _child(roots.LOG_PROCESSORS, _ENGINE)
+OPTIMIZERS = _child(roots.OPTIMIZERS, _ENGINE)
+OPTIM_WRAPPERS = _child(roots.OPTIM_WRAPPERS, _ENGINE)
+OPTIM_WRAPPER_CONSTRUCTORS = _child(roots.OPTIM_WRAPPER_CONSTRUCTORS, _ENGINE)
+PARAM_SCHEDULERS = _child(roots.PARAM_SCHEDULERS, _ENGINE)
+DATASETS = _child(roots.DATASETS, _DATASETS)
+DATA_SAMPLERS = _child(roots.DATA_SAMPLERS, _DATASETS)
+FUNCTIONS = _child(roots.FUNCTIONS, _DATASETS)
+TRANSFORMS = _child(roots.TRANSFORMS, _DATASETS)
+MODELS = _child(roots.MODELS, _MODELS)
+MODEL_WRAPPERS = _child(roots.MODEL_WRAPPERS, _MODELS)
+WEIGHT_INITIALIZERS = _child(roots.WEIGHT_INITIALIZERS, _MODELS)
+TASK_UTILS = _child(roots.TASK_UTILS, _RECORDERS)
+METRICS = _child(roots.METRICS, _ENGINE)
+EVALUATOR = _child(roots.EVALUATOR, _ENGINE)
+INFERENCERS = _child(roots.INFERENCERS, _ENGINE)
+VISUALIZERS = _child(roots.VISUALIZERS, _ENGINE)
+VISBACKENDS = _child(roots.VISBACKENDS, _ENGINE)
