@@ -27,8 +27,8 @@ def check_choice(name: str, value: Any, allowed: Iterable[Any]) -> Any:
     raise ValueError(f'{name}={value!r} is not one of {listed}{nearest(value, map(str, allowed))}')
 
 
-def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf, *, above: Optional[float] = None,
-                 integer: bool = False) -> Any:
+def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf, *,
+                 above: Optional[float] = None, integer: bool = False) -> Any:
     """``value`` if it is a finite number in [low, high] (and greater than ``above``), else one line that says so.
 
     >>> check_number('tau', 4.0, above=0)

@@ -15,7 +15,7 @@ MMRAZOR_PACKAGES = ('mmrazor.models', 'mmrazor.engine', 'mmrazor.structures', 'm
 
 # Warnings that the stack prints at import or at every step and that a user can do nothing about, by their text.
 UNHELPFUL_WARNINGS = (
-    'Fail to import .*MultiScaleDeformableAttention',  # mmcv-lite has no compiled ops, classifiers need none
+    'Fail to import ``MultiScaleDeformableAttention``',  # mmcv-lite has no compiled ops, classifiers need none
     'size_average and reduce args will be deprecated',  # mmrazor's DKDLoss
     '.*torch.jit.script.* is (deprecated|not supported)',
     'pkg_resources is deprecated as an API',  # mmengine.utils.package_utils
@@ -52,9 +52,9 @@ def _torch_has_mmrazors_quantization() -> bool:
 def import_mmrazor() -> bool:
     """Imports MMRazor's packages while its own version gate takes this PyTorch for 1.12.
 
-    MMRazor 1.0 has a branch for PyTorch below 1.13 that leaves quantization out. On a PyTorch that has dropped the names
-    its quantization tables need, that branch is the one that works, so the gate (``mmrazor.digit_version``) answers 1.12
-    for the installed version during this one import and is put back after it.
+    MMRazor 1.0 has a branch for PyTorch below 1.13 that leaves quantization out. On a PyTorch that has dropped the
+    names its quantization tables need, that branch is the one that works, so the gate (``mmrazor.digit_version``)
+    answers 1.12 for the installed version during this one import and is put back after it.
 
     Returns:
         bool: Whether the gate had to be moved. False where MMRazor was imported before, or imports as it is.
@@ -85,7 +85,8 @@ def _import_mmrazor_packages() -> None:
 
 
 class _HistoryBufferGetattr:
-    """What ``builtins.getattr`` may do inside a checkpoint: name one of ``HistoryBuffer``'s statistics, nothing else."""
+    """What ``builtins.getattr`` may do inside a checkpoint: name one of ``HistoryBuffer``'s statistics."""
+
     METHODS = ('min', 'max', 'current', 'mean')
 
     def __call__(self, owner, name):
@@ -112,7 +113,7 @@ def mmengine_checkpoint_globals() -> list:
 
 
 def allow_mmengine_checkpoints() -> bool:
-    """Lets ``torch.load(weights_only=True)`` read the training state that MMEngine writes, and nothing that can call."""
+    """Lets ``torch.load(weights_only=True)`` read the training state that MMEngine writes, and no code."""
     wanted = mmengine_checkpoint_globals()
     names = {_global_name(entry) for entry in torch.serialization.get_safe_globals()}
     missing = [entry for entry in wanted if _global_name(entry) not in names]

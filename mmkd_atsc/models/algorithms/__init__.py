@@ -1,0 +1,3 @@
+from .multi_teacher_distill import MultiTeacherDistill
+
+__all__ = ['MultiTeacherDistill']

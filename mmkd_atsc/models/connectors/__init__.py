@@ -1,0 +1,3 @@
+from .serialization_fc import SerializationFC
+
+__all__ = ['SerializationFC']

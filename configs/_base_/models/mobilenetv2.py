@@ -1,0 +1,10 @@
+# MobileNetV2 (width 0.5): 812,836 parameters; its last stage gives 160x2x2 for a 32x32 image.
+mobilenetv2 = dict(
+    type='mmpretrain.ImageClassifier',
+    backbone=dict(type='mmkd_atsc.CIFARMobileNetV2', widen_factor=0.5),
+    neck=dict(type='mmpretrain.GlobalAveragePooling'),
+    head=dict(
+        type='mmpretrain.LinearClsHead',
+        num_classes=100,
+        in_channels=1280,
+        loss=dict(type='mmpretrain.CrossEntropyLoss', loss_weight=1.0)))

@@ -1,0 +1,133 @@
+"""What the tools share: reading a config, processes without a GPU, errors of one line."""
+import contextlib
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Iterator, Optional
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.hooks import Hook
+
+from .checks import nearest
+
+# What a user can get wrong in a command or a config. Anything else is a bug and keeps its traceback.
+USER_ERRORS = (ValueError, TypeError, KeyError, OSError, NotImplementedError, ImportError, AttributeError,
+               AssertionError, RuntimeError)
+
+
+class FirstStepHook(Hook):
+    """Knows whether training has taken a step: until then what goes wrong is a matter of the config."""
+
+    def __init__(self) -> None:
+        self.taken = False
+
+    def after_train_iter(self, *args, **kwargs) -> None:
+        self.taken = True
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[FirstStepHook]:
+    """Ends the process with ``error: ...`` in one line instead of a traceback; ``MMKD_TRACEBACK=1`` brings it back.
+
+    Yields a hook for the runner. Once that hook has seen a training step, errors keep their traceback: they are no
+    longer about the command or the config.
+    """
+    first_step = FirstStepHook()
+    try:
+        yield first_step
+    except USER_ERRORS as error:
+        if first_step.taken or os.environ.get('MMKD_TRACEBACK'):
+            raise
+        print(f'error{_rank()}: {describe(error)}', file=sys.stderr, flush=True)
+        # Without this the other processes of a job would wait for this one until their timeout.
+        os._exit(2) if torch.distributed.is_initialized() else sys.exit(2)
+
+
+def _rank() -> str:
+    rank = os.environ.get('RANK', '0')
+    return '' if rank == '0' else f' (process {rank})'
+
+
+def describe(error: BaseException) -> str:
+    """The message of an exception in one line, with its type where the message alone would not say what is wrong.
+
+    >>> describe(KeyError('epoch'))
+    "KeyError: 'epoch'"
+    >>> describe(ValueError('tau=0 must be\\n greater than 0'))
+    'tau=0 must be greater than 0'
+    """
+    message = ' '.join(str(error).split())
+    if 'urlopen error' in message or 'Max retries exceeded' in message:
+        message += ('; there is no data at data_root and it cannot be downloaded: put it there, or set the environment '
+                    'variable MMKD_DATA_ROOT or --cfg-options train_dataloader.dataset.data_root=DIR')
+    speaks_for_itself = isinstance(error, (ValueError, OSError)) and message
+    return message if speaks_for_itself else f'{type(error).__name__}: {message}'
+
+
+def load_config(path: str, options: Optional[dict] = None) -> Config:
+    """The config with ``--cfg-options`` merged; names the nearest file when there is none by that name."""
+    if '::' in path:
+        from mmengine.hub import get_config
+        config = get_config(path)
+        config._cfg_dict['default_scope'] = config.get('default_scope') or 'mmpretrain'
+    else:
+        if not Path(path).is_file():
+            siblings = [str(p) for p in Path(path).parent.glob('*.py')] if Path(path).parent.is_dir() else []
+            raise FileNotFoundError(f'no such config: {path}{nearest(path, siblings)}')
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', SyntaxWarning)
+            config = Config.fromfile(path)
+    if options:
+        config.merge_from_dict(options)
+    return config
+
+
+def default_work_dir(config_path: str) -> str:
+    return os.path.join('work_dirs', Path(config_path).stem)
+
+
+def add_common_arguments(parser) -> None:
+    """The arguments that train and test have in common, as OpenMMLab's tools name them."""
+    parser.add_argument('config', help='config file, or package::path')
+    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<config name>)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override settings of the config: train_cfg.max_epochs=2 optim_wrapper.optimizer.lr=0.1')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')
+
+
+def prepare_processes(config: Config, launcher: str, local_rank: int = 0) -> None:
+    """Makes ``launcher`` work where there is no GPU: MMEngine itself always asks for CUDA devices.
+
+    The process group is made here, over gloo, so that MMEngine skips its own; and the model is wrapped without device
+    ids, which DistributedDataParallel does not take for a CPU model.
+    """
+    config.launcher = launcher
+    os.environ.setdefault('LOCAL_RANK', str(local_rank))
+    if launcher == 'none' or torch.cuda.is_available():
+        return
+    if launcher != 'pytorch':
+        raise ValueError(f'--launcher {launcher} needs GPUs and this machine has none; use tools/dist_train.sh')
+    torch.distributed.init_process_group('gloo')
+    wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
+                   find_unused_parameters=config.get('find_unused_parameters', False))
+    wrapper.update(config.get('model_wrapper_cfg') or {})
+    config.model_wrapper_cfg = wrapper
+
+
+def leave_processes() -> None:
+    """All processes leave together: one that exits first can abort another that still talks to it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def forget_teacher_checkpoints(config: Config) -> None:
+    """For scoring: the checkpoint to be scored holds the teachers too, their own files need not be at hand."""
+    model = config.model
+    if 'teacher_ckpt' in model:
+        model.teacher_ckpt = None
+    if 'allow_random_teacher' in model or str(model.get('type', '')).startswith('mmkd_atsc.'):
+        model.allow_random_teacher = True

@@ -1,0 +1,92 @@
+"""Distillation from frozen teachers."""
+from typing import Any, Dict, List, Optional, Union
+
+from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
+from mmrazor.models.algorithms import BaseAlgorithm
+from mmrazor.models.utils import add_prefix
+from torch import Tensor, nn
+
+from mmkd_atsc.checks import check_flag
+from mmkd_atsc.registry import MODELS
+
+from ..network import build_network, resolve_network
+from ..teacher import Teacher, named_teachers
+
+
+@MODELS.register_module()
+class MultiTeacherDistill(BaseAlgorithm):
+    """A student that learns from frozen teachers by any MMRazor distiller.
+
+    What MMRazor's ``SingleTeacherDistill`` does, with these differences: a teacher's checkpoint is loaded strictly and
+    must be given; the teacher runs in eval mode, without gradients, and computes no loss; it sees its own input
+    normalisation; the student may be named by a config file.
+
+    Args:
+        architecture: The student: config dict, ``package::path``, config file, or a built model.
+        teacher: The teacher likewise, a list of them, or a dict of named ones.
+        distiller: Config of the distiller (``mmrazor.ConfigurableDistiller``, ``mmkd_atsc.AEKTDistiller``, ...).
+        teacher_ckpt: File or URL with the teacher's weights; a list or dict of them for several.
+        allow_random_teacher: Accept teachers without a checkpoint. Only tests want that.
+        calculate_student_loss: Also train the student on its own loss.
+        data_preprocessor: Default: the config's, or else the student's.
+    """
+
+    def __init__(self, architecture: Union[dict, str, BaseModel], teacher: Any, distiller: dict,
+                 teacher_ckpt: Union[None, str, list, dict] = None, allow_random_teacher: bool = False,
+                 calculate_student_loss: bool = True, data_preprocessor: Optional[Union[dict, nn.Module]] = None,
+                 init_cfg: Optional[dict] = None) -> None:
+        if not isinstance(architecture, BaseModel):
+            architecture = resolve_network(architecture, 'student')
+        super().__init__(build_network(architecture, 'student'), data_preprocessor, init_cfg)
+        check_flag('allow_random_teacher', allow_random_teacher)
+        self.calculate_student_loss = check_flag('calculate_student_loss', calculate_student_loss)
+        self.teachers = nn.ModuleDict({
+            name: Teacher(network, checkpoint, self.data_preprocessor, allow_random_teacher, name)
+            for name, (network, checkpoint) in named_teachers(teacher, teacher_ckpt).items()})
+        # As MMRazor does for the student: what a recorder holds must not be overwritten by the next layer.
+        for module in self.teachers.modules():
+            if hasattr(module, 'inplace'):
+                module.inplace = False
+        # MMRazor's recorders and losses are named without a prefix in its configs, whatever the default scope is.
+        with DefaultScope.overwrite_default_scope('mmrazor'):
+            self.distiller = MODELS.build(distiller)
+        self.prepare_distiller()
+        self.distillation_stopped = False  # MMRazor's StopDistillHook sets it
+
+    @property
+    def student(self) -> nn.Module:
+        return self.architecture
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The (first) teacher's network, by the name that MMRazor's hooks look for."""
+        return next(iter(self.teachers.values())).model
+
+    def prepare_distiller(self) -> None:
+        """Tells the distiller's recorders which networks they listen to."""
+        if len(self.teachers) > 1:
+            raise ValueError(f'{type(self.distiller).__name__} records one teacher, '
+                             f'{len(self.teachers)} are given ({", ".join(self.teachers)})')
+        self.distiller.prepare_from_student(self.student)
+        self.distiller.prepare_from_teacher(self.teacher)
+
+    def loss(self, inputs: Tensor, data_samples: Optional[List] = None) -> Dict[str, Tensor]:
+        """The student's own loss and the distiller's, from one forward of each network."""
+        self.run_teachers(inputs, data_samples)
+        losses = self.run_student(inputs, data_samples)
+        if not self.distillation_stopped:
+            losses.update(add_prefix(self.distiller.compute_distill_losses(), 'distill'))
+        return losses
+
+    def run_teachers(self, inputs: Tensor, data_samples: Optional[List]) -> None:
+        self.distiller.set_deliveries_override(False)
+        with self.distiller.teacher_recorders, self.distiller.deliveries:
+            for teacher in self.teachers.values():
+                teacher(inputs)
+
+    def run_student(self, inputs: Tensor, data_samples: Optional[List]) -> Dict[str, Tensor]:
+        self.distiller.set_deliveries_override(True)
+        with self.distiller.student_recorders, self.distiller.deliveries:
+            losses = self.student(inputs, data_samples, mode='loss')
+        return add_prefix(losses, 'student') if self.calculate_student_loss else {}

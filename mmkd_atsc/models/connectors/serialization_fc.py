@@ -1,0 +1,65 @@
+"""AEKT's task serialization: the layer between the student's answer and what the teacher's answer is compared with."""
+from typing import Dict, Optional
+
+import torch
+from mmrazor.models.architectures.connectors import BaseConnector
+from torch import Tensor, nn
+
+from mmkd_atsc.checks import check_choice, check_flag, check_number
+from mmkd_atsc.registry import MODELS
+
+
+@MODELS.register_module()
+class SerializationFC(BaseConnector):
+    r"""One linear layer after the student's logits, from class to class, that exists in training only.
+
+    .. math::
+        u = W z + b
+
+    The cross-entropy teaches z, the distillation loss compares u with the teacher's logits: classifying comes first, and
+    imitating the teacher builds on it. At inference z is the answer and this layer is gone.
+
+    Args:
+        num_classes (int): Number of classes, the length of a sample's logits.
+        bias (bool): Whether there is a b. Defaults to True.
+        init (str): ``'identity'`` begins with u = z, exactly, so that training starts as if there were no layer;
+            ``'default'`` is torch's for linear layers. Defaults to 'identity'.
+        init_cfg (dict, optional): MMEngine's initialization config; it has the last word over ``init``.
+
+    Examples:
+        >>> connector = SerializationFC(num_classes=10)
+        >>> logits = torch.randn(4, 10)
+        >>> torch.equal(connector(logits), logits)
+        True
+    """
+
+    def __init__(self, num_classes: int, bias: bool = True, init: str = 'identity',
+                 init_cfg: Optional[Dict] = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.num_classes = check_number('num_classes', num_classes, low=2, integer=True)
+        self.init = check_choice('init', init, ('identity', 'default'))
+        self.fc = nn.Linear(num_classes, num_classes, bias=check_flag('bias', bias))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        if self.init == 'default':
+            self.fc.reset_parameters()
+            return
+        nn.init.eye_(self.fc.weight)
+        if self.fc.bias is not None:
+            nn.init.zeros_(self.fc.bias)
+
+    def init_weights(self) -> None:
+        # The init_cfg of a model around this one initializes every linear layer in it, this one too, before it comes here.
+        if not self.is_init:
+            self.reset_parameters()
+        super().init_weights()
+
+    def forward_train(self, feature: Tensor) -> Tensor:
+        if feature.shape[-1] != self.num_classes:
+            raise ValueError(f'SerializationFC has num_classes={self.num_classes}, but the logits it got have '
+                             f'{feature.shape[-1]} (shape {tuple(feature.shape)})')
+        return self.fc(feature)
+
+    def extra_repr(self) -> str:
+        return f'num_classes={self.num_classes}, init={self.init!r}'

@@ -1,0 +1,59 @@
+"""One batch of images for networks that were trained with different input normalisations."""
+from typing import Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Renormalize(nn.Module):
+    r"""Turns images normalised for one network into images normalised for another.
+
+    .. math:: x_t = \frac{x_s\,\sigma_s + \mu_s - \mu_t}{\sigma_t}
+
+    with the channels flipped first where one network takes RGB and the other BGR. It is affine, so it commutes with
+    mixup and CutMix, which are applied to the student's batch.
+
+    Args:
+        source: The data preprocessor that made the batch.
+        target: The data preprocessor of the network that will see it; None means the same as ``source``.
+
+    >>> from mmpretrain.models import ClsDataPreprocessor
+    >>> student = ClsDataPreprocessor(mean=[100.] * 3, std=[50.] * 3)
+    >>> teacher = ClsDataPreprocessor(mean=[0.] * 3, std=[1.] * 3)
+    >>> Renormalize(student, teacher)(torch.ones(1, 3, 1, 1)).flatten().tolist()  # 1 * 50 + 100
+    [150.0, 150.0, 150.0]
+    """
+
+    def __init__(self, source: nn.Module, target: Optional[nn.Module]) -> None:
+        super().__init__()
+        self.identity = True
+        if target is None:
+            return
+        source_mean, source_std = _statistics(source)
+        target_mean, target_std = _statistics(target)
+        self.flip = _takes_rgb(source) != _takes_rgb(target)
+        if self.flip:  # the student's statistics in the teacher's channel order
+            source_mean, source_std = source_mean.flip(0), source_std.flip(0)
+        scale, shift = source_std / target_std, (source_mean - target_mean) / target_std
+        self.identity = not self.flip and bool((scale == 1).all() and (shift == 0).all())
+        self.register_buffer('scale', scale.view(1, -1, 1, 1), persistent=False)
+        self.register_buffer('shift', shift.view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.identity:
+            return images
+        if self.flip:
+            images = images.flip(1)
+        return images * self.scale.to(images.dtype) + self.shift.to(images.dtype)
+
+
+def _statistics(preprocessor: nn.Module) -> Sequence[Tensor]:
+    mean, std = getattr(preprocessor, 'mean', None), getattr(preprocessor, 'std', None)
+    if mean is None or std is None:
+        return torch.zeros(3), torch.ones(3)
+    return mean.detach().flatten().clone(), std.detach().flatten().clone()
+
+
+def _takes_rgb(preprocessor: nn.Module) -> bool:
+    """Whether the preprocessor swaps the channels of what the pipeline gives (mmpretrain's and mmengine's names)."""
+    return bool(getattr(preprocessor, 'to_rgb', False) or getattr(preprocessor, '_channel_conversion', False))

@@ -1,0 +1,99 @@
+"""What the tests share: the tools as a user runs them, and networks of a few parameters."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import mmkd_atsc  # noqa: F401
+
+ROOT = Path(__file__).resolve().parent.parent
+torch.set_num_threads(1)
+
+
+def run_command(*command, cwd=ROOT, timeout=300, **environment):
+    """Runs a command as a user would; returns the finished process with its output as text."""
+    env = dict(os.environ, OMP_NUM_THREADS='1', PYTHON=sys.executable, **environment)
+    return subprocess.run([str(word) for word in command], cwd=cwd, env=env, timeout=timeout, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def run_tool(tool, *args, **kwargs):
+    return run_command(sys.executable, ROOT / 'tools' / tool, *args, **kwargs)
+
+
+def assert_one_line_error(process, *words):
+    """The command failed, said so in one ``error:`` line without a traceback, and the line holds the words."""
+    lines = [line for line in process.stderr.splitlines() if line.startswith('error')]
+    assert process.returncode != 0, process.stdout
+    assert 'Traceback' not in process.stderr, process.stderr
+    assert len(lines) == 1, process.stderr
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+def tiny_classifier(channels=4, num_classes=10, depth=8, **extra):
+    """A CIFAR ResNet-8 of a few thousand parameters, as a config."""
+    return dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(type='mmkd_atsc.CIFARResNet', depth=depth, widths=(channels, channels, channels, 2 * channels)),
+        neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        head=dict(type='mmpretrain.LinearClsHead', num_classes=num_classes, in_channels=2 * channels,
+                  loss=dict(type='mmpretrain.CrossEntropyLoss', loss_weight=1.0)), **extra)
+
+
+@pytest.fixture
+def teacher_checkpoint(tmp_path):
+    """A checkpoint with the weights of ``tiny_classifier(8)``."""
+    from mmengine.registry import MODELS
+    torch.manual_seed(1)
+    model = MODELS.build(tiny_classifier(8))
+    path = tmp_path / 'teacher.pth'
+    torch.save(dict(state_dict=model.state_dict(), meta={}), path)
+    return str(path)
+
+
+@pytest.fixture
+def batch():
+    """Four random images and their data samples."""
+    from mmpretrain.structures import DataSample
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(4, 3, 32, 32, generator=generator)
+    return images, [DataSample().set_gt_label(label) for label in (0, 3, 9, 1)]
+
+
+TINY_TRAINING = """
+default_scope = 'mmpretrain'
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='mmkd_atsc.CIFARResNet', depth=8, widths=(4, 4, 4, 8)),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=10, in_channels=8, loss=dict(type='CrossEntropyLoss')))
+data_preprocessor = dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3)
+train_dataloader = dict(
+    batch_size=25, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(type='mmkd_atsc.Digits', train_images=100, pipeline=[dict(type='PackInputs')]))
+test_dataloader = val_dataloader = dict(
+    batch_size=500, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(type='mmkd_atsc.Digits', split='test', train_images=1600, pipeline=[dict(type='PackInputs')]))
+test_evaluator = val_evaluator = dict(type='Accuracy', topk=(1,))
+optim_wrapper = dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor', optimizer=dict(type='SGD', lr=0.05))
+param_scheduler = dict(type='MultiStepLR', milestones=[1])
+auto_scale_lr = dict(base_batch_size=25)
+train_cfg = dict(by_epoch=True, max_epochs=2)
+val_cfg = test_cfg = dict()
+default_hooks = dict(logger=dict(type='LoggerHook', interval=2))
+randomness = dict(seed=0)
+"""
+
+
+@pytest.fixture
+def tiny_config(tmp_path):
+    """A config file outside the repository that trains in a second or two."""
+    path = tmp_path / 'tiny.py'
+    path.write_text(TINY_TRAINING)
+    return path

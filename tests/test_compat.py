@@ -1,0 +1,123 @@
+"""Each mend does its work where it is needed, and nothing where it is not."""
+import copy
+import subprocess
+import sys
+import types
+import warnings
+
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+
+from mmkd_atsc import compat
+
+
+def python(code):
+    return subprocess.run([sys.executable, '-W', 'error::UserWarning', '-c', code], text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE)
+
+
+def test_mmrazor_fails_without_the_package_and_imports_with_it():
+    code = 'import mmrazor.models; print(mmrazor.models.DKDLoss.__name__)'
+    assert 'torch>=1.13' in python(code).stderr
+    done = python('import mmkd_atsc; ' + code)
+    assert done.stdout == 'DKDLoss\n' and not done.stderr, done.stderr
+
+
+def test_the_gate_is_put_back_and_torch_is_untouched():
+    import mmrazor
+    from mmengine.utils import digit_version
+    assert mmrazor.digit_version is digit_version
+    assert mmrazor.digit_version(torch.__version__) > mmrazor.digit_version('2.5')
+
+
+def test_an_imported_mmrazor_is_left_alone():
+    assert compat.import_mmrazor() is False
+
+
+def test_a_torch_that_has_the_names_is_not_gated(monkeypatch):
+    """With the quantization names in place MMRazor is imported as it is: the gate it sees is its own."""
+    import mmrazor
+    seen = []
+    monkeypatch.setitem(sys.modules, 'torch.ao.quantization.fuser_method_mappings',
+                        types.SimpleNamespace(reverse2=None, reverse3=None))
+    monkeypatch.setattr(compat, 'MMRAZOR_PACKAGES', ('mmrazor.not_imported_yet',))
+    gate = mmrazor.digit_version
+    monkeypatch.setattr(compat, '_import_mmrazor_packages', lambda: seen.append(mmrazor.digit_version))
+    assert compat.import_mmrazor() is False and seen == [gate]
+
+
+def test_the_gate_moves_only_while_importing(monkeypatch):
+    import mmrazor
+    seen = []
+    gate = mmrazor.digit_version
+    monkeypatch.setattr(compat, 'MMRAZOR_PACKAGES', ('mmrazor.not_imported_yet',))
+    monkeypatch.setattr(compat, '_torch_has_mmrazors_quantization', lambda: False)
+    monkeypatch.setattr(compat, '_import_mmrazor_packages',
+                        lambda: seen.extend([mmrazor.digit_version(torch.__version__), mmrazor.digit_version('2.0')]))
+    assert compat.import_mmrazor() is True
+    assert seen == [gate('1.12.0'), gate('2.0')] and mmrazor.digit_version is gate
+
+
+def save_history(path):
+    history = HistoryBuffer([1.0, 2.0], [1, 1])
+    torch.save({'message_hub': {'loss': history}, 'lr': torch.ones(1).numpy()[0]}, path)
+
+
+def test_mmengines_history_loads_safely(tmp_path):
+    save_history(tmp_path / 'state.pth')
+    loaded = torch.load(tmp_path / 'state.pth', weights_only=True)
+    assert loaded['message_hub']['loss'].mean() == 1.5 and loaded['lr'] == 1.0
+
+
+def test_history_is_refused_without_the_mend(tmp_path):
+    save_history(tmp_path / 'state.pth')
+    done = python(f'import torch; torch.load({str(tmp_path / "state.pth")!r}, weights_only=True)')
+    assert 'Weights only load failed' in done.stderr
+
+
+def test_allowing_twice_adds_nothing():
+    before = copy.copy(torch.serialization.get_safe_globals())
+    assert compat.allow_mmengine_checkpoints() is False
+    assert len(torch.serialization.get_safe_globals()) == len(before)
+
+
+class Payload:
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize('payload', [
+    Payload(print, 'planted'), Payload(getattr, HistoryBuffer, '__init__'), Payload(getattr, torch.Tensor, 'numpy'),
+    Payload(exec, 'raise SystemExit'), Payload(getattr, HistoryBuffer, 'update'),
+])
+def test_nothing_else_is_allowed(tmp_path, payload, capsys):
+    torch.save(dict(state_dict=payload), tmp_path / 'hostile.pth')
+    with pytest.raises(Exception, match=r'Weights only load failed|only HistoryBuffer'):
+        torch.load(tmp_path / 'hostile.pth', weights_only=True)
+    assert 'planted' not in capsys.readouterr().out
+
+
+def test_configs_package_is_named_once():
+    from mmengine.config.utils import MODULE2PACKAGE
+    assert compat.name_configs_package() is False and MODULE2PACKAGE['mmkd_atsc'] == 'mmkd_atsc'
+    del MODULE2PACKAGE['mmkd_atsc']
+    assert compat.name_configs_package() is True and MODULE2PACKAGE['mmkd_atsc'] == 'mmkd_atsc'
+
+
+def test_only_known_warnings_are_silenced():
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        assert compat.silence_unhelpful_warnings() is True and compat.silence_unhelpful_warnings() is False
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.warn('size_average and reduce args will be deprecated, please use reduction')
+            warnings.warn('your learning rate is strange')
+        assert [str(w.message) for w in caught] == ['your learning rate is strange']
+
+
+def test_nothing_is_printed_at_import():
+    done = python('import mmkd_atsc, mmkd_atsc.models, mmkd_atsc.engine, mmkd_atsc.datasets, mmpretrain.models')
+    assert done.returncode == 0 and done.stdout == '' and done.stderr == ''

@@ -1,0 +1,58 @@
+"""Parameter groups: what a module asks for it gets, and nothing else changes."""
+import torch
+from mmengine.optim import build_optim_wrapper
+from torch import nn
+
+import mmkd_atsc.engine  # noqa: F401
+
+
+class Slow(nn.Linear):
+    """A layer that asks for its own learning rate and weight decay."""
+
+    def param_group_options(self):
+        return [(parameter, dict(lr_mult=0.01, weight_decay=0.0)) for parameter in self.parameters()]
+
+
+def build(model, **config):
+    optimizer = dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-3)
+    return build_optim_wrapper(model, dict(
+        constructor='mmkd_atsc.DistillOptimWrapperConstructor', optimizer=optimizer, **config)).optimizer
+
+
+def test_without_wishes_it_is_mmengines_constructor():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    ours = build(model)
+    theirs = build_optim_wrapper(model, dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-3)))
+    assert ours.param_groups == theirs.optimizer.param_groups
+
+
+def test_a_wish_makes_one_group_of_its_own():
+    model = nn.Sequential(nn.Linear(2, 2), Slow(2, 2), nn.Linear(2, 2))
+    rest, slow = build(model).param_groups
+    assert [rest['lr'], rest['weight_decay'], slow['lr'], slow['weight_decay']] == [0.1, 1e-3, 0.001, 0.0]
+    assert set(slow['params']) == set(model[1].parameters())
+    assert len(rest['params']) == 4
+
+
+def test_frozen_parameters_stay_out():
+    model = nn.Sequential(nn.Linear(2, 2).requires_grad_(False), Slow(2, 2))
+    assert sum(len(group['params']) for group in build(model).param_groups) == 2
+
+
+def test_paramwise_rules_hold_beside_wishes_in_few_groups():
+    model = nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)) for _ in range(8)), Slow(2, 2))
+    groups = build(model, paramwise_cfg=dict(norm_decay_mult=0.0)).param_groups
+    assert len(groups) == 3
+    decays = {id(p): g['weight_decay'] for g in groups for p in g['params']}
+    assert decays[id(model[0][1].weight)] == 0.0 and decays[id(model[0][0].weight)] == 1e-3
+
+
+def test_the_wish_is_what_the_optimizer_does():
+    model = nn.Sequential(nn.Linear(1, 1, bias=False), Slow(1, 1, bias=False))
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer = build(model)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    steps = [(b - p).item() for b, p in zip(before, model.parameters())]
+    assert abs(steps[0] - 0.1 * (1 + 1e-3 * before[0].item())) < 1e-6 and abs(steps[1] - 0.001) < 1e-6

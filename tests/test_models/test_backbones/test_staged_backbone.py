@@ -1,0 +1,210 @@
+"""What every backbone promises, checked on a small network of each family."""
+import copy
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch import nn
+
+import mmkd_atsc.models  # noqa: F401  registers the backbones
+from mmkd_atsc.models.backbones import StagedBackbone
+
+# A small config of each family, and how many indices out_indices may name.
+FAMILIES = {
+    'CIFARResNet': (dict(depth=8), 3),
+    'CIFARWideResNet': (dict(depth=10), 3),
+    'CIFARVGG': (dict(depth=8), 5),
+    'CIFARMobileNetV2': (dict(widen_factor=0.25, expand_ratio=2), 8),
+    'CIFARShuffleNetV1': (dict(groups=3), 3),
+    'CIFARShuffleNetV2': (dict(widen_factor=0.5), 4),
+    'CIFARBottleneckResNet': (dict(depth=50), 4),
+    'MobileNetV1': (dict(widen_factor=0.125), 5),
+}
+every_family = pytest.mark.parametrize('family', FAMILIES)
+
+
+def build(family, **options):
+    torch.manual_seed(0)
+    net = MODELS.build(dict(type=f'mmkd_atsc.{family}', **FAMILIES[family][0], **options))
+    net.init_weights()
+    return net
+
+
+def all_indices(family):
+    return tuple(range(FAMILIES[family][1]))
+
+
+def images(count=4):
+    return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def norms(net):
+    return [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+@every_family
+def test_the_last_stage_is_the_default_and_indices_keep_the_networks_order(family):
+    every = build(family, out_indices=all_indices(family)).eval()
+    features = every(images())
+    assert len(features) == FAMILIES[family][1]
+    last, = build(family).eval()(images())
+    assert torch.equal(last, features[-1])
+    first_and_last = build(family, out_indices=[-1, 0]).eval()(images())
+    assert [torch.equal(a, b) for a, b in zip(first_and_last, (features[0], features[-1]))] == [True, True]
+
+
+@every_family
+def test_stages_run_one_after_the_other_at_falling_resolution(family):
+    sizes = [feature.shape[-1] for feature in build(family, out_indices=all_indices(family))(images())]
+    assert sizes == sorted(sizes, reverse=True) and sizes[0] > sizes[-1]
+
+
+@every_family
+def test_a_gradient_reaches_every_parameter(family):
+    net = build(family)
+    feature, = net(images())
+    (feature * torch.randn(feature.shape, generator=torch.Generator().manual_seed(2))).sum().backward()
+    # The bias of a convolution that batch norm follows has a gradient of zero by construction.
+    nonzero = {name: param.grad is not None and bool(param.grad.abs().sum() > 0) for name, param in
+               net.named_parameters() if not (family == 'CIFARVGG' and param.ndim == 1)}
+    assert all(nonzero.values()), [name for name, value in nonzero.items() if not value]
+    assert all(param.grad is not None for param in net.parameters())
+
+
+@every_family
+def test_a_recorder_sees_each_module_once_and_nothing_changes_what_it_saw(family):
+    net, seen = build(family), []
+
+    def record(module, inputs, output):
+        if isinstance(output, torch.Tensor):
+            seen.append((module, output, output.detach().clone()))
+
+    handles = [module.register_forward_hook(record) for module in net.modules()]
+    net(images())
+    assert len({id(module) for module, *_ in seen}) == len(seen) == len(handles) - 1  # all but the backbone itself
+    assert all(torch.equal(output, then) for _, output, then in seen)
+
+
+@every_family
+@pytest.mark.parametrize('stages', [0, 1, 'all'])
+def test_frozen_stages_stay_as_they_are_while_the_rest_learns(family, stages):
+    count = FAMILIES[family][1]
+    frozen = count if stages == 'all' else stages
+    net = build(family, out_indices=all_indices(family), frozen_stages=frozen)
+    before = [feature.detach() for feature in net.eval()(images())]
+
+    net.train()
+    features = net(images())
+    trainable = [param for param in net.parameters() if param.requires_grad]
+    assert bool(trainable) is (frozen < count)
+    if trainable:
+        sum(feature.square().sum() for feature in features).backward()
+        torch.optim.SGD(trainable, lr=1e-3).step()
+    after = net.eval()(images())
+    assert [torch.equal(a, b) for a, b in zip(before, after)] == [True] * frozen + [False] * (count - frozen)
+
+
+def test_frozen_stages_name_the_stem_first():
+    def frozen(stages):
+        net = build('CIFARResNet', frozen_stages=stages).train()
+        still = {name.split('.')[0] for name, param in net.named_parameters() if not param.requires_grad}
+        assert still == {name.split('.')[0] for name, module in net.named_modules()
+                         if isinstance(module, nn.BatchNorm2d) and not module.training} | (still & {'conv1'})
+        return still
+
+    assert frozen(-1) == set()
+    assert frozen(0) == {'conv1', 'bn1'}
+    assert frozen(2) == {'conv1', 'bn1', 'layer1', 'layer2'}
+    # What closes the last stage is frozen with it, so that nothing is left over.
+    assert all(not param.requires_grad for param in build('CIFARWideResNet', frozen_stages=3).parameters())
+
+
+@every_family
+def test_norm_eval_keeps_batch_norm_and_only_it_in_eval_mode(family):
+    net = build(family, norm_eval=True).train()
+    assert net.training and norms(net)
+    assert not any(norm.training for norm in norms(net))
+    assert any(module.training for module in net.modules() if isinstance(module, nn.ReLU))
+    state = copy.deepcopy(net.state_dict())
+    net(images())
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+    assert all(norm.training for norm in norms(build(family).train()))
+
+
+@pytest.mark.parametrize('family', ['CIFARResNet', 'CIFARWideResNet', 'CIFARVGG', 'CIFARMobileNetV2',
+                                    'CIFARBottleneckResNet'])
+def test_convolutions_start_at_variance_two_over_fan_out_and_norms_at_identity(family):
+    net = build(family)
+    convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
+    # Together, each in units of its own deviation: thousands of draws whose variance must be 1.
+    draws = torch.cat([(c.weight / (2 / (c.out_channels * c.kernel_size[0]**2))**0.5).flatten() for c in convolutions])
+    assert draws.std().item() == pytest.approx(1, abs=0.02) and draws.mean().abs() < 0.02
+    assert all(torch.all(norm.weight == 1) and torch.all(norm.bias == 0) for norm in norms(net))
+    assert all(torch.all(c.bias == 0) for c in convolutions if c.bias is not None)
+
+
+@pytest.mark.parametrize('family', ['CIFARShuffleNetV1', 'CIFARShuffleNetV2', 'MobileNetV1'])
+def test_shufflenet_and_mobilenet_start_as_pytorch_does(family):
+    convolution = max((m for m in build(family).modules() if isinstance(m, nn.Conv2d)), key=lambda m: m.weight.numel())
+    fan_in = convolution.weight[0].numel()
+    # Uniform between -1/sqrt(fan_in) and 1/sqrt(fan_in).
+    assert convolution.weight.abs().max().item() == pytest.approx(fan_in**-0.5, rel=0.01)
+
+
+@pytest.mark.parametrize('family, count', [('CIFARMobileNetV2', 7), ('CIFARShuffleNetV2', 3)])
+def test_without_the_last_convolution_the_last_stage_is_all_there_is(family, count):
+    whole = build(family, out_indices=all_indices(family)).eval()
+    stages_only = build(family, with_last_conv=False).eval()
+    stages_only.load_state_dict(whole.state_dict(), strict=False)
+    assert {name.split('.')[0] for name in whole.state_dict()} - {
+        name.split('.')[0] for name in stages_only.state_dict()} <= {'conv2', 'bn2'}
+    assert torch.equal(stages_only(images())[0], whole(images())[-2])
+    with pytest.raises(ValueError, match=f'out_indices={count} must be an integer'):
+        build(family, with_last_conv=False, out_indices=(count, ))
+
+
+def test_train_returns_the_network_as_every_module_does():
+    net = build('CIFARResNet')
+    assert net.train() is net and net.eval() is net
+
+
+def test_a_stage_may_have_several_parts_and_a_stem_none():
+    net = StagedBackbone({}, [dict(up=nn.Upsample(scale_factor=2), down=nn.AvgPool2d(2)), dict(relu=nn.ReLU())],
+                         out_indices=(0, 1))
+    x = torch.randn(1, 3, 4, 4)
+    first, second = net(x)
+    assert torch.equal(first, x) and torch.equal(second, x.relu())
+
+
+@pytest.mark.parametrize('options, error, text', [
+    (dict(out_indices=(3, )), ValueError, 'out_indices=3 must be an integer at least -3 and at most 2'),
+    (dict(out_indices=2), TypeError, r'out_indices=2 must be a tuple of stage indices, such as \(2,\)'),
+    (dict(out_indices=()), TypeError, 'must be a tuple of stage indices'),
+    (dict(frozen_stages=4), ValueError, 'frozen_stages=4 must be an integer at least -1 and at most 3'),
+    (dict(norm_eval='True'), TypeError, "norm_eval='True' must be True or False"),
+])
+def test_what_cannot_be_is_refused_in_one_line(options, error, text):
+    with pytest.raises(error, match=text) as caught:
+        build('CIFARResNet', **options)
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('config, error, text', [
+    (dict(type='CIFARResNet', depth=18), ValueError, 'depth=18 must be 6n.2: the nearest are 14 and 20'),
+    (dict(type='CIFARResNet', depth=8, widths=(16, 32, 64)), TypeError, r'widths=\(16, 32, 64\) must be 4 numbers'),
+    (dict(type='CIFARResNet', depth=8, widths=(16, 16, 0, 64)), ValueError, 'widths=0 must be an integer at least 1'),
+    (dict(type='CIFARWideResNet', depth=20), ValueError, 'depth=20 must be 6n.4: the nearest are 16 and 22'),
+    (dict(type='CIFARWideResNet', depth=16, widen_factor=0.5), TypeError, 'widen_factor=0.5 must be an integer'),
+    (dict(type='CIFARVGG', depth=12), ValueError, 'depth=12 is not one of 8, 11, 13, 16, 19'),
+    (dict(type='CIFARMobileNetV2', widen_factor=0), ValueError, 'widen_factor=0 must be a number at least 0.0625'),
+    (dict(type='CIFARMobileNetV2', expand_ratio=0), ValueError, 'expand_ratio=0 must be an integer at least 1'),
+    (dict(type='CIFARMobileNetV2', with_last_conv=None), TypeError, 'with_last_conv=None must be True or False'),
+    (dict(type='CIFARShuffleNetV1', groups=4), ValueError, 'groups=4 is not one of 1, 2, 3'),
+    (dict(type='CIFARShuffleNetV2', widen_factor=2), ValueError, 'widen_factor=2 is not one of 0.5, 1.0, 1.5'),
+    (dict(type='CIFARBottleneckResNet', depth=34), ValueError, 'depth=34 is not one of 50, 101, 152'),
+    (dict(type='MobileNetV1', widen_factor=-1), ValueError, 'widen_factor=-1 must be a number at least 0.03125'),
+])
+def test_a_network_that_does_not_exist_is_refused_in_one_line(config, error, text):
+    with pytest.raises(error, match=text) as caught:
+        MODELS.build(dict(config, type=f'mmkd_atsc.{config["type"]}'))
+    assert '\n' not in str(caught.value)

@@ -1,0 +1,43 @@
+"""Scores a checkpoint: ``python tools/test.py CONFIG CHECKPOINT``; several GPUs: ``tools/dist_test.sh``."""
+import argparse
+from pathlib import Path
+from typing import List, Optional
+
+from mmengine.fileio import dump
+from mmengine.runner import Runner
+
+import mmkd_atsc  # noqa: F401  makes mmrazor importable before any config asks for it
+from mmkd_atsc import cli
+from mmkd_atsc.engine.checkpoint import load_strictly, read_weights
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    cli.add_common_arguments(parser)
+    parser.add_argument('checkpoint', help='checkpoint written by tools/train.py with this config')
+    parser.add_argument('--out', metavar='FILE.json', help='also write the metrics there')
+    return parser.parse_args(argv)
+
+
+def main(argv: Optional[List[str]] = None) -> None:
+    args = parse_args(argv)
+    with cli.one_line_errors():
+        config = cli.load_config(args.config, args.cfg_options)
+        config.work_dir = args.work_dir or config.get('work_dir') or cli.default_work_dir(args.config)
+        if not config.get('test_dataloader'):
+            raise ValueError(f'{args.config} has nothing to test on: no test_dataloader')
+        cli.forget_teacher_checkpoints(config)
+        cli.prepare_processes(config, args.launcher, args.local_rank)
+        weights = read_weights(args.checkpoint)
+        runner = Runner.from_cfg(config)
+        model = getattr(runner.model, 'module', runner.model)
+        load_strictly(model, weights, args.checkpoint)
+        metrics = runner.test()
+        if args.out and runner.rank == 0:
+            Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+            dump(metrics, args.out, indent=2)
+    cli.leave_processes()
+
+
+if __name__ == '__main__':
+    main()

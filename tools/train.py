@@ -1,0 +1,56 @@
+"""Trains a config: ``python tools/train.py CONFIG``; several GPUs: ``tools/dist_train.sh CONFIG GPUS``."""
+import argparse
+from typing import List, Optional
+
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+import mmkd_atsc  # noqa: F401  makes mmrazor importable before any config asks for it
+from mmkd_atsc import cli
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    cli.add_common_arguments(parser)
+    parser.add_argument('--resume', nargs='?', const='auto', metavar='CKPT',
+                        help='go on from a checkpoint; without a path, from the last one in the work directory')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument('--auto-scale-lr', action='store_true',
+                        help='scale the learning rate to the batch size, from auto_scale_lr.base_batch_size')
+    parser.add_argument('--seed', type=int, help="seed of every random number (default: the config's)")
+    return parser.parse_args(argv)
+
+
+def merge_arguments(config: Config, args: argparse.Namespace) -> None:
+    """What the command line says wins over what the config says."""
+    config.work_dir = args.work_dir or config.get('work_dir') or cli.default_work_dir(args.config)
+    if args.resume:
+        config.resume = True
+        config.load_from = None if args.resume == 'auto' else args.resume
+    if args.amp:
+        config.optim_wrapper.type = 'AmpOptimWrapper'
+        config.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in (config.get('auto_scale_lr') or {}):
+            raise ValueError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config')
+        config.auto_scale_lr.enable = True
+    if args.seed is not None:
+        randomness = config.get('randomness') or {}
+        config.randomness = dict(randomness, seed=args.seed)
+
+
+def main(argv: Optional[List[str]] = None) -> None:
+    args = parse_args(argv)
+    with cli.one_line_errors() as first_step:
+        config = cli.load_config(args.config, args.cfg_options)
+        merge_arguments(config, args)
+        cli.prepare_processes(config, args.launcher, args.local_rank)
+        runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+        runner.register_hook(first_step)
+        runner.train()
+    cli.leave_processes()
+
+
+if __name__ == '__main__':
+    main()
