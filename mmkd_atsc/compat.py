@@ -20,6 +20,7 @@ UNHELPFUL_WARNINGS = (
     '.*torch.jit.script.* is (deprecated|not supported)',
     'pkg_resources is deprecated as an API',  # mmengine.utils.package_utils
     'Deprecated call to .pkg_resources.declare_namespace',
+    '`broadcast_buffers` is deprecated',  # mmengine's DistributedDataParallel
 )
 
 

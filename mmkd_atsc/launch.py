@@ -38,12 +38,12 @@ def check_devices(processes: int) -> None:
     gpus = torch.cuda.device_count()
     if 0 < gpus < processes:
         refuse(f'{processes} GPUs asked for, this machine has {gpus}')
+    # On the CPU each process gets its share of the cores: N processes with all of them would only fight.
+    threads = max(1, len(os.sched_getaffinity(0)) // processes) if gpus == 0 else 1
+    threads = os.environ.setdefault('OMP_NUM_THREADS', str(threads))
+    os.environ.setdefault('MKL_NUM_THREADS', threads)
     if gpus == 0:
-        # One thread each of the cores they share: N processes with all cores each would only fight.
-        threads = max(1, len(os.sched_getaffinity(0)) // processes)
-        os.environ.setdefault('OMP_NUM_THREADS', str(threads))
-        print(f'no GPU on this machine: {processes} CPU processes over gloo, '
-              f'{os.environ["OMP_NUM_THREADS"]} thread(s) each', flush=True)
+        print(f'no GPU on this machine: {processes} CPU processes over gloo, {threads} thread(s) each', flush=True)
 
 
 def torchrun_arguments(processes: int, command: List[str], environment: dict) -> List[str]:

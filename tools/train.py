@@ -28,6 +28,9 @@ def merge_arguments(config: Config, args: argparse.Namespace) -> None:
     if args.resume:
         config.resume = True
         config.load_from = None if args.resume == 'auto' else args.resume
+    if config.get('optim_wrapper'):
+        # MMEngine's own constructor, unless a module asks for its own learning rate (AEKT's serialization layer does).
+        config.optim_wrapper.setdefault('constructor', 'mmkd_atsc.DistillOptimWrapperConstructor')
     if args.amp:
         config.optim_wrapper.type = 'AmpOptimWrapper'
         config.optim_wrapper.setdefault('loss_scale', 'dynamic')

@@ -1,6 +1,7 @@
 """The one way by which weights enter: read safely, checked strictly, refused in one line."""
 import pickle
 import re
+import struct
 import zipfile
 from pathlib import Path
 from typing import Dict, Mapping, Optional
@@ -9,7 +10,11 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor, nn
 
-WEIGHT_ENTRIES = ('state_dict', 'model', 'net')
+WEIGHT_ENTRIES = ('state_dict', 'model', 'net', 'teacher', 'model_state_dict')
+
+# What torch.load raises on files that are no checkpoints: the unpickler interprets any bytes it is given.
+UNREADABLE = (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, LookupError,
+              TypeError, AttributeError, struct.error)
 
 
 def read_checkpoint(path: str) -> dict:
@@ -25,7 +30,7 @@ def read_checkpoint(path: str) -> dict:
         raise ValueError(f'{path}: the file is empty')
     try:
         content = torch.load(local, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         raise ValueError(f'{path}: {_why_unreadable(local, error)}') from None
     if not isinstance(content, Mapping):
         raise ValueError(f'{path}: holds a {type(content).__name__}, not a dictionary of weights')
@@ -59,7 +64,7 @@ def _why_unreadable(path: Path, error: Exception) -> str:
 
 
 def weights_of(content: Mapping, origin: str) -> Dict[str, Tensor]:
-    """The state dict inside a checkpoint (``state_dict``, ``model``, ``net`` or bare), without ``module.`` prefixes."""
+    """The state dict inside a checkpoint (one of :data:`WEIGHT_ENTRIES`, or bare), without ``module.`` prefixes."""
     entry = next((content[key] for key in WEIGHT_ENTRIES if isinstance(content.get(key), Mapping)), content)
     weights = {key: value for key, value in entry.items() if isinstance(key, str)}
     if not weights or not any(isinstance(value, Tensor) for value in weights.values()):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mmkd_atsc.checks import check_choice, check_number
 from mmkd_atsc.networks import CIFAR_NETWORKS, classifier, linear_classifier
+
 from .checkpoint import load_strictly, read_checkpoint, weights_of
 
 Rules = Sequence[Tuple[str, str]]
@@ -44,7 +45,8 @@ def _mobilenet_v2_rules() -> Rules:
     # The last convolution of a block and its norm are bare modules, at 1 and 2 in the first block and 2 and 3 else.
     rules += [(r'^(layer1\.0\.conv)\.1\.(?=[a-z])', r'\1.1.conv.'), (r'^(layer1\.0\.conv)\.2\.(?=[a-z])', r'\1.1.bn.'),
               (r'\.conv\.2\.(?=[a-z_]+$)', '.conv.2.conv.'), (r'\.conv\.3\.(?=[a-z_]+$)', '.conv.2.bn.')]
-    return rules + [(r'^(conv\d|layer.*\.conv\.\d)\.0\.', r'\1.conv.'), (r'^(conv\d|layer.*\.conv\.\d)\.1\.', r'\1.bn.')]
+    return [*rules, (r'^(conv\d|layer.*\.conv\.\d)\.0\.', r'\1.conv.'),
+            (r'^(conv\d|layer.*\.conv\.\d)\.1\.', r'\1.bn.')]
 
 
 def _vgg_rules(convolutions: Sequence[int]) -> Rules:
@@ -103,9 +105,6 @@ ARCHITECTURES: Dict[str, Architecture] = {
     'torchvision/vgg19_bn': _torchvision_vgg(19, (2, 2, 4, 4, 4)),
 }
 
-# Where weights lie in a checkpoint, beside the entries that every checkpoint reader here knows.
-MORE_ENTRIES = ('teacher', 'model_state_dict')
-
 
 def rename(weights: Mapping[str, Tensor], rules: Rules) -> Dict[str, Tensor]:
     """The weights under the names that ``rules`` give, each rule applied in turn.
@@ -141,8 +140,7 @@ def convert(source: Union[str, Path], arch: str, num_classes: Optional[int] = No
     # The literature's last checkpoints hold the command line too. A Namespace only keeps attributes.
     with torch.serialization.safe_globals([argparse.Namespace]):
         content = read_checkpoint(str(source))
-    entry = next((content[key] for key in MORE_ENTRIES if isinstance(content.get(key), Mapping)), content)
-    weights = rename(weights_of(entry, str(source)), architecture.rules)
+    weights = rename(weights_of(content, str(source)), architecture.rules)
     model = MODELS.build(architecture.config(num_classes))
     load_strictly(model, weights, str(source), role=f'{arch} with {num_classes} classes')
     return dict(state_dict=model.state_dict(), meta=dict(arch=arch, num_classes=num_classes, source=Path(source).name))

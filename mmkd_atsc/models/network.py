@@ -34,7 +34,9 @@ def resolve_network(config: Union[dict, str], role: str) -> NetworkSource:
         raise TypeError(f'{role} must be a config dict, a built model or a path, not a {type(config).__name__}')
     config = copy.deepcopy(config)
     if 'type' in config:
-        return NetworkSource(config)
+        # mmpretrain.ImageClassifier names its parts without a prefix, whatever the default scope is.
+        prefix = str(config['type']).rpartition('.')[0]
+        return NetworkSource(config, scope=prefix or None)
     if 'cfg_path' not in config:
         raise ValueError(f'{role} needs a type, or a cfg_path (package::path or a config file); '
                          f'its keys are {", ".join(config)}')

@@ -43,6 +43,7 @@ class Hostile:
     (b'version https://git-lfs.github.com/spec/v1\noid sha256:1', 'git lfs pull'),
     (b'PK\x03\x04 half a file', 'truncated or not a checkpoint'),
     (b'\x00\x01\x02', 'truncated or not a checkpoint'),
+    (b'resnet14, 69.06 %\n', 'truncated or not a checkpoint'),
 ])
 def test_broken_files_are_named(tmp_path, content, words):
     path = tmp_path / 'broken.pth'

@@ -14,7 +14,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument('source', help='the checkpoint to read')
     parser.add_argument('target', help='the checkpoint to write')
     parser.add_argument('--arch', required=True, help=f'the network: {", ".join(ARCHITECTURES)}')
-    parser.add_argument('--num-classes', type=int, help='default: 100, and 1000 for torchvision\'s')
+    parser.add_argument('--num-classes', type=int, help='default: 100; 1000 for torchvision/*')
     return parser.parse_args(argv)
 
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from mmkd_atsc.checks import check_choice
 from mmkd_atsc.registry import MODELS
+
 from .staged_backbone import KAIMING_INIT, InitCfg, StagedBackbone
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}

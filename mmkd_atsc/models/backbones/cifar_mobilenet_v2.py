@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from mmkd_atsc.checks import check_flag, check_number
 from mmkd_atsc.registry import MODELS
+
 from .staged_backbone import KAIMING_INIT, InitCfg, StagedBackbone
 
 # Width, blocks and stride of the seven stages. Stem and second stage differ from the ImageNet network: the image is

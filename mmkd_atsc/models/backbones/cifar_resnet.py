@@ -4,6 +4,7 @@ from typing import Optional, Sequence
 from torch import Tensor, nn
 
 from mmkd_atsc.registry import MODELS
+
 from .staged_backbone import KAIMING_INIT, InitCfg, StagedBackbone, blocks_per_stage, check_positive_integers
 
 

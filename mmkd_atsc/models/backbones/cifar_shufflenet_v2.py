@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mmkd_atsc.checks import check_choice, check_flag
 from mmkd_atsc.registry import MODELS
+
 from .staged_backbone import InitCfg, StagedBackbone
 
 STEM_WIDTH = 24

@@ -5,6 +5,7 @@ from torch import nn
 
 from mmkd_atsc.checks import check_choice
 from mmkd_atsc.registry import MODELS
+
 from .staged_backbone import KAIMING_INIT, InitCfg, StagedBackbone
 
 WIDTHS = (64, 128, 256, 512, 512)

@@ -5,6 +5,7 @@ from torch import nn
 
 from mmkd_atsc.checks import check_number
 from mmkd_atsc.registry import MODELS
+
 from .staged_backbone import InitCfg, StagedBackbone
 
 # Widths of the separable convolutions of each stage; the first of every stage but the first halves the image.

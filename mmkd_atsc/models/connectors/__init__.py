@@ -1,3 +1,4 @@
+from .feature_projector import FeatureProjector
 from .serialization_fc import SerializationFC
 
-__all__ = ['SerializationFC']
+__all__ = ['FeatureProjector', 'SerializationFC']

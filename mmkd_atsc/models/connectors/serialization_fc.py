@@ -1,8 +1,7 @@
 """AEKT's task serialization: the layer between the student's answer and what the teacher's answer is compared with."""
 from typing import Dict, Optional
 
-import torch
-from mmrazor.models.architectures.connectors import BaseConnector
+from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from torch import Tensor, nn
 
 from mmkd_atsc.checks import check_choice, check_flag, check_number
@@ -16,8 +15,8 @@ class SerializationFC(BaseConnector):
     .. math::
         u = W z + b
 
-    The cross-entropy teaches z, the distillation loss compares u with the teacher's logits: classifying comes first, and
-    imitating the teacher builds on it. At inference z is the answer and this layer is gone.
+    The cross-entropy teaches z, the distillation loss compares u with the teacher's logits: classifying comes first,
+    and imitating the teacher builds on it. At inference z is the answer and this layer is gone.
 
     Args:
         num_classes (int): Number of classes, the length of a sample's logits.
@@ -27,6 +26,7 @@ class SerializationFC(BaseConnector):
         init_cfg (dict, optional): MMEngine's initialization config; it has the last word over ``init``.
 
     Examples:
+        >>> import torch
         >>> connector = SerializationFC(num_classes=10)
         >>> logits = torch.randn(4, 10)
         >>> torch.equal(connector(logits), logits)
@@ -50,7 +50,7 @@ class SerializationFC(BaseConnector):
             nn.init.zeros_(self.fc.bias)
 
     def init_weights(self) -> None:
-        # The init_cfg of a model around this one initializes every linear layer in it, this one too, before it comes here.
+        # The init_cfg of a model around this one initializes every linear layer in it, this one too, before this call.
         if not self.is_init:
             self.reset_parameters()
         super().init_weights()

@@ -1,0 +1,3 @@
+from .aekt_distiller import AEKTDistiller
+
+__all__ = ['AEKTDistiller']

@@ -1,0 +1,3 @@
+from .shared_classifier_head import SharedClassifierHead
+
+__all__ = ['SharedClassifierHead']

@@ -1,4 +1,5 @@
-from .aekt_functional import aekt_loss
 from .aekt_loss import AEKTLoss
+from .feature_align_loss import FeatureAlignLoss
+from .teacher_anchor_loss import TeacherAnchorLoss
 
-__all__ = ['AEKTLoss', 'aekt_loss']
+__all__ = ['AEKTLoss', 'FeatureAlignLoss', 'TeacherAnchorLoss']

@@ -18,7 +18,6 @@ from typing import NamedTuple, Optional, Tuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 STATISTICS = ('tckd', 'nckd', 'target', 'ratio', 'student_confidence', 'teacher_confidence')
 _ABSENT = -1e30  # stands in a label's place among the other classes: exp gives 0, and unlike -inf it leaves no nan
@@ -36,43 +35,59 @@ def closed_form(student: Tensor, teacher: Tensor, labels: Tensor, shares: Option
                 with_gradient: bool) -> ClosedForm:
     """Losses, statistics and gradient; ``labels`` and ``shares`` are (N, K), ``shares`` None where K is 1."""
     dtype = torch.promote_types(torch.promote_types(student.dtype, teacher.dtype), torch.float32)
-    at_labels, rest, log_rest, gap, dot = _split_off_labels(student, teacher, labels, tau, dtype)
+    at_labels, rest, log_rest, spent, dot = _split_off_labels(student, teacher, labels, tau, dtype)
     log_mass, log_others = _all_but_each_label(at_labels, log_rest)
 
-    # Factors that turn exp(rest) into p̂ and q̂. log_mass >= 0 unless the labels leave no class over; exp(rest) is 0 then.
-    scale = log_mass.clamp(min=0).neg_().exp_()
-    nckd = scale[1] * dot + (log_rest[1] - log_mass[1]).exp() * (log_mass[0] - log_mass[1])
-    if log_others is not None:
-        student_others, teacher_others = others = log_others.exp()
+    # What turns exp(rest) into p̂ and q̂. log_mass >= 0 unless the labels leave no class over; exp(rest) is 0 then.
+    student_scale, teacher_scale = log_mass.clamp(min=0).neg_().exp_()
+    student_mass, teacher_mass = log_mass
+    nckd = (log_rest[1] - teacher_mass).exp_() * (student_mass - teacher_mass) + teacher_scale * dot
+    if shares is not None:
+        student_others, teacher_others = log_others.exp()
         step = (log_others[1] - log_others[0]).nan_to_num_(nan=0.0)  # a label against itself is -inf - -inf
-        nckd = nckd + (teacher_others * step).sum(2)
+        nckd += (teacher_others * step).sum(2)
 
     margin = at_labels - log_mass
-    log_prob = F.logsigmoid(torch.stack([margin, -margin]))  # [is the label, is another class][student, teacher]
+    log_prob = F.logsigmoid(torch.stack([margin, -margin], dim=1))  # [student, teacher][is the label, is another class]
     prob = log_prob.exp()
-    tckd = (prob[:, 1] * (log_prob[:, 1] - log_prob[:, 0])).sum(0)
-    log_ratio = log_prob[0, 1] - log_prob[0, 0]
-    target, slope, ratio = _target_term(log_ratio, margin[0], prob[1, 0], target_form, max_ratio)
+    (student_prob, student_doubt), (teacher_prob, teacher_doubt) = prob
+    tckd = (prob[1] * (log_prob[1] - log_prob[0])).sum(0)
+    log_ratio = log_prob[1, 0] - log_prob[0, 0]
+    # A bare ratio of confidences e^-10000 apart is no floating-point number. Where its type has room left for little
+    # more than the sum over a batch, it goes on linearly in its logarithm, as a bounded one does.
+    log_highest = math.log(torch.finfo(dtype).max) - 40 * math.log(2)
+    ratio = log_ratio.clamp(max=log_highest).exp_()
+    log_limit = log_highest if max_ratio is None else math.log(max_ratio)
+    weight = ratio if max_ratio is None else log_ratio.clamp(max=log_limit).exp_()
+    if target_form == 'ratio':
+        target, slope = weight * (1 + (log_ratio - log_limit).clamp_(min=0)), weight * student_doubt
+    else:
+        target, slope = -weight * margin[0], weight
 
-    statistics = torch.stack([tckd, nckd, target, ratio, prob[0, 0], prob[0, 1]])
-    statistics = statistics.squeeze(2) if shares is None else (statistics * shares).sum(2)
-    losses = tau**2 * (alpha * statistics[0] + beta * statistics[1] + gamma * statistics[2])
+    statistics = torch.stack([tckd, nckd, target, ratio, student_prob, teacher_prob])
+    statistics = (statistics.squeeze(2) if shares is None else (statistics * shares).sum(2)).to(dtype)
+    losses = (statistics[0] * (tau**2 * alpha)).add_(statistics[1], alpha=tau**2 * beta)
+    losses.add_(statistics[2], alpha=tau**2 * gamma)
     if not with_gradient:
         return ClosedForm(losses, statistics, None)
 
-    # Of two confidences near 1 the difference is exact only between their complements.
-    surplus = torch.where(margin[0] > 0, prob[1, 1] - prob[1, 0], prob[0, 0] - prob[0, 1])
-    pull = alpha * surplus - gamma * slope
-    # tau**2 of the loss times the 1 / tau of the logits.
-    on_labels, on_student, on_teacher = tau * pull, tau * (beta - pull), tau * beta
-    if shares is not None:
-        on_labels, on_student, on_teacher = on_labels * shares, on_student * shares, on_teacher * shares
-    row_student, row_teacher = on_student * scale[0], on_teacher * scale[1]
-    if log_others is not None:
-        on_labels = on_labels + (on_student.unsqueeze(2) * others[0] - on_teacher.unsqueeze(2) * others[1]).sum(1)
-        row_student, row_teacher = row_student.sum(1, keepdim=True), row_teacher.sum(1, keepdim=True)
-    gradient = torch.mul(rest[0], row_student, out=gap)
-    gradient.addcmul_(rest[1], row_teacher, value=-1).scatter_(1, labels, on_labels)
+    # Of two confidences near 1 the difference is exact only between their complements. The loss's tau**2 is here tau:
+    # the derivative by the logits divides by it once.
+    surplus = torch.where(margin[0] > 0, teacher_doubt - student_doubt, student_prob - teacher_prob)
+    on_labels = (surplus * (tau * alpha)).sub_(slope, alpha=tau * gamma)
+    on_student = tau * beta - on_labels
+    if shares is None:
+        student_rows, teacher_rows = on_student * student_scale, teacher_scale
+    else:
+        on_student *= shares
+        student_rows = (on_student * student_scale).sum(1, keepdim=True)
+        teacher_rows = (shares * teacher_scale).sum(1, keepdim=True)
+        # A label is also one of the other classes, for every other label.
+        on_labels = on_labels * shares + (on_student.unsqueeze(2) * student_others).sum(1)
+        on_labels.sub_((shares.unsqueeze(2) * teacher_others).sum(1), alpha=tau * beta)
+    student_rest, teacher_rest = rest
+    gradient = torch.mul(student_rest, student_rows.to(dtype), out=spent)
+    gradient.addcmul_(teacher_rest, teacher_rows.to(dtype), value=-tau * beta).scatter_(1, labels, on_labels.to(dtype))
     return ClosedForm(losses, statistics, gradient)
 
 
@@ -94,11 +109,18 @@ def _split_off_labels(student: Tensor, teacher: Tensor, labels: Tensor, tau: flo
     peak = rest.amax(2, keepdim=True) if num_labels < num_classes else at_labels.amax(2, keepdim=True)
     # First the difference, then the division: that rounds off nothing, however far from 0 the logits lie.
     rest.sub_(peak).div_(tau)
-    at_labels.sub_(peak).div_(tau)
+    precise = _precise(rest)
+    at_labels = (at_labels.to(precise) - peak).div_(tau)
     gap = rest[1] - rest[0]
     rest.exp_()
     dot = gap.mul_(rest[1]).sum(1, keepdim=True)
-    return at_labels, rest, rest.sum(2, keepdim=True).log_(), gap, dot
+    return at_labels, rest, rest.sum(2, keepdim=True).to(precise).log_(), gap, dot
+
+
+def _precise(tensor: Tensor) -> torch.dtype:
+    """The type for what is a number a sample. fp64 costs nothing there, and log p^T_t - log p^S_t needs it: of two
+    confidences of e^-10000 fp32 would keep the third digit of the ratio. Apple's GPUs have no fp64."""
+    return tensor.dtype if tensor.device.type == 'mps' else torch.float64
 
 
 def _all_but_each_label(at_labels: Tensor, log_rest: Tensor) -> Tuple[Tensor, Optional[Tensor]]:
@@ -113,20 +135,6 @@ def _all_but_each_label(at_labels: Tensor, log_rest: Tensor) -> Tuple[Tensor, Op
     return log_mass, others - log_mass.unsqueeze(3)
 
 
-def _target_term(log_ratio: Tensor, margin: Tensor, doubt: Tensor, target_form: str,
-                 max_ratio: Optional[float]) -> Tuple[Tensor, Tensor, Tensor]:
-    """Value of the target term, minus its derivative by the student's log-odds, and the bare ratio p^T_t / p^S_t."""
-    # A bare ratio of confidences e^-10000 apart is no floating-point number. It goes on linearly, like a bounded one,
-    # where its type has room left only for the sum over a batch.
-    log_highest = math.log(torch.finfo(log_ratio.dtype).max) - 40 * math.log(2)
-    log_limit = log_highest if max_ratio is None else math.log(max_ratio)
-    weight = log_ratio.clamp(max=log_limit).exp_()
-    ratio = weight if max_ratio is None else log_ratio.clamp(max=log_highest).exp_()
-    if target_form == 'no_confidence':
-        return -weight * margin, weight, ratio
-    return weight * (1 + (log_ratio - log_limit).clamp_(min=0)), weight * doubt, ratio
-
-
 class GivenGradient(torch.autograd.Function):
     """``losses`` (N,) as a function of the student's logits, its gradient (N, C) known beforehand."""
 
@@ -137,8 +145,10 @@ class GivenGradient(torch.autograd.Function):
         return losses.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_losses: Tensor) -> Tuple[Tensor, None, None]:
+        # A graph of this would be empty: whoever asks for one would get a second derivative of 0 and no word of it.
+        if torch.is_grad_enabled():
+            raise RuntimeError('the AEKT loss has no second derivative: call backward() without create_graph=True')
         gradient, = ctx.saved_tensors
         # Kept in fp32 until here: before the loss scale comes in, fp16 would round the small gradients to 0.
         result = torch.empty_like(gradient, dtype=ctx.logits_dtype)

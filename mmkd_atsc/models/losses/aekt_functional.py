@@ -56,8 +56,8 @@ def reduce_losses(losses: Tensor, reduction: str) -> Tensor:
 def pick_targets(labels: Tensor, logits: Tensor, soft_target_topk: int) -> Tuple[Tensor, Optional[Tensor]]:
     """Class indices (N, K), and for soft labels their shares (N, K), which sum to 1.
 
-    Values are checked on the CPU only: on a GPU reading them would make the host wait for it in every step. There an index
-    out of range stops in ``gather``'s own device assertion, and a row without mass gives nan.
+    Values are checked on the CPU only: on a GPU reading them would make the host wait for it in every step. There an
+    index out of range stops in ``gather``'s own device assertion, and a row without mass gives nan.
 
     Examples:
         >>> targets, shares = pick_targets(torch.tensor([[0.1, 0.6, 0.2, 0.1]]), torch.zeros(1, 4), 2)
@@ -82,9 +82,11 @@ def pick_targets(labels: Tensor, logits: Tensor, soft_target_topk: int) -> Tuple
         raise ValueError(f'labels of shape {tuple(labels.shape)} must be ({num_samples},) class indices or '
                          f'({num_samples}, {num_classes}) scores, as the logits')
     scores = labels.detach().to(torch.promote_types(logits.dtype, torch.float32))
-    # nan fails every comparison, so a row that holds one is refused as well.
-    if on_cpu and not bool(((scores.amin(1) >= 0) & (scores.sum(1) > 0) & (scores.amax(1) < math.inf)).all()):
-        raise ValueError('soft labels must be finite, not negative, and hold a positive score in every row')
+    if on_cpu:
+        lowest, mass = scores.amin(), scores.sum(1)
+        # nan fails every comparison, so a row that holds one is refused as well.
+        if not bool((lowest >= 0) & (mass > 0).all() & (mass < math.inf).all()):
+            raise ValueError('soft labels must be finite, not negative, and hold a positive score in every row')
     shares, targets = scores.topk(min(soft_target_topk, num_classes), dim=1)
     if targets.shape[1] == 1:
         return targets, None

@@ -35,8 +35,8 @@ class AEKTLoss(nn.Module):
         ``max_ratio=None`` takes the ratio bare. At ``tau=4`` a fresh student has a ratio of 30 to 90, which ``tau**2``
         multiplies by 16; with ``gamma=1`` training then diverged within its first epoch.
 
-    The computation is in fp32 (fp64 for fp64 logits), under autocast too. The teacher gets no gradient, and the gradient
-    is in closed form: it has no second derivative (``backward(create_graph=True)`` of it is refused).
+    The computation is in fp32 (fp64 for fp64 logits), under autocast too, and in log space throughout. The teacher gets
+    no gradient. The student's is computed in closed form with the loss; to derive it a second time is refused.
 
     Args:
         tau (float): Temperature. Defaults to 4.0.
@@ -44,8 +44,8 @@ class AEKTLoss(nn.Module):
         beta (float): Weight of the term of the other classes (NCKD). Defaults to 8.0.
         gamma (float): Weight of the ratio term. Defaults to 1.0.
         target_form (str): ``'ratio'`` is the formula above. ``'no_confidence'`` leaves the factor 1 - p^S_t out of the
-            gradient: the term is -min(r, m) times the student's log-odds of the target class, the factor min(r, m) taken
-            as a constant. Defaults to 'ratio'.
+            gradient: the term is -min(r, m) times the student's log-odds of the target class, min(r, m) taken as a
+            constant. Defaults to 'ratio'.
         max_ratio (float, optional): The bound m; None for the bare ratio. Defaults to 2.0.
         soft_target_topk (int): For labels of shape (N, C) the loss is the expectation over this many of a sample's
             largest labels, renormalised. Defaults to 2.
@@ -106,5 +106,6 @@ class AEKTLoss(nn.Module):
         return dict(zip(STATISTICS, self._statistics.mean(1).unbind()))
 
     def extra_repr(self) -> str:
-        names = ('tau', 'alpha', 'beta', 'gamma', 'target_form', 'max_ratio', 'soft_target_topk', 'loss_weight', 'reduction')
+        names = ('tau', 'alpha', 'beta', 'gamma', 'target_form', 'max_ratio', 'soft_target_topk', 'loss_weight',
+                 'reduction')
         return ', '.join(f'{name}={getattr(self, name)!r}' for name in names)

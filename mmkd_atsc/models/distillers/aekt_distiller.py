@@ -1,0 +1,117 @@
+"""AEKT in one line of a config."""
+from inspect import signature
+from typing import Any, Dict, Iterator, Optional, Tuple
+
+from mmrazor.models.distillers import ConfigurableDistiller
+from torch import Tensor, nn
+
+from mmkd_atsc.checks import check_flag, check_number, nearest
+from mmkd_atsc.registry import MODELS
+
+from ..connectors import SerializationFC
+from ..losses import AEKTLoss
+
+LOSS_OPTIONS = tuple(signature(AEKTLoss.__init__).parameters)[1:]
+
+
+@MODELS.register_module()
+class AEKTDistiller(ConfigurableDistiller):
+    r"""Adaptive explicit knowledge transfer for any MMPretrain classifier.
+
+    Fills in MMRazor's recorders, connector, loss and mapping: the logits of both heads are recorded, the student's pass
+    the serialization layer and enter :class:`AEKTLoss` with the teacher's and the labels that the student's own loss
+    saw (so mixup's and CutMix's soft ones too). The student's own cross-entropy is on the logits *before* that layer,
+    and at inference there is no such layer.
+
+    Each part can be replaced by the argument of the same name; what is not given keeps its default. The layer needs a
+    slow learning rate, or it does the student's work (DESIGN: it starves the logits that count); MMEngine asks for it
+    with ``optim_wrapper=dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor')``, which ``tools/train.py`` sets.
+
+    Args:
+        num_classes: Classes of student and teacher.
+        with_fc: Use the serialization layer. False is AEKT's loss on the student's logits themselves.
+        fc_init: 'identity', or 'default' for PyTorch's random one.
+        fc_bias: Give it a bias.
+        fc_lr_mult: Its learning rate, as a multiple of the optimizer's; 0 freezes it.
+        fc_weight_decay: Its weight decay.
+        log_terms: Log the loss's terms, the confidences and the accuracies before and after the layer.
+        student_recorders, teacher_recorders, connectors, distill_losses, loss_forward_mappings, distill_deliveries: As
+            in MMRazor's ``ConfigurableDistiller``; entries add to the defaults or replace those of the same name.
+        loss_options: Options of :class:`AEKTLoss`: tau, alpha, beta, gamma, target_form, max_ratio, ...
+
+    >>> import mmkd_atsc
+    >>> distiller = AEKTDistiller(num_classes=10, beta=2.0)
+    >>> distiller.distill_losses['loss_aekt'].beta, distiller.connectors['fc'].fc.weight.shape
+    (2.0, torch.Size([10, 10]))
+    """
+
+    def __init__(self, num_classes: int, with_fc: bool = True, fc_init: str = 'identity', fc_bias: bool = True,
+                 fc_lr_mult: float = 0.01, fc_weight_decay: float = 0.0, log_terms: bool = True,
+                 student_recorders: Optional[dict] = None, teacher_recorders: Optional[dict] = None,
+                 connectors: Optional[dict] = None, distill_losses: Optional[dict] = None,
+                 loss_forward_mappings: Optional[dict] = None, distill_deliveries: Optional[dict] = None,
+                 init_cfg: Optional[dict] = None, **loss_options: Any) -> None:
+        for name in loss_options:
+            if name not in LOSS_OPTIONS:
+                known = (*LOSS_OPTIONS, *list(signature(AEKTDistiller.__init__).parameters)[1:-1])
+                raise TypeError(f'AEKTDistiller has no option {name!r}{nearest(name, known)}')
+        self_logits = dict(from_student=True, recorder='logits')
+        if check_flag('with_fc', with_fc):
+            self_logits['connector'] = 'fc'
+        default_connectors = {}
+        if with_fc:
+            default_connectors['fc'] = dict(type='mmkd_atsc.SerializationFC', num_classes=num_classes, bias=fc_bias,
+                                            init=fc_init)
+        # A head is called by name in training and in inference alike, whatever layers it has inside.
+        super().__init__(
+            student_recorders={
+                'logits': dict(type='ModuleOutputs', source='head'),
+                'labels': dict(type='ModuleInputs', source='head.loss_module'), **(student_recorders or {})},
+            teacher_recorders={'logits': dict(type='ModuleOutputs', source='head'), **(teacher_recorders or {})},
+            connectors={**default_connectors, **(connectors or {})},
+            distill_losses={'loss_aekt': dict(type='mmkd_atsc.AEKTLoss', **loss_options), **(distill_losses or {})},
+            loss_forward_mappings={'loss_aekt': dict(
+                preds_S=self_logits, preds_T=dict(from_student=False, recorder='logits'),
+                gt_labels=dict(from_student=True, recorder='labels', data_idx=1)), **(loss_forward_mappings or {})},
+            distill_deliveries=distill_deliveries, init_cfg=init_cfg)
+        self.log_terms = check_flag('log_terms', log_terms)
+        self.fc_lr_mult = check_number('fc_lr_mult', fc_lr_mult, 0)
+        self.fc_weight_decay = check_number('fc_weight_decay', fc_weight_decay, 0)
+        if self.fc is not None and fc_lr_mult == 0:
+            self.fc.requires_grad_(False)
+        self._serialized_logits: Optional[Tensor] = None
+
+    @property
+    def fc(self) -> Optional[SerializationFC]:
+        """The serialization layer, if there is one."""
+        return self.connectors['fc'] if 'fc' in self.connectors else None
+
+    def param_group_options(self) -> Iterator[Tuple[nn.Parameter, dict]]:
+        """What the optimizer's constructor is asked for: a slow, undecayed group for the layer."""
+        for parameter in self.fc.parameters() if self.fc is not None else ():
+            yield parameter, dict(lr_mult=self.fc_lr_mult, weight_decay=self.fc_weight_decay)
+
+    def get_record(self, recorder: str, from_student: bool, record_idx: int = 0, data_idx: Optional[int] = None,
+                   connector: Optional[str] = None, connector_idx: Optional[int] = None) -> Any:
+        record = super().get_record(recorder, from_student, record_idx, data_idx, connector, connector_idx)
+        if connector == 'fc':
+            self._serialized_logits = record.detach()
+        return record
+
+    def compute_distill_losses(self) -> Dict[str, Tensor]:
+        losses = super().compute_distill_losses()
+        if self.log_terms:
+            losses.update(self._monitored())
+        return losses
+
+    def _monitored(self) -> Dict[str, Tensor]:
+        """What is logged beside the loss; no name holds 'loss', so MMEngine adds none of it to the total."""
+        monitored = dict(getattr(self.distill_losses['loss_aekt'], 'terms', {}))
+        labels = self.get_record('labels', from_student=True, data_idx=1)
+        labels = labels if labels.dim() == 1 else labels.argmax(1)
+        logits = self.get_record('logits', from_student=True).detach()
+        monitored['accuracy_before_fc'] = 100 * (logits.argmax(1) == labels).float().mean()
+        if self._serialized_logits is not None:
+            monitored['accuracy_after_fc'] = 100 * (self._serialized_logits.argmax(1) == labels).float().mean()
+            self._serialized_logits = None
+        return monitored

@@ -1,0 +1,93 @@
+"""The student learns what the losses say, the teacher stays as it is."""
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch.nn import functional as F
+
+import mmkd_atsc  # noqa: F401
+from tests.conftest import tiny_classifier
+
+KD = dict(
+    type='mmrazor.ConfigurableDistiller',
+    student_recorders=dict(logits=dict(type='ModuleOutputs', source='head')),
+    teacher_recorders=dict(logits=dict(type='ModuleOutputs', source='head')),
+    distill_losses=dict(loss_kd=dict(type='KLDivergence', tau=4)),
+    loss_forward_mappings=dict(loss_kd=dict(
+        preds_S=dict(from_student=True, recorder='logits'), preds_T=dict(from_student=False, recorder='logits'))))
+
+
+def distill(checkpoint, **extra):
+    torch.manual_seed(0)
+    return MODELS.build(dict(type='mmkd_atsc.MultiTeacherDistill', architecture=tiny_classifier(4),
+                             teacher=tiny_classifier(8), teacher_ckpt=checkpoint, distiller=KD, **extra))
+
+
+def test_losses_are_the_students_and_the_distillers(teacher_checkpoint, batch):
+    model = distill(teacher_checkpoint).eval()
+    losses = model(*batch, mode='loss')
+    assert set(losses) == {'student.loss', 'distill.loss_kd'}
+    student, teacher = model.student(batch[0]), model.teacher(batch[0])
+    labels = torch.cat([sample.gt_label for sample in batch[1]])
+    torch.testing.assert_close(losses['student.loss'], F.cross_entropy(student, labels))
+    kd = 16 * F.kl_div(F.log_softmax(student / 4, 1), F.softmax(teacher / 4, 1), reduction='batchmean')
+    torch.testing.assert_close(losses['distill.loss_kd'], kd)
+
+
+def test_only_the_student_learns(teacher_checkpoint, batch):
+    model = distill(teacher_checkpoint).train()
+    before = {key: value.clone() for key, value in model.teachers.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    sum(model(*batch, mode='loss').values()).backward()
+    optimizer.step()
+    assert all(p.grad is not None for p in model.student.parameters())
+    assert all(p.grad is None for p in model.teachers.parameters())
+    assert all(torch.equal(before[key], value) for key, value in model.teachers.state_dict().items())
+
+
+def test_initialising_weights_leaves_the_teacher_alone(teacher_checkpoint):
+    model = distill(teacher_checkpoint)
+    before = {key: value.clone() for key, value in model.teachers.state_dict().items()}
+    model.init_weights()
+    assert all(torch.equal(before[key], value) for key, value in model.teachers.state_dict().items())
+
+
+def test_the_same_gradients_as_mmrazors_own_algorithm(teacher_checkpoint, batch):
+    ours = distill(teacher_checkpoint).train()
+    images = dict(data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor'))
+    theirs = MODELS.build(dict(
+        type='mmrazor.SingleTeacherDistill', _scope_='mmrazor', architecture=tiny_classifier(4, **images),
+        teacher=tiny_classifier(8, **images), teacher_ckpt=teacher_checkpoint, distiller=KD))
+    theirs.train()
+    theirs.teacher.eval()
+    theirs.student.load_state_dict(ours.student.state_dict())
+    for model in (ours, theirs):
+        sum(model(*batch, mode='loss').values()).backward()
+    for mine, other in zip(ours.student.parameters(), theirs.student.parameters()):
+        torch.testing.assert_close(mine.grad, other.grad)
+
+
+def test_predictions_are_the_students(teacher_checkpoint, batch):
+    model = distill(teacher_checkpoint).eval()
+    scores = torch.stack([sample.pred_score for sample in model(*batch, mode='predict')])
+    torch.testing.assert_close(scores, model.student(batch[0]).softmax(1))
+
+
+def test_without_the_students_own_loss(teacher_checkpoint, batch):
+    assert set(distill(teacher_checkpoint, calculate_student_loss=False)(*batch, mode='loss')) == {'distill.loss_kd'}
+
+
+def test_mmrazors_stop_hook_stops_distillation(teacher_checkpoint, batch):
+    model = distill(teacher_checkpoint)
+    model.distillation_stopped = True
+    assert set(model(*batch, mode='loss')) == {'student.loss'}
+
+
+def test_a_distiller_for_one_teacher_refuses_two(teacher_checkpoint):
+    with pytest.raises(ValueError, match=r'ConfigurableDistiller records one teacher, 2 are given'):
+        MODELS.build(dict(type='mmkd_atsc.MultiTeacherDistill', architecture=tiny_classifier(4), distiller=KD,
+                          teacher=[tiny_classifier(8)] * 2, teacher_ckpt=[teacher_checkpoint] * 2))
+
+
+def test_wrong_options_are_refused(teacher_checkpoint):
+    with pytest.raises(TypeError, match="calculate_student_loss='no' must be True or False"):
+        distill(teacher_checkpoint, calculate_student_loss='no')

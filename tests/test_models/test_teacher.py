@@ -1,0 +1,110 @@
+"""A teacher is what its checkpoint says, sees the input it was trained on, and stays as it is."""
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+from mmkd_atsc.models.normalization import Renormalize
+from mmkd_atsc.models.teacher import Teacher, fingerprint, named_teachers
+from tests.conftest import tiny_classifier
+
+
+def test_a_teacher_needs_a_checkpoint():
+    with pytest.raises(ValueError, match='teacher has no checkpoint: set teacher_ckpt'):
+        Teacher(tiny_classifier(8))
+
+
+def test_a_random_teacher_can_be_asked_for(batch):
+    assert Teacher(tiny_classifier(8), allow_random=True)(batch[0]).shape == (4, 10)
+
+
+def test_weights_come_from_the_checkpoint(teacher_checkpoint):
+    saved = torch.load(teacher_checkpoint, weights_only=True)['state_dict']
+    teacher = Teacher(tiny_classifier(8), teacher_checkpoint)
+    assert all(torch.equal(saved[key], value) for key, value in teacher.model.state_dict().items())
+
+
+@pytest.mark.parametrize('wrong', [tiny_classifier(4), tiny_classifier(8, num_classes=7), tiny_classifier(8, depth=14)])
+def test_another_network_is_refused(teacher_checkpoint, wrong):
+    with pytest.raises(ValueError, match=r'teacher\.pth does not fit teacher: '):
+        Teacher(wrong, teacher_checkpoint)
+
+
+def test_frozen_it_answers_without_gradients_and_keeps_its_statistics(teacher_checkpoint, batch):
+    teacher = Teacher(tiny_classifier(8), teacher_checkpoint).train()
+    before = {key: value.clone() for key, value in teacher.state_dict().items()}
+    answer = teacher(batch[0].requires_grad_())
+    assert not answer.requires_grad and not any(module.training for module in teacher.modules())
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    assert all(torch.equal(before[key], value) for key, value in teacher.state_dict().items())
+
+
+def test_another_teacher_at_resume_is_refused(teacher_checkpoint):
+    first = Teacher(tiny_classifier(8), teacher_checkpoint)
+    other = Teacher(tiny_classifier(8), teacher_checkpoint)
+    other.load_state_dict(first.state_dict())
+    first.fingerprint[0] += 1
+    with pytest.raises(ValueError, match='trained with another teacher than teacher_ckpt gives'):
+        other.load_state_dict(first.state_dict())
+    Teacher(tiny_classifier(8), allow_random=True).load_state_dict(first.state_dict())  # scoring needs no file
+
+
+def test_fingerprint_sees_every_value():
+    weights = {'a': torch.zeros(3), 'b': torch.tensor(1)}
+    changed = {'a': torch.tensor([0., 0., 1e-30]), 'b': torch.tensor(1)}
+    assert torch.equal(fingerprint(weights), fingerprint({k: v.clone() for k, v in weights.items()}))
+    assert not torch.equal(fingerprint(weights), fingerprint(changed))
+    assert not torch.equal(fingerprint(weights), fingerprint({'a': weights['a'], 'c': weights['b']}))
+
+
+@pytest.mark.parametrize('source_rgb, target_rgb', [(True, True), (True, False), (False, True)])
+def test_renormalised_images_are_those_of_the_other_preprocessor(source_rgb, target_rgb):
+    raw = torch.randint(0, 256, (2, 3, 5, 5)).float()
+    config = dict(type='mmpretrain.ClsDataPreprocessor')
+    source = MODELS.build(dict(config, mean=[120., 110., 100.], std=[60., 61., 62.], to_rgb=source_rgb))
+    target = MODELS.build(dict(config, mean=[10., 20., 30.], std=[5., 6., 7.], to_rgb=target_rgb))
+    wanted = target(dict(inputs=raw))['inputs']
+    got = Renormalize(source, target)(source(dict(inputs=raw))['inputs'])
+    torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-5)
+
+
+def test_equal_preprocessors_cost_nothing():
+    config = dict(type='mmpretrain.ClsDataPreprocessor', mean=[120., 110., 100.], std=[60., 61., 62.])
+    images = torch.randn(1, 3, 2, 2)
+    assert Renormalize(MODELS.build(config), MODELS.build(config))(images) is images
+
+
+def test_a_teacher_with_its_own_preprocessor_gets_its_own_input(teacher_checkpoint, batch):
+    student = MODELS.build(dict(type='mmpretrain.ClsDataPreprocessor', mean=[100.] * 3, std=[50.] * 3))
+    own = dict(mean=[0.] * 3, std=[255.] * 3)
+    teacher = Teacher(tiny_classifier(8, data_preprocessor=own), teacher_checkpoint, student)
+    plain = Teacher(tiny_classifier(8), teacher_checkpoint, student)
+    torch.testing.assert_close(teacher(batch[0]), plain((batch[0] * 50 + 100) / 255), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('teacher, ckpt, words', [
+    ([dict(type='A'), dict(type='B')], ['a.pth'], '1 files for 2 teachers'),
+    (dict(a=dict(type='A')), dict(b='b.pth'), 'teacher_ckpt is for b, the teachers are a'),
+    ([], None, 'at least one'),
+])
+def test_checkpoints_must_match_teachers(teacher, ckpt, words):
+    with pytest.raises(ValueError, match=words):
+        named_teachers(teacher, ckpt)
+
+
+@pytest.mark.parametrize('network, words', [
+    (3, 'must be a config dict, a built model or a path, not a int'),
+    (dict(backbone='x'), 'needs a type, or a cfg_path'),
+    ('nowhere.py', 'no such config: nowhere.py'),
+])
+def test_what_is_not_a_network_is_refused(network, words):
+    with pytest.raises((ValueError, TypeError, FileNotFoundError), match=words):
+        Teacher(network)
+
+
+def test_a_config_file_or_a_package_path_names_a_teacher(tmp_path):
+    path = tmp_path / 'net.py'
+    path.write_text(f'model = {tiny_classifier(8)!r}\ndata_preprocessor = dict(mean=[1.] * 3, std=[2.] * 3)\n')
+    assert Teacher(str(path), allow_random=True).model.data_preprocessor.mean.flatten().tolist() == [1.] * 3
+    zoo = Teacher(dict(cfg_path='mmpretrain::resnet/resnet18_8xb32_in1k.py', head=dict(num_classes=7)),
+                  allow_random=True)
+    assert zoo.model.head.fc.out_features == 7 and zoo.model.data_preprocessor.to_rgb

@@ -1,0 +1,89 @@
+"""The entry points as a user runs them: train, resume, test, two processes, and every way to be told no."""
+import json
+
+import pytest
+import torch
+
+from tests.conftest import ROOT, assert_one_line_error, run_command, run_tool
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)['state_dict']
+
+
+def test_train_resume_and_test(tiny_config, tmp_path):
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    done = run_tool('train.py', tiny_config, '--work-dir', whole, '--seed', 3)
+    assert done.returncode == 0, done.stderr
+    assert 'seed = 3' in done.stdout.replace('seed=3', 'seed = 3')
+
+    first = run_tool('train.py', tiny_config, '--work-dir', parts, '--seed', 3, '--cfg-options', 'train_cfg.max_epochs=1')
+    assert first.returncode == 0, first.stderr
+    resumed = run_tool('train.py', tiny_config, '--work-dir', parts, '--seed', 3, '--resume')
+    assert resumed.returncode == 0 and 'Epoch(train) [2]' in resumed.stdout and 'Epoch(train) [1]' not in resumed.stdout
+    assert weights(parts / 'epoch_2.pth').keys() == weights(whole / 'epoch_2.pth').keys()
+
+    tested = run_tool('test.py', tiny_config, whole / 'epoch_2.pth', '--work-dir', whole, '--out', tmp_path / 'm.json')
+    assert tested.returncode == 0, tested.stderr
+    scores = [json.loads(line) for file in whole.glob('*/vis_data/scalars.json') for line in file.open()]
+    trained = [line['accuracy/top1'] for line in scores if 'accuracy/top1' in line][-1]
+    assert json.loads((tmp_path / 'm.json').read_text())['accuracy/top1'] == pytest.approx(trained)
+
+
+def test_two_processes_train_resume_and_test(tiny_config, tmp_path):
+    work_dir = tmp_path / 'dist'
+    script = ROOT / 'tools' / 'dist_train.sh'
+    done = run_command(script, tiny_config, 2, '--work-dir', work_dir, '--auto-scale-lr', '--cfg-options',
+                       'train_cfg.max_epochs=1')
+    assert done.returncode == 0, done.stderr
+    assert 'no GPU on this machine: 2 CPU processes over gloo' in done.stdout
+    assert 'Scaling the original LR by 2.0' in done.stdout
+    assert 'Warning' not in done.stderr, done.stderr
+    assert '[2/2]' in done.stdout  # 100 images, 25 a process
+    again = run_command(script, tiny_config, 2, '--work-dir', work_dir, '--resume')
+    assert again.returncode == 0 and 'Epoch(train) [2]' in again.stdout, again.stderr
+    tested = run_command(ROOT / 'tools' / 'dist_test.sh', tiny_config, work_dir / 'epoch_2.pth', 2, '--work-dir', work_dir)
+    assert tested.returncode == 0 and 'accuracy/top1' in tested.stdout, tested.stderr
+
+
+def test_half_precision_needs_a_gpu(tiny_config, tmp_path):
+    done = run_tool('train.py', tiny_config, '--work-dir', tmp_path, '--amp', '--cfg-options', 'train_cfg.max_epochs=1')
+    if torch.cuda.is_available():
+        assert done.returncode == 0, done.stderr
+    else:
+        assert_one_line_error(done, 'only available training on gpu')
+
+
+@pytest.mark.parametrize('args, words', [
+    (['nowhere.py'], 'no such config: nowhere.py'),
+    (['CONFIG', '--resume', 'gone.pth'], 'gone.pth'),
+    (['CONFIG', '--cfg-options', 'model.backbone.depth=9'], 'depth'),
+    (['CONFIG', '--cfg-options', 'model.backbone.type=mmkd_atsc.Typo'], 'Typo'),
+    (['CONFIG', '--cfg-options', 'auto_scale_lr=None', '--auto-scale-lr'], 'base_batch_size'),
+    (['configs/teachers/resnet20_cifar100.py', '--cfg-options', 'train_dataloader.dataset.data_root=/nowhere',
+      'train_dataloader.num_workers=0', 'val_dataloader=None', 'val_cfg=None', 'val_evaluator=None'], 'MMKD_DATA_ROOT'),
+])
+def test_training_says_no_in_one_line(tiny_config, tmp_path, args, words):
+    args = [str(tiny_config) if arg == 'CONFIG' else arg for arg in args]
+    assert_one_line_error(run_tool('train.py', *args, '--work-dir', tmp_path / 'w'), words)
+
+
+def test_testing_says_no_in_one_line(tiny_config, tmp_path):
+    assert_one_line_error(run_tool('test.py', tiny_config, 'gone.pth', '--work-dir', tmp_path), 'gone.pth', 'no such')
+    other = tmp_path / 'other.pth'
+    torch.save(dict(state_dict={'conv.weight': torch.zeros(1)}), other)
+    assert_one_line_error(run_tool('test.py', tiny_config, other, '--work-dir', tmp_path), 'other.pth does not fit')
+
+
+def test_the_launcher_says_no_in_one_line(tiny_config):
+    script = ROOT / 'tools' / 'dist_train.sh'
+    assert_one_line_error(run_command(script, 'nowhere.py', 2), 'no such config: nowhere.py')
+    assert_one_line_error(run_command(script, tiny_config, 'two'), 'whole number')
+    assert run_command(script, tiny_config).returncode == 2
+
+
+def test_a_failing_process_ends_the_others_with_its_line(tiny_config, tmp_path):
+    done = run_command(ROOT / 'tools' / 'dist_train.sh', tiny_config, 2, '--work-dir', tmp_path, '--cfg-options',
+                       'model.backbone.depth=9', timeout=120)
+    assert done.returncode != 0 and 'Traceback' not in done.stderr
+    assert 'error: ' in done.stderr and 'depth' in done.stderr
