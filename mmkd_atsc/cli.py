@@ -1,5 +1,6 @@
 """What the tools share: reading a config, processes without a GPU, errors of one line."""
 import contextlib
+import logging
 import os
 import sys
 import warnings
@@ -118,10 +119,20 @@ def prepare_processes(config: Config, launcher: str, local_rank: int = 0) -> Non
 
 
 def leave_processes() -> None:
-    """All processes leave together: one that exits first can abort another that still talks to it."""
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+    """All processes of a job leave together, and at once.
+
+    One that exits first can abort another that still talks to it; and PyTorch's communication threads can abort the
+    interpreter's own shutdown (``terminate called without an active exception``), which would turn a finished training
+    into a failed one. So the process ends here, its output written.
+    """
+    if not torch.distributed.is_initialized():
+        return
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def forget_teacher_checkpoints(config: Config) -> None:

@@ -17,7 +17,7 @@ def run_command(*command, cwd=ROOT, timeout=300, **environment):
     """Runs a command as a user would; returns the finished process with its output as text."""
     env = dict(os.environ, OMP_NUM_THREADS='1', PYTHON=sys.executable, **environment)
     return subprocess.run([str(word) for word in command], cwd=cwd, env=env, timeout=timeout, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                          capture_output=True)
 
 
 def run_tool(tool, *args, **kwargs):

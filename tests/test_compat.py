@@ -13,8 +13,7 @@ from mmkd_atsc import compat
 
 
 def python(code):
-    return subprocess.run([sys.executable, '-W', 'error::UserWarning', '-c', code], text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE)
+    return subprocess.run([sys.executable, '-W', 'error::UserWarning', '-c', code], text=True, capture_output=True)
 
 
 def test_mmrazor_fails_without_the_package_and_imports_with_it():

@@ -59,7 +59,7 @@ def _why_unreadable(path: Path, error: Exception) -> str:
         return 'is a git-lfs pointer, not a checkpoint; run git lfs pull'
     forbidden = re.search(r'GLOBAL (\S+)|(getattr)\(', str(error))
     if forbidden:
-        return f'asks for code to be run ({forbidden.group(0)}) and is refused; only tensors and plain values are loaded'
+        return f'is refused: it asks for code to be run ({forbidden.group(0)}); only tensors and plain values are loaded'
     return f'is truncated or not a checkpoint ({" ".join(str(error).split())[:120]})'
 
 
