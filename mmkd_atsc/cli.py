@@ -1,15 +1,18 @@
 """What the tools share: reading a config, processes without a GPU, errors of one line."""
+import argparse
 import contextlib
+import inspect
 import logging
 import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Any, Iterator, List, NoReturn, Optional
 
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from .checks import nearest
 
@@ -77,23 +80,80 @@ def load_config(path: str, options: Optional[dict] = None) -> Config:
         if not Path(path).is_file():
             siblings = [str(p) for p in Path(path).parent.glob('*.py')] if Path(path).parent.is_dir() else []
             raise FileNotFoundError(f'no such config: {path}{nearest(path, siblings)}')
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', SyntaxWarning)
-            config = Config.fromfile(path)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore', SyntaxWarning)
+                config = Config.fromfile(path)
+        except Exception as error:  # a config is Python: whatever it does wrong, its author wants its name
+            raise ValueError(f'{path}: {type(error).__name__}: {error}') from error
     if options:
-        config.merge_from_dict(options)
+        merge_options(config, options)
     return config
+
+
+# Read by MMEngine or by our tools, and no argument of the runner.
+OTHER_SETTINGS = ('activation_checkpointing', 'compile', 'efficient_conv_bn_eval', 'find_unused_parameters',
+                  'model_wrapper_cfg', 'runner_type', 'sync_bn')
+
+
+def merge_options(config: Config, options: dict) -> None:
+    """Merges ``--cfg-options``; a setting that nothing would read is refused.
+
+    A variable of a config file, such as ``data_root``, is one of those: what was made from it keeps its value.
+    """
+    read = [*inspect.signature(Runner.__init__).parameters, *OTHER_SETTINGS]
+    for option in options:
+        name = option.split('.')[0]
+        if name in read or isinstance(config.get(name), dict):
+            continue
+        users = _settings_named(config.to_dict(), name)
+        if users:
+            raise ValueError(f'--cfg-options {name}: is a variable of the config and no longer read; set '
+                             + ' '.join(f'{user}=...' for user in users))
+        raise ValueError(f'--cfg-options {name}: there is no such setting{nearest(name, [*config, *read])}')
+    config.merge_from_dict(options)
+
+
+def _settings_named(value: Any, name: str, prefix: str = '') -> List[str]:
+    """Where in a config a key stands, below its first level."""
+    found = []
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        if prefix and key == name:
+            found.append(f'{prefix}{key}')
+        found += _settings_named(inner, name, f'{prefix}{key}.')
+    return found
 
 
 def default_work_dir(config_path: str) -> str:
     return os.path.join('work_dirs', Path(config_path).stem)
 
 
-def add_common_arguments(parser) -> None:
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command in one line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f'error: {message}; see {self.prog} --help\n')
+
+
+class Options(DictAction):
+    """``KEY=VALUE ...`` as a dictionary."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        for word in values:
+            key, equals, _ = word.partition('=')
+            if not equals or not all(key.split('.')):
+                parser.error(f'{option_string} {word}: must be KEY=VALUE')
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except AssertionError as error:
+            parser.error(f'{option_string}: {error}')
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that train and test have in common, as OpenMMLab's tools name them."""
     parser.add_argument('config', help='config file, or package::path')
     parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<config name>)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+    parser.add_argument('--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE',
                         help='override settings of the config: train_cfg.max_epochs=2 optim_wrapper.optimizer.lr=0.1')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by the launcher')

@@ -12,7 +12,7 @@ from mmkd_atsc.engine.checkpoint import load_strictly, read_weights
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cli.Parser(description=__doc__)
     cli.add_common_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint written by tools/train.py with this config')
     parser.add_argument('--out', metavar='FILE.json', help='also write the metrics there')

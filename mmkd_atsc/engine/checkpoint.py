@@ -59,7 +59,7 @@ def _why_unreadable(path: Path, error: Exception) -> str:
         return 'is a git-lfs pointer, not a checkpoint; run git lfs pull'
     forbidden = re.search(r'GLOBAL (\S+)|(getattr)\(', str(error))
     if forbidden:
-        return f'is refused: it asks for code to be run ({forbidden.group(0)}); only tensors and plain values are loaded'
+        return f'asks for code to be run ({forbidden.group(0)}), only tensors and plain values are loaded'
     return f'is truncated or not a checkpoint ({" ".join(str(error).split())[:120]})'
 
 
@@ -92,18 +92,31 @@ def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], origin: str,
         origin: The file they came from, for the message.
         role: Whose weights these should be, for the message. Default: the module's type.
     """
-    role = role or type(module).__name__
     own = module.state_dict()
+    problem = misfit(own, weights)
+    if problem:
+        raise ValueError(f'{origin} does not fit {role or type(module).__name__}: {problem}')
+    module.load_state_dict({**own, **weights}, strict=True)
+
+
+def misfit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
+    """What keeps ``weights`` from being loaded in place of ``own``, in one line; '' if they fit.
+
+    >>> misfit(nn.Linear(2, 1).state_dict(), {'weight': torch.zeros(1, 3), 'scale': torch.ones(1)})
+    '1 missing (bias); 1 unexpected (scale); 1 of another shape (weight (1, 3) for (1, 2))'
+    """
     # Files written before PyTorch counted batches lack this counter; nothing that we train reads it.
     missing = [key for key in own if key not in weights and not key.endswith('num_batches_tracked')]
     unexpected = [key for key in weights if key not in own]
-    shapes = [f'{key} {tuple(weights[key].shape)} for {tuple(own[key].shape)}' for key in own
-              if key in weights and isinstance(own[key], Tensor) and weights[key].shape != own[key].shape]
+    shapes = [f'{key} {_shape(weights[key])} for {_shape(own[key])}' for key in own
+              if key in weights and isinstance(own[key], Tensor) and _shape(weights[key]) != _shape(own[key])]
     problems = [f'{len(keys)} {what} ({_some(keys)})' for what, keys in
                 (('missing', missing), ('unexpected', unexpected), ('of another shape', shapes)) if keys]
-    if problems:
-        raise ValueError(f'{origin} does not fit {role}: {"; ".join(problems)}{_hint(missing, unexpected)}')
-    module.load_state_dict({**own, **weights}, strict=True)
+    return f'{"; ".join(problems)}{_hint(missing, unexpected)}' if problems else ''
+
+
+def _shape(value: object) -> object:
+    return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
 
 
 def _some(keys: list, count: int = 2) -> str:

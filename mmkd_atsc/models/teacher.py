@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmkd_atsc.engine.checkpoint import load_strictly, read_weights
 
+from .classifier import Classifier, last_feature
 from .network import build_network, resolve_network
 from .normalization import Renormalize
 
@@ -60,6 +61,28 @@ class Teacher(nn.Module):
         """The teacher's answer to the student's batch; gradients only while it adapts."""
         with torch.set_grad_enabled(self.adapting and torch.is_grad_enabled()):
             return self.model(self.renormalize(images), mode='tensor')
+
+    def adapt(self, adapting: bool) -> None:
+        """Lets the whole network learn, or freezes it as it is now."""
+        self.adapting = adapting
+        self.model.requires_grad_(adapting)
+        if not adapting:
+            for parameter in self.model.parameters():
+                parameter.grad = None  # an optimizer moves what has a gradient, were it only by momentum
+
+    def encode(self, images: Tensor, keep_statistics: bool = False) -> Any:
+        """The encoder's features; with ``keep_statistics`` batch norm uses the batch but does not count it."""
+        backbone, images = self.model.backbone, self.renormalize(images)
+        with torch.set_grad_enabled(self.adapting and torch.is_grad_enabled()):
+            if not keep_statistics:
+                return backbone(images)
+            buffers = {name: buffer.clone() for name, buffer in backbone.named_buffers()}
+            return torch.func.functional_call(backbone, buffers, (images, ))
+
+    def classifier_loss(self, features: Any, data_samples: list) -> Dict[str, Tensor]:
+        """The head's own loss on features that get no gradient from it."""
+        classifier = Classifier(self.model.neck, self.model.head)
+        return classifier(last_feature(features, self.name).detach(), data_samples, method='loss')
 
     def predict(self, images: Tensor, data_samples: Optional[list]) -> list:
         return self.model(self.renormalize(images), data_samples, mode='predict')

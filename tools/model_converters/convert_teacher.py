@@ -10,7 +10,7 @@ from mmkd_atsc.engine.convert import ARCHITECTURES, convert_file
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', help='the checkpoint to read')
     parser.add_argument('target', help='the checkpoint to write')
     parser.add_argument('--arch', required=True, help=f'the network: {", ".join(ARCHITECTURES)}')

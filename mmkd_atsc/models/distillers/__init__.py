@@ -1,3 +1,4 @@
 from .aekt_distiller import AEKTDistiller
+from .atsc_distiller import ATSCDistiller
 
-__all__ = ['AEKTDistiller']
+__all__ = ['AEKTDistiller', 'ATSCDistiller']

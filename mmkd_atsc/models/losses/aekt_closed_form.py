@@ -51,8 +51,8 @@ def closed_form(student: Tensor, teacher: Tensor, labels: Tensor, shares: Option
     log_prob = F.logsigmoid(torch.stack([margin, -margin], dim=1))  # [student, teacher][is the label, is another class]
     prob = log_prob.exp()
     (student_prob, student_doubt), (teacher_prob, teacher_doubt) = prob
-    tckd = (prob[1] * (log_prob[1] - log_prob[0])).sum(0)
-    log_ratio = log_prob[1, 0] - log_prob[0, 0]
+    log_ratios = log_prob[1] - log_prob[0]
+    tckd, log_ratio = (prob[1] * log_ratios).sum(0), log_ratios[0]
     # A bare ratio of confidences e^-10000 apart is no floating-point number. Where its type has room left for little
     # more than the sum over a batch, it goes on linearly in its logarithm, as a bounded one does.
     log_highest = math.log(torch.finfo(dtype).max) - 40 * math.log(2)

@@ -1,0 +1,104 @@
+"""When a teacher adapts, how far it goes, and how well it still does."""
+import gc
+from typing import Any, Dict, Optional
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmkd_atsc.checks import check_number
+from mmkd_atsc.registry import HOOKS
+
+
+@HOOKS.register_module()
+class AdaptiveTeacherHook(Hook):
+    r"""Lets the teacher adapt between two epochs and watches it.
+
+    Before ``start`` and from ``stop`` on the teacher is frozen as it is then, which is SimKD's step. While it adapts,
+    its drift :math:`\lVert\theta-\theta^*\rVert/\lVert\theta^*\rVert` is logged as ``teacher/drift`` and, for each
+    stage of the encoder, ``teacher/drift/<stage>``.
+
+    Args:
+        start: First epoch, counted from 0, in which the teacher adapts.
+        stop: First epoch in which it does not any more. None: it adapts to the end.
+        interval: Log the drift every so many iterations.
+        min_teacher_accuracy: Stop the run when a validation finds the teacher below this. It needs
+            ``val_cfg=dict(type='mmkd_atsc.DistillValLoop', teachers=True)``.
+        metric: The metric that is meant.
+
+    >>> hook = AdaptiveTeacherHook(start=2, stop=4)
+    >>> [hook.is_active(epoch) for epoch in range(6)]
+    [False, False, True, True, False, False]
+    """
+
+    # Before the logger, which takes the drift of the same iteration.
+    priority = 'NORMAL'
+
+    def __init__(self, start: int = 0, stop: Optional[int] = None, interval: int = 100,
+                 min_teacher_accuracy: Optional[float] = None, metric: str = 'accuracy/top1') -> None:
+        self.start = check_number('start', start, 0, integer=True)
+        self.stop = stop if stop is None else check_number('stop', stop, start + 1, integer=True)
+        self.interval = check_number('interval', interval, 1, integer=True)
+        if min_teacher_accuracy is not None:
+            check_number('min_teacher_accuracy', min_teacher_accuracy, 0, 100)
+        self.min_teacher_accuracy = min_teacher_accuracy
+        self.metric = metric
+
+    def is_active(self, epoch: int) -> bool:
+        """Whether the teacher adapts in an epoch, counted from 0."""
+        return epoch >= self.start and (self.stop is None or epoch < self.stop)
+
+    def before_run(self, runner: Runner) -> None:
+        model = unwrap(runner)
+        if not getattr(model, 'adaptive', False):
+            what = type(model).__name__ + (' with adaptive=False' if hasattr(model, 'adaptive') else '')
+            raise TypeError(f'AdaptiveTeacherHook needs an AdaptiveTeacherDistill whose teacher adapts, not a {what}')
+        if self.min_teacher_accuracy is not None and not getattr(runner.val_loop, 'teachers', False):
+            raise ValueError('min_teacher_accuracy needs a validation of the teacher: '
+                             "val_cfg=dict(type='mmkd_atsc.DistillValLoop', teachers=True)")
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        active = self.is_active(runner.epoch)
+        if unwrap(runner).adapting == active:
+            return
+        unwrap(runner).set_adapting(active)
+        runner.logger.info(f'the teacher {"adapts from" if active else "is frozen in"} epoch {runner.epoch + 1} on')
+        if is_model_wrapper(runner.model):
+            rewrap(runner)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
+                         outputs: Optional[dict] = None) -> None:
+        model = unwrap(runner)
+        if not model.adapting or not (self.every_n_inner_iters(batch_idx, self.interval)
+                                      or self.end_of_epoch(runner.train_dataloader, batch_idx)):
+            return
+        for stage, drift in model.distiller.anchor.drift().items():
+            name = 'teacher/drift' if stage == 'total' else f'teacher/drift/{stage}'
+            runner.message_hub.update_scalar(f'train/{name}', drift)
+
+    def after_val_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
+        for key, value in (metrics or {}).items():
+            is_a_teachers = key.endswith(self.metric) and not key.startswith('student/') and key != self.metric
+            if is_a_teachers and self.min_teacher_accuracy is not None and value < self.min_teacher_accuracy:
+                raise RuntimeError(f'{key} fell to {value:.2f} in epoch {runner.epoch}, below '
+                                   f'min_teacher_accuracy={self.min_teacher_accuracy}: the teacher has collapsed; '
+                                   'raise anchor_weight or lower the learning rate')
+
+
+def unwrap(runner: Runner) -> torch.nn.Module:
+    """The model without its distributed wrapper."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def rewrap(runner: Runner) -> None:
+    """A new distributed wrapper for the parameters that require gradients now.
+
+    DistributedDataParallel decides once, when it is made, which gradients it waits for. The old wrapper must be gone
+    before the new one is made: its hooks hang on the parameters.
+    """
+    module, wrapper_config = unwrap(runner), runner.cfg.get('model_wrapper_cfg')
+    runner.model = None
+    gc.collect()
+    runner.model = runner.wrap_model(wrapper_config, module)
+    runner.model.train()

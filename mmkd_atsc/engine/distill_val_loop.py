@@ -1,0 +1,112 @@
+"""One pass over the data that scores the student and, if asked, its teachers."""
+import copy
+from typing import Any, Dict, List, Sequence
+
+import torch
+from mmengine.evaluator import Evaluator
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner, TestLoop, ValLoop
+from mmengine.runner.amp import autocast
+
+from mmkd_atsc.checks import check_flag, check_number
+from mmkd_atsc.registry import LOOPS
+
+
+class _Scores:
+    """What validation and test have in common: an evaluator for each network, and metrics that say whose they are."""
+
+    teachers: bool
+    every_n_epochs: int
+
+    def _start(self, evaluator: Evaluator, score_teachers: bool) -> None:
+        model = self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
+        if not hasattr(model, 'teachers'):
+            raise TypeError(f'{type(self).__name__} scores a student and its teachers, {type(model).__name__} has '
+                            'none; use val_cfg=dict()')
+        self._model = model
+        self._evaluators: Dict[str, Evaluator] = {'student': evaluator}
+        if score_teachers:
+            self._evaluators.update((name, copy.deepcopy(evaluator)) for name in model.teachers)
+
+    @torch.no_grad()
+    def _score(self, data_batch: Any) -> Sequence:
+        with autocast(enabled=self.fp16):
+            data = self._model.data_preprocessor(data_batch, False)
+            for name, evaluator in reversed(self._evaluators.items()):  # the student last: its predictions stay
+                network = self._model.teachers[name].predict if name != 'student' else self._predict_student
+                outputs = network(data['inputs'], data['data_samples'])
+                evaluator.process(data_samples=outputs, data_batch=data_batch)
+        return outputs
+
+    def _predict_student(self, inputs: torch.Tensor, data_samples: List) -> List:
+        return self._model(inputs, data_samples, mode='predict')
+
+    def _metrics(self) -> Dict[str, float]:
+        size = len(self.dataloader.dataset)
+        return {f'{name}/{key}': value for name, evaluator in self._evaluators.items()
+                for key, value in evaluator.evaluate(size).items()}
+
+
+@LOOPS.register_module()
+class DistillValLoop(_Scores, ValLoop):
+    """Validation of a student and its teachers over one pass of the data.
+
+    The metrics are named ``student/accuracy/top1``, ``teacher/accuracy/top1`` (or the teacher's own name), so that
+    ``save_best='student/accuracy/top1'`` and the log cannot mean another network.
+
+    Args:
+        teachers: Score the teachers too.
+        every_n_epochs: Score the teachers only in every n-th epoch; the last one counts always.
+        runner, dataloader, evaluator, fp16: As in MMEngine's ``ValLoop``.
+    """
+
+    def __init__(self, runner: Runner, dataloader: Any, evaluator: Any, fp16: bool = False, teachers: bool = False,
+                 every_n_epochs: int = 1) -> None:
+        super().__init__(runner, dataloader, evaluator, fp16)
+        self.teachers = check_flag('teachers', teachers)
+        self.every_n_epochs = check_number('every_n_epochs', every_n_epochs, 1, integer=True)
+
+    def run(self) -> Dict[str, float]:
+        self.runner.call_hook('before_val')
+        self.runner.call_hook('before_val_epoch')
+        self.runner.model.eval()
+        epoch = self.runner.epoch
+        due = epoch % self.every_n_epochs == 0 or epoch == self.runner.max_epochs
+        self._start(self.evaluator, self.teachers and due)
+        for index, data_batch in enumerate(self.dataloader):
+            self.runner.call_hook('before_val_iter', batch_idx=index, data_batch=data_batch)
+            outputs = self._score(data_batch)
+            self.runner.call_hook('after_val_iter', batch_idx=index, data_batch=data_batch, outputs=outputs)
+        metrics = self._metrics()
+        self.runner.call_hook('after_val_epoch', metrics=metrics)
+        self.runner.call_hook('after_val')
+        return metrics
+
+
+@LOOPS.register_module()
+class DistillTestLoop(_Scores, TestLoop):
+    """:class:`DistillValLoop` for ``tools/test.py``.
+
+    Args:
+        teachers: Score the teachers too.
+        runner, dataloader, evaluator, fp16: As in MMEngine's ``TestLoop``.
+    """
+
+    def __init__(self, runner: Runner, dataloader: Any, evaluator: Any, fp16: bool = False,
+                 teachers: bool = False) -> None:
+        super().__init__(runner, dataloader, evaluator, fp16)
+        self.teachers = check_flag('teachers', teachers)
+
+    def run(self) -> Dict[str, float]:
+        self.runner.call_hook('before_test')
+        self.runner.call_hook('before_test_epoch')
+        self.runner.model.eval()
+        self._start(self.evaluator, self.teachers)
+        for index, data_batch in enumerate(self.dataloader):
+            self.runner.call_hook('before_test_iter', batch_idx=index, data_batch=data_batch)
+            outputs = self._score(data_batch)
+            self.runner.call_hook('after_test_iter', batch_idx=index, data_batch=data_batch, outputs=outputs)
+        metrics = self._metrics()
+        self.runner.call_hook('after_test_epoch', metrics=metrics)
+        self.runner.call_hook('after_test')
+        return metrics

@@ -1,0 +1,71 @@
+"""What a training starts from: MMEngine loads it as far as it fits, here it is checked before the first step."""
+import re
+from pathlib import Path
+from typing import Optional
+from urllib.parse import urlparse
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmkd_atsc.registry import HOOKS
+
+from .checkpoint import misfit, read_checkpoint
+
+# Without these MMEngine cannot go on where a training stopped.
+TRAINING_STATE = ('meta', 'optimizer', 'message_hub')
+
+
+@HOOKS.register_module()
+class StrictResumeHook(Hook):
+    """Refuses to resume from a checkpoint that does not fit the model exactly.
+
+    Plain ``load_from`` stays lenient, as fine-tuning wants it; but what did not fit is logged, and a checkpoint of
+    which nothing fits is refused.
+    """
+
+    priority = 'HIGHEST'  # EMAHook swaps weights in the checkpoint after this
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        own = (runner.model.module if is_model_wrapper(runner.model) else runner.model).state_dict()
+        weights = checkpoint.get('state_dict', checkpoint)
+        weights = {re.sub(r'^module\.', '', key): value for key, value in weights.items()}
+        problem = misfit(own, weights)
+        if not problem:
+            return
+        if runner._resume:
+            raise ValueError(f'{runner._load_from or runner.work_dir}: this training cannot be resumed, '
+                             f'the checkpoint does not fit: {problem}')
+        if not own.keys() & weights.keys():
+            raise ValueError(f'load_from={runner._load_from}: nothing in it fits the model: {problem}')
+        runner.logger.warning(f'load_from={runner._load_from} fits in part: {problem}')
+
+
+def find_start(config: Config) -> Optional[str]:
+    """The checkpoint that ``config`` starts from, by ``load_from`` or the last one of a run that is resumed."""
+    if config.get('load_from') or not config.get('resume'):
+        return config.get('load_from')
+    note = Path(config.work_dir, 'last_checkpoint')
+    if not note.is_file():
+        return None  # nothing to go on from: a first start
+    path = note.read_text().strip()
+    if not path:
+        raise ValueError(f'{note} is empty; name the checkpoint: --resume PATH')
+    beside = note.with_name(Path(path).name)  # the run's folder may have been moved
+    return str(beside) if not Path(path).is_file() and beside.is_file() else path
+
+
+def check_start(config: Config) -> None:
+    """Reads the checkpoint that training will start from, so that a bad one is named before anything is built."""
+    path = find_start(config)
+    if path is None:
+        return
+    config.load_from = path
+    if urlparse(path).scheme:  # MMEngine fetches it
+        return
+    content = read_checkpoint(path)
+    lacking = [key for key in TRAINING_STATE if key not in content]
+    if config.get('resume') and lacking:
+        raise ValueError(f'{path}: holds no training to resume (no {", ".join(lacking)}); '
+                         f'to start from its weights: --cfg-options load_from={path}')

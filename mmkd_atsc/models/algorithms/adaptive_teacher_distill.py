@@ -1,0 +1,141 @@
+"""ATSC: a teacher that keeps learning while it teaches, and whose classifier the student uses."""
+from typing import Any, Dict, List, Optional, Union
+
+import torch
+from mmengine.dist import get_world_size
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from mmrazor.models.utils import add_prefix
+from torch import Tensor, nn
+
+from mmkd_atsc.checks import check_choice, check_flag, check_number
+from mmkd_atsc.registry import MODELS
+
+from ..classifier import split_classifier
+from ..distillers import ATSCDistiller
+from ..heads import SharedClassifierHead
+from .multi_teacher_distill import MultiTeacherDistill
+
+
+@MODELS.register_module()
+class AdaptiveTeacherDistill(MultiTeacherDistill):
+    r"""Adaptive teaching with a shared classifier (ATSC, arXiv 2406.08528).
+
+    The teacher is an encoder :math:`E_T` and a classifier :math:`C` (everything after it); the student is an encoder
+    :math:`E_S`, a projector :math:`P`, and the teacher's :math:`C`. In every step
+
+    (a) :math:`E_S, P, E_T` descend the distiller's
+        :math:`\beta\,\mathrm{MSE}(P(E_S(x)), E_T(x)) + \lambda\lVert\theta_{E_T}-\theta^*\rVert^2`;
+    (b) :math:`C` descends :math:`\mathrm{CE}(C(E_T(x)), y)` with :math:`E_T` detached.
+
+    The student in the config is the network that will be deployed: its neck a ``FeatureProjector``, its head a
+    ``SharedClassifierHead`` that uses the teacher's own modules while training. With ``adaptive=False`` nothing of the
+    teacher learns: that is SimKD.
+
+    Args:
+        architecture, teacher, teacher_ckpt, allow_random_teacher, data_preprocessor, init_cfg: As in
+            :class:`MultiTeacherDistill`.
+        distiller: An ``mmkd_atsc.ATSCDistiller``; None takes its defaults.
+        adaptive: The teacher adapts (within the epochs of an ``AdaptiveTeacherHook``, if there is one).
+        classifier_step: 'joint': (a) and (b) from one forward of the teacher, one backward, one optimizer step.
+            'alternate': (b) after (a)'s optimizer step, with a fresh forward of the changed encoder, as the authors'
+            loop does; on one process. (a) does not depend on C, so both give the same encoders and student.
+        student_ce_weight: Weight of a cross-entropy of the student through the shared classifier, which learns
+            nothing from it. 0: none.
+    """
+
+    def __init__(self, architecture: Union[dict, str, BaseModel], teacher: Any, distiller: Optional[dict] = None,
+                 teacher_ckpt: Union[None, str, list, dict] = None, allow_random_teacher: bool = False,
+                 adaptive: bool = True, classifier_step: str = 'joint', student_ce_weight: float = 0.0,
+                 data_preprocessor: Optional[Union[dict, nn.Module]] = None, init_cfg: Optional[dict] = None) -> None:
+        self_options = dict(
+            adaptive=check_flag('adaptive', adaptive),
+            classifier_step=check_choice('classifier_step', classifier_step, ('joint', 'alternate')),
+            student_ce_weight=check_number('student_ce_weight', student_ce_weight, 0))
+        if classifier_step == 'alternate' and get_world_size() > 1:
+            raise ValueError("classifier_step='alternate' runs on one process only; 'joint' gives the same student")
+        super().__init__(architecture, teacher, distiller or dict(type='mmkd_atsc.ATSCDistiller'), teacher_ckpt,
+                         allow_random_teacher, student_ce_weight > 0, data_preprocessor, init_cfg)
+        for name, value in self_options.items():
+            setattr(self, name, value)
+        self.set_adapting(adaptive)
+
+    def prepare_distiller(self) -> None:
+        if not isinstance(self.distiller, ATSCDistiller):
+            raise TypeError(f'AdaptiveTeacherDistill needs an ATSCDistiller, not a {type(self.distiller).__name__}')
+        super().prepare_distiller()
+        _, neck, head = split_classifier(self.teacher, role=next(iter(self.teachers)))
+        student_head = getattr(self.student, 'head', None)
+        if not isinstance(student_head, SharedClassifierHead) or getattr(self.student, 'neck', None) is None:
+            raise TypeError('the student of AdaptiveTeacherDistill needs neck=dict(type="mmkd_atsc.FeatureProjector", '
+                            'in_channels=..., out_channels=...) and head=dict(type="mmkd_atsc.SharedClassifierHead"); '
+                            f'its head is a {type(student_head).__name__}')
+        student_head.bind(neck, head)
+
+    @property
+    def adapting(self) -> bool:
+        """Whether the teacher learns now."""
+        return next(iter(self.teachers.values())).adapting
+
+    def set_adapting(self, adapting: bool) -> None:
+        """Lets the teacher learn, or freezes it as it is; between two epochs (``AdaptiveTeacherHook`` does it)."""
+        if adapting and not self.adaptive:
+            raise ValueError('the teacher was built with adaptive=False and is not in the optimizer')
+        for teacher in self.teachers.values():
+            teacher.adapt(adapting)
+        self.distiller.teacher_adapts = adapting
+        self.train(self.training)
+
+    def loss(self, inputs: Tensor, data_samples: Optional[List] = None) -> Dict[str, Tensor]:
+        """(a) and, where the teacher adapts, (b): one forward of each network."""
+        losses = self.alignment_losses(inputs, data_samples)
+        if self.adapting and self.classifier_step == 'joint':
+            losses.update(self.classifier_losses(self._teacher_features, data_samples))
+        self._teacher_features = None
+        return losses
+
+    def alignment_losses(self, inputs: Tensor, data_samples: Optional[List]) -> Dict[str, Tensor]:
+        """Part (a), and the student's own loss if it has a weight."""
+        return super().loss(inputs, data_samples)
+
+    def run_teachers(self, inputs: Tensor, data_samples: Optional[List]) -> None:
+        self.distiller.set_deliveries_override(False)
+        with self.distiller.teacher_recorders, self.distiller.deliveries:
+            self._teacher_features = next(iter(self.teachers.values())).encode(inputs)
+
+    def run_student(self, inputs: Tensor, data_samples: Optional[List]) -> Dict[str, Tensor]:
+        if self.calculate_student_loss:
+            losses = super().run_student(inputs, data_samples)
+            return {key: value * self.student_ce_weight if 'loss' in key else value for key, value in losses.items()}
+        self.distiller.set_deliveries_override(True)
+        with self.distiller.student_recorders, self.distiller.deliveries:
+            if self.distiller.needs_student_head:
+                self.student(inputs, data_samples, mode='tensor')
+            else:
+                self.student.extract_feat(inputs)
+        return {}
+
+    def classifier_losses(self, features: Any, data_samples: Optional[List]) -> Dict[str, Tensor]:
+        """Part (b): the classifier's own loss on the teacher's features, which get no gradient from it."""
+        return add_prefix(next(iter(self.teachers.values())).classifier_loss(features, data_samples), 'teacher')
+
+    def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> Dict[str, Tensor]:
+        """One optimizer step; with ``classifier_step='alternate'`` two, (b)'s after (a)'s."""
+        if self.classifier_step == 'joint' or not self.adapting:
+            return super().train_step(data, optim_wrapper)
+        if optim_wrapper._accumulative_counts > 1:
+            raise ValueError("classifier_step='alternate' takes an optimizer step between its two forwards and does "
+                             "not go with accumulative_counts; use 'joint'")
+        with optim_wrapper.optim_context(self):
+            data = self.data_preprocessor(data, True)
+            losses = self._run_forward(data, mode='loss')
+        total, log = self.parse_losses(losses)
+        optim_wrapper.update_params(total)
+        with optim_wrapper.optim_context(self):
+            with torch.no_grad():
+                # Its batch norm has counted this batch in (a) already.
+                features = next(iter(self.teachers.values())).encode(data['inputs'], keep_statistics=True)
+            classifier_losses = self.classifier_losses(features, data['data_samples'])
+        total, classifier_log = self.parse_losses(classifier_losses)
+        optim_wrapper.update_params(total)
+        return {**log, **classifier_log, 'loss': log['loss'] + classifier_log['loss']}

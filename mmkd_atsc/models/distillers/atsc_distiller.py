@@ -1,0 +1,68 @@
+"""ATSC's losses: the student's feature meets the teacher's, the teacher stays near where it started."""
+from typing import Dict, Optional
+
+from mmengine.model import BaseModel
+from mmrazor.models.distillers import ConfigurableDistiller
+from torch import Tensor
+
+from mmkd_atsc.registry import MODELS
+
+from ..classifier import split_classifier
+from ..losses import TeacherAnchorLoss
+
+
+@MODELS.register_module()
+class ATSCDistiller(ConfigurableDistiller):
+    r"""Adaptive teaching with a shared classifier, the losses of one teacher:
+
+    .. math::
+        \beta\,\mathrm{MSE}(P(E_S(x)), E_T(x)) + \lambda \lVert \theta_{E_T} - \theta^* \rVert^2
+
+    The first term records the student's neck (the projector :math:`P`) and the teacher's backbone; the second is for
+    the teacher's encoder and counts only while it adapts. Both are for :class:`AdaptiveTeacherDistill`, which adds the
+    classifier's cross-entropy. Further losses can be given as in MMRazor's ``ConfigurableDistiller``.
+
+    Args:
+        align_weight: The weight beta of the alignment.
+        anchor_weight: The weight lambda of the anchor: 1 on CIFAR-100, 10 on ImageNet.
+        anchor_reduction: 'sum' of squares (the authors' code) or their 'mean' (the paper).
+        student_recorders, teacher_recorders, connectors, distill_losses, loss_forward_mappings, distill_deliveries:
+            Entries add to the defaults, or replace those of the same name.
+
+    >>> import mmkd_atsc
+    >>> distiller = ATSCDistiller(align_weight=2.0)
+    >>> distiller.distill_losses['loss_align'].loss_weight, distiller.anchor.loss_weight
+    (2.0, 1.0)
+    """
+
+    def __init__(self, align_weight: float = 1.0, anchor_weight: float = 1.0, anchor_reduction: str = 'sum',
+                 student_recorders: Optional[dict] = None, teacher_recorders: Optional[dict] = None,
+                 connectors: Optional[dict] = None, distill_losses: Optional[dict] = None,
+                 loss_forward_mappings: Optional[dict] = None, distill_deliveries: Optional[dict] = None,
+                 init_cfg: Optional[dict] = None) -> None:
+        # Losses that were added may listen to the student's head, which alignment alone does not run.
+        self_needs_head = bool(student_recorders)
+        super().__init__(
+            student_recorders={'features': dict(type='ModuleOutputs', source='neck'), **(student_recorders or {})},
+            teacher_recorders={'features': dict(type='ModuleOutputs', source='backbone'), **(teacher_recorders or {})},
+            connectors=connectors,
+            distill_losses={'loss_align': dict(type='mmkd_atsc.FeatureAlignLoss', loss_weight=align_weight),
+                            **(distill_losses or {})},
+            loss_forward_mappings={'loss_align': dict(
+                preds_S=dict(from_student=True, recorder='features'),
+                preds_T=dict(from_student=False, recorder='features')), **(loss_forward_mappings or {})},
+            distill_deliveries=distill_deliveries, init_cfg=init_cfg)
+        self.needs_student_head = self_needs_head
+        self.anchor = TeacherAnchorLoss(anchor_weight, anchor_reduction)
+        self.teacher_adapts = False
+
+    def prepare_from_teacher(self, model: BaseModel) -> None:
+        super().prepare_from_teacher(model)
+        # Now, while the weights are those of the teacher's checkpoint: a resumed state comes later.
+        self.anchor.bind(split_classifier(model).backbone)
+
+    def compute_distill_losses(self) -> Dict[str, Tensor]:
+        losses = super().compute_distill_losses()
+        if self.teacher_adapts:
+            losses['loss_anchor'] = self.anchor()
+        return losses

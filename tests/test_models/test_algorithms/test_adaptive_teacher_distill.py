@@ -1,0 +1,250 @@
+"""ATSC against a plain PyTorch transcription of its maths, and what must not happen."""
+import copy
+
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS
+from mmpretrain.structures import DataSample
+from torch import nn
+from torch.nn import functional as F
+
+import mmkd_atsc.engine  # noqa: F401
+from tests.conftest import tiny_classifier
+
+SGD = dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4)
+
+
+def student_config(teacher_channels=16, **neck):
+    config = tiny_classifier(4)
+    config['neck'] = dict(type='mmkd_atsc.FeatureProjector', in_channels=8, out_channels=teacher_channels, **neck)
+    config['head'] = dict(type='mmkd_atsc.SharedClassifierHead')
+    return config
+
+
+def build(checkpoint, distiller=None, student=None, **options):
+    torch.manual_seed(0)
+    model = MODELS.build(dict(
+        type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student or student_config(), teacher=tiny_classifier(8),
+        teacher_ckpt=checkpoint, distiller=dict(type='mmkd_atsc.ATSCDistiller', **(distiller or {})), **options))
+    model.init_weights()
+    return model.train()
+
+
+def optimizer_of(model, **extra):
+    return build_optim_wrapper(model, dict(
+        constructor='mmkd_atsc.DistillOptimWrapperConstructor', optimizer=SGD, **extra))
+
+
+def batches(count, size=8):
+    generator = torch.Generator().manual_seed(5)
+    for _ in range(count):
+        images = torch.randint(0, 256, (size, 3, 32, 32), generator=generator).float()
+        labels = torch.randint(0, 10, (size, ), generator=generator)
+        yield dict(inputs=images, data_samples=[DataSample().set_gt_label(label) for label in labels.tolist()]), labels
+
+
+class AsTheyAre(nn.Module):
+    """A data preprocessor that leaves double precision alone; MMPretrain's casts to float."""
+
+    def forward(self, data, training=False):
+        return data
+
+
+class PlainATSC:
+    """Steps (a) and (b) written out with two optimizers, as the authors' loop has them, without its mistakes."""
+
+    def __init__(self, model, anchor_weight):
+        parts = copy.deepcopy(model)
+        self.student, self.projector = parts.student.backbone, parts.student.neck
+        self.encoder, self.head = parts.teacher.backbone, parts.teacher.head
+        for module in (self.student, self.projector, self.encoder, self.head):
+            module.train()
+        self.start = [p.detach().clone() for p in self.encoder.parameters()]
+        self.anchor_weight = anchor_weight
+        options = {k: v for k, v in SGD.items() if k != 'type'}
+        self.first = torch.optim.SGD([p for module in (self.student, self.projector, self.encoder)
+                                      for p in module.parameters()], **options)
+        self.second = torch.optim.SGD(self.head.fc.parameters(), **options)
+
+    def logits(self, features):
+        return F.linear(features.mean((2, 3)), self.head.fc.weight, self.head.fc.bias)
+
+    def step(self, images, labels, alternate):
+        features = self.encoder(images)[-1]
+        projected = self.projector(self.student(images))[-1]
+        penalty = sum(((p - a) ** 2).sum() for p, a in zip(self.encoder.parameters(), self.start) if p.dim() > 1)
+        loss = ((projected - features) ** 2).mean() + self.anchor_weight * penalty
+        self.first.zero_grad()
+        loss.backward()
+        self.first.step()
+        if alternate:  # a fresh forward of the changed encoder; the statistics are those of (a)
+            saved = {k: b.clone() for k, b in self.encoder.named_buffers()}
+            with torch.no_grad():
+                features = self.encoder(images)[-1]
+            for key, buffer in self.encoder.named_buffers():
+                buffer.copy_(saved[key])
+        self.second.zero_grad()
+        F.cross_entropy(self.logits(features.detach()), labels).backward()
+        self.second.step()
+
+
+@pytest.mark.parametrize('classifier_step', ['joint', 'alternate'])
+def test_twenty_steps_follow_the_plain_transcription(teacher_checkpoint, classifier_step):
+    model = build(teacher_checkpoint, dict(anchor_weight=0.3), classifier_step=classifier_step).double()
+    model.data_preprocessor = AsTheyAre()
+    plain = PlainATSC(model, anchor_weight=0.3)
+    optim_wrapper = optimizer_of(model)
+    for data, labels in batches(20):
+        data['inputs'] = data['inputs'].double() / 64 - 2
+        plain.step(data['inputs'], labels, classifier_step == 'alternate')
+        model.train_step(data, optim_wrapper)
+    start = torch.load(teacher_checkpoint, weights_only=True)['state_dict']
+    assert not torch.allclose(model.teacher.backbone.conv1.weight.float(), start['backbone.conv1.weight'], atol=1e-3)
+    for ours, theirs in ((model.student.backbone, plain.student), (model.student.neck, plain.projector),
+                         (model.teacher.backbone, plain.encoder), (model.teacher.head, plain.head)):
+        for key, value in ours.state_dict().items():
+            torch.testing.assert_close(value, theirs.state_dict()[key], atol=1e-5, rtol=1e-5, msg=key)
+
+
+def test_both_classifier_steps_give_the_same_student(teacher_checkpoint):
+    models = [build(teacher_checkpoint, classifier_step=step) for step in ('joint', 'alternate')]
+    for model in models:
+        wrapper = optimizer_of(model)
+        for data, _ in batches(3):
+            model.train_step(data, wrapper)
+    joint, alternate = (model.state_dict() for model in models)
+    same = {key: torch.equal(joint[key], alternate[key]) for key in joint}
+    assert not same.pop('teachers.teacher.model.head.fc.weight') and not same.pop('teachers.teacher.model.head.fc.bias')
+    assert all(same.values()), [key for key, equal in same.items() if not equal]
+
+
+def test_gradients_stay_on_their_side(teacher_checkpoint, batch):
+    """The classifier learns from (b) only, the encoder from (a) only."""
+    model = build(teacher_checkpoint)
+    losses = model(*batch, mode='loss')
+    assert set(losses) == {'distill.loss_align', 'distill.loss_anchor', 'teacher.loss'}
+    classifier, encoder = list(model.teacher.head.parameters()), list(model.teacher.backbone.parameters())
+    kept = dict(retain_graph=True, allow_unused=True)
+    assert all(g is None for g in torch.autograd.grad(losses['teacher.loss'], encoder, **kept))
+    assert all(g is not None for g in torch.autograd.grad(losses['teacher.loss'], classifier, **kept))
+    assert all(g is None for g in torch.autograd.grad(losses['distill.loss_align'], classifier, **kept))
+    assert all(g is not None for g in torch.autograd.grad(losses['distill.loss_align'], encoder, **kept))
+
+
+def test_every_parameter_is_used_and_is_in_the_optimizer_once(teacher_checkpoint, batch):
+    model = build(teacher_checkpoint)
+    sum(model(*batch, mode='loss').values()).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    listed = [p for group in optimizer_of(model).param_groups for p in group['params']]
+    assert len(listed) == len({id(p) for p in listed}) == len(list(model.parameters()))
+
+
+def test_one_teacher_forward_and_one_backward_a_step(teacher_checkpoint, monkeypatch):
+    model = build(teacher_checkpoint)
+    forwards, backwards = [], []
+    for module in (model.teacher.backbone, model.teacher.head, model.student.backbone, model.student.neck):
+        module.register_forward_hook(lambda module, *_: forwards.append(module))
+    backward = torch.Tensor.backward
+    monkeypatch.setattr(torch.Tensor, 'backward', lambda *args, **kw: (backwards.append(1), backward(*args, **kw))[1])
+    data, _ = next(batches(1))
+    model.train_step(data, optimizer_of(model))
+    assert len(forwards) == 4 and len(set(forwards)) == 4 and len(backwards) == 1
+
+
+def test_frozen_it_is_simkd(teacher_checkpoint, batch):
+    model = build(teacher_checkpoint, adaptive=False)
+    before = {key: value.clone() for key, value in model.teachers.state_dict().items()}
+    data, _ = next(batches(1))
+    log = model.train_step(data, optimizer_of(model))
+    assert set(log) == {'loss', 'distill.loss_align'}
+    assert all(torch.equal(before[key], value) for key, value in model.teachers.state_dict().items())
+    assert not any(module.training for teacher in model.teachers.values() for module in teacher.modules())
+
+
+def test_freezing_between_steps_stops_all_motion(teacher_checkpoint):
+    model = build(teacher_checkpoint)
+    wrapper = optimizer_of(model)
+    stream = batches(4)
+    for _ in range(2):
+        model.train_step(next(stream)[0], wrapper)
+    model.set_adapting(False)
+    before = {key: value.clone() for key, value in model.teachers.state_dict().items()}
+    model.train_step(next(stream)[0], wrapper)
+    assert all(torch.equal(before[key], value) for key, value in model.teachers.state_dict().items())
+    model.set_adapting(True)
+    model.train_step(next(stream)[0], wrapper)
+    assert not torch.equal(before['teacher.model.backbone.conv1.weight'], model.teacher.backbone.conv1.weight)
+
+
+def test_the_student_predicts_through_the_shared_classifier(teacher_checkpoint, batch):
+    model = build(teacher_checkpoint).eval()
+    scores = torch.stack([sample.pred_score for sample in model(*batch, mode='predict')])
+    features = model.student.neck(model.student.backbone(batch[0]))
+    torch.testing.assert_close(scores, model.teacher.head(model.teacher.neck(features)).softmax(1))
+
+
+def test_students_own_loss_teaches_the_student_only(teacher_checkpoint, batch):
+    model = build(teacher_checkpoint, student_ce_weight=0.5)
+    losses = model(*batch, mode='loss')
+    classifier = list(model.teacher.head.parameters())
+    grads = torch.autograd.grad(losses['student.loss'], classifier, retain_graph=True, allow_unused=True)
+    assert all(g is None for g in grads)
+    student = torch.autograd.grad(losses['student.loss'], model.student.backbone.conv1.weight)[0]
+    assert student.abs().sum() > 0
+    labels = torch.cat([sample.gt_label for sample in batch[1]])
+    # The projector's batch norm sees this batch in train mode both times.
+    logits = model.student.head(model.student.extract_feat(batch[0]))
+    torch.testing.assert_close(losses['student.loss'], 0.5 * F.cross_entropy(logits, labels))
+
+
+def test_nothing_is_saved_twice(teacher_checkpoint):
+    keys = list(build(teacher_checkpoint).state_dict())
+    assert not [key for key in keys if key.startswith('architecture.head')]
+    assert len([key for key in keys if key.endswith('head.fc.weight')]) == 1
+    assert not [key for key in keys if 'anchor' in key]
+
+
+def test_a_copy_shares_its_own_classifier(teacher_checkpoint, batch):
+    model = build(teacher_checkpoint)
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        twin.teacher.head.fc.bias.add_(100 * torch.arange(10.))
+    assert twin.eval()(*batch, mode='predict')[0].pred_label.item() == 9
+    assert twin.student.head.bound_classifier.head is twin.teacher.head is not model.teacher.head
+
+
+@pytest.mark.parametrize('change, error, words', [
+    (dict(teacher_ckpt=None), ValueError, 'teacher has no checkpoint'),
+    (dict(classifier_step='jiont'), ValueError, "did you mean 'joint'"),
+    (dict(student_ce_weight=-1), ValueError, 'student_ce_weight=-1 must be a number at least 0'),
+    (dict(adaptive=1), TypeError, 'adaptive=1 must be True or False'),
+    (dict(distiller=dict(type='mmkd_atsc.ATSCDistiller', anchor_weight=-1)), ValueError, 'loss_weight=-1'),
+    (dict(distiller=dict(type='mmkd_atsc.ATSCDistiller', anchor_reduction='max')), ValueError, "'sum', 'mean'"),
+    (dict(distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=10)), TypeError, 'needs an ATSCDistiller'),
+    (dict(architecture=tiny_classifier(4)), TypeError, 'its head is a LinearClsHead'),
+])
+def test_wrong_configs_are_refused_at_build(teacher_checkpoint, change, error, words):
+    config = dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student_config(), teacher=tiny_classifier(8),
+                  teacher_ckpt=teacher_checkpoint)
+    with pytest.raises(error, match=words):
+        MODELS.build({**config, **change})
+
+
+def test_a_projector_that_does_not_fit_is_refused_before_the_first_step(teacher_checkpoint, batch):
+    model = build(teacher_checkpoint, student=student_config(teacher_channels=32))
+    with pytest.raises(ValueError, match="features of different channels.*set the projector's out_channels to 16"):
+        model(*batch, mode='loss')
+
+
+def test_alternate_does_not_go_with_accumulation(teacher_checkpoint):
+    model = build(teacher_checkpoint, classifier_step='alternate')
+    with pytest.raises(ValueError, match='accumulative_counts'):
+        model.train_step(next(batches(1))[0], optimizer_of(model, accumulative_counts=2))
+
+
+def test_a_teacher_that_cannot_be_split_is_refused(teacher_checkpoint):
+    config = dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student_config(),
+                  teacher=dict(tiny_classifier(8), head=None), allow_random_teacher=True)
+    with pytest.raises(ValueError, match='has no head'):
+        MODELS.build(config)

@@ -1,0 +1,134 @@
+"""How long the AEKT loss takes, and how much memory, beside MMRazor's DKDLoss and KLDivergence (CPU).
+
+python tools/benchmark/losses.py --shapes 64x100 1024x1000 256x21841 --threads 1 2
+
+A step is forward and backward in fp32. The rivals take turns, so that whatever slows the machine down meets all of
+them alike, and the median of the turns counts. Memory is the largest sum of what a step has allocated and not freed,
+as torch's profiler records it: temporaries inside an operator and the gradient count, the logits themselves do not.
+"""
+import argparse
+import os
+import platform
+import statistics
+import time
+from typing import Callable, Dict, List, Optional, Tuple
+
+# The profiler's own chatter; both are read when torch is imported.
+os.environ.setdefault('KINETO_LOG_LEVEL', '9')
+os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+import mmkd_atsc  # noqa: F401  makes mmrazor importable
+from mmkd_atsc import cli
+from mmkd_atsc.checks import check_number
+from mmkd_atsc.models.losses import AEKTLoss
+
+Step = Callable[[], None]
+
+
+def make_steps(num_samples: int, num_classes: int) -> Dict[str, Step]:
+    """One forward and backward of each rival on the same logits; AEKT computes three terms, DKD two, KD one."""
+    from mmrazor.models.losses import DKDLoss, KLDivergence
+    generator = torch.Generator().manual_seed(0)
+    student = torch.randn(num_samples, num_classes, generator=generator).requires_grad_()
+    teacher = 3 * torch.randn(num_samples, num_classes, generator=generator)
+    labels = torch.randint(num_classes, (num_samples, ), generator=generator)
+    aekt = AEKTLoss(tau=4.0, alpha=1.0, beta=8.0, gamma=1.0)
+    # Whatever its reduction, DKDLoss sums: it passes size_average=False as well, and that wins. The work is the same.
+    dkd = DKDLoss(tau=4.0, alpha=1.0, beta=8.0, reduction='mean')
+    kd = KLDivergence(tau=4.0, reduction='batchmean')
+
+    def step(loss: Callable[[], torch.Tensor]) -> Step:
+        def forward_and_backward() -> None:
+            loss().backward()
+            student.grad = None  # freed within the step that made it, so that memory is counted step by step
+        return forward_and_backward
+
+    return {'AEKTLoss': step(lambda: aekt(student, teacher, labels)),
+            'DKDLoss': step(lambda: dkd(student, teacher, labels)),
+            'KLDivergence': step(lambda: kd(student, teacher))}
+
+
+def median_times(steps: Dict[str, Step], repeats: int) -> Dict[str, float]:
+    """Seconds a step, the median over ``repeats`` turns."""
+    times = {name: [] for name in steps}
+    for turn in range(repeats + 2):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if turn >= 2:  # the first turns also pay for what is set up once
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def peak_memory(step: Step) -> int:
+    """Bytes that a step holds at once, at most, beyond its inputs."""
+    step()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == '[memory]']
+    held, peak = 0, 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+def default_repeats(num_samples: int, num_classes: int) -> int:
+    return max(7, min(300, 20_000_000 // (num_samples * num_classes)))
+
+
+def measure(shape: Tuple[int, int], repeats: Optional[int]) -> str:
+    steps = make_steps(*shape)
+    times = median_times(steps, repeats or default_repeats(*shape))
+    memory = {name: peak_memory(step) for name, step in steps.items()}
+    ours, dkd = 'AEKTLoss', 'DKDLoss'
+    cells = [f'{shape[0]}x{shape[1]}',
+             *(f'{1e3 * times[name]:.2f}' for name in steps), f'{times[dkd] / times[ours]:.2f}',
+             *(f'{memory[name] / 2**20:.2f}' for name in steps), f'{memory[ours] / memory[dkd]:.2f}']
+    return '| ' + ' | '.join(cells) + ' |'
+
+
+def environment(threads: int) -> str:
+    return (f'torch {torch.__version__}, {threads} thread{"s" * (threads > 1)}, Python {platform.python_version()}, '
+            f'{processor()}')
+
+
+def processor() -> str:
+    try:
+        with open('/proc/cpuinfo') as file:
+            return next(line.split(':', 1)[1].strip() for line in file if line.startswith('model name'))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def parse_shape(text: str) -> Tuple[int, int]:
+    try:
+        num_samples, num_classes = (int(number) for number in text.lower().split('x'))
+    except ValueError:
+        raise ValueError(f'--shapes {text}: a shape is SAMPLESxCLASSES, such as 64x100') from None
+    return (check_number('samples', num_samples, low=1, integer=True),
+            check_number('classes', num_classes, low=2, integer=True))
+
+
+def main(argv: Optional[List[str]] = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--shapes', nargs='+', default=['64x100', '1024x1000', '256x21841'], metavar='NxC')
+    parser.add_argument('--threads', nargs='+', type=int, default=[1], help='numbers of threads to measure with')
+    parser.add_argument('--repeats', type=int, help='turns of each loss (default: 7 to 300, by the size)')
+    args = parser.parse_args(argv)
+    with cli.one_line_errors():
+        shapes = [parse_shape(text) for text in args.shapes]
+        for threads in args.threads:
+            torch.set_num_threads(check_number('--threads', threads, low=1, integer=True))
+            print(f'\n{environment(threads)}\n')
+            print('| shape | AEKT ms | DKD ms | KD ms | DKD / AEKT time | AEKT MiB | DKD MiB | KD MiB '
+                  '| AEKT / DKD memory |\n' + '|---' * 9 + '|')
+            for shape in shapes:
+                print(measure(shape, args.repeats), flush=True)
+
+
+if __name__ == '__main__':
+    main()
