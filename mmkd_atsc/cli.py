@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from .checks import nearest
 
 # What a user can get wrong in a command or a config. Anything else is a bug and keeps its traceback.
-USER_ERRORS = (ValueError, TypeError, KeyError, OSError, NotImplementedError, ImportError, AttributeError,
+USER_ERRORS = (ValueError, TypeError, LookupError, OSError, NotImplementedError, ImportError, AttributeError,
                AssertionError, RuntimeError)
 
 
@@ -29,6 +29,26 @@ class FirstStepHook(Hook):
 
     def after_train_iter(self, *args, **kwargs) -> None:
         self.taken = True
+
+
+class GatherHook(Hook):
+    """Lets the processes' validation results travel over the process group.
+
+    MMEngine's default is files in ``./.dist_test``: a folder that it leaves behind, and that machines without a common
+    file system cannot exchange anything by.
+    """
+
+    def before_run(self, runner: Runner) -> None:
+        for loop in (runner._val_loop, runner._test_loop):
+            for metric in getattr(getattr(loop, 'evaluator', None), 'metrics', ()):
+                if metric.collect_dir is None:
+                    metric.collect_device = 'gpu'  # "by communication"; over gloo that is the CPU
+
+
+def watch(runner: Runner, *hooks: Hook) -> None:
+    """Registers what every run of our tools has beside the config's hooks."""
+    for hook in (GatherHook(), *hooks):
+        runner.register_hook(hook)
 
 
 @contextlib.contextmanager
@@ -73,8 +93,8 @@ def describe(error: BaseException) -> str:
 def load_config(path: str, options: Optional[dict] = None) -> Config:
     """The config with ``--cfg-options`` merged; names the nearest file when there is none by that name."""
     if '::' in path:
-        from mmengine.hub import get_config
-        config = get_config(path)
+        from .models.network import get_package_config
+        config = get_package_config(path)
         config._cfg_dict['default_scope'] = config.get('default_scope') or 'mmpretrain'
     else:
         if not Path(path).is_file():
@@ -91,6 +111,13 @@ def load_config(path: str, options: Optional[dict] = None) -> Config:
     return config
 
 
+def require(config: Config, path: str, *names: str) -> None:
+    """Refuses a config that lacks settings which the tool cannot do without."""
+    missing = [name for name in names if not config.get(name)]
+    if missing:
+        raise ValueError(f'{path} defines no {", ".join(missing)}')
+
+
 # Read by MMEngine or by our tools, and no argument of the runner.
 OTHER_SETTINGS = ('activation_checkpointing', 'compile', 'efficient_conv_bn_eval', 'find_unused_parameters',
                   'model_wrapper_cfg', 'runner_type', 'sync_bn')
@@ -104,13 +131,13 @@ def merge_options(config: Config, options: dict) -> None:
     read = [*inspect.signature(Runner.__init__).parameters, *OTHER_SETTINGS]
     for option in options:
         name = option.split('.')[0]
-        if name in read or isinstance(config.get(name), dict):
+        if name in read:
             continue
         users = _settings_named(config.to_dict(), name)
         if users:
-            raise ValueError(f'--cfg-options {name}: is a variable of the config and no longer read; set '
+            raise ValueError(f'--cfg-options {name}: is a variable of the config, read when it was loaded; set '
                              + ' '.join(f'{user}=...' for user in users))
-        raise ValueError(f'--cfg-options {name}: there is no such setting{nearest(name, [*config, *read])}')
+        raise ValueError(f'--cfg-options {name}: no setting that anything reads{nearest(name, read)}')
     config.merge_from_dict(options)
 
 

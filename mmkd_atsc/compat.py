@@ -3,6 +3,8 @@
 Each function mends one thing, returns whether there was something to mend, and may be called again. None of them
 changes PyTorch, and none changes what MMRazor or MMEngine do for code that worked without us.
 """
+import copy
+import functools
 import importlib
 import sys
 import warnings
@@ -30,6 +32,7 @@ def apply_all() -> None:
     import_mmrazor()
     allow_mmengine_checkpoints()
     name_configs_package()
+    let_collate_functions_be_inherited()
 
 
 def silence_unhelpful_warnings() -> bool:
@@ -127,9 +130,36 @@ def _global_name(entry) -> str:
 
 
 def name_configs_package() -> bool:
-    """Makes ``_base_ = ['mmkd_atsc::...']`` resolve: MMEngine only looks into packages that are on its list."""
+    """Makes ``_base_ = ['mmkd_atsc::...']`` resolve: MMEngine only looks into packages that are on its list.
+
+    By a distribution's name MMEngine looks where its metadata lies, which for an editable install is not where the
+    package is. A module that is no distribution it finds as Python does, in the folder of the package that is imported.
+    """
     from mmengine.config.utils import MODULE2PACKAGE
     if 'mmkd_atsc' in MODULE2PACKAGE:
         return False
-    MODULE2PACKAGE['mmkd_atsc'] = 'mmkd_atsc'
+    MODULE2PACKAGE['mmkd_atsc'] = 'mmkd_atsc.version'
+    return True
+
+
+def let_collate_functions_be_inherited() -> bool:
+    """Makes a data loader that is inherited from ``package::config`` build.
+
+    MMEngine notes in each dict with a type what package it came from (``_scope_``), and its registries take the note
+    out again. Only the collate function is not built by a registry, and would be called with it as an argument.
+    """
+    from mmengine.runner import Runner
+    build = Runner.build_dataloader
+    if hasattr(build, '__wrapped__'):
+        return False
+
+    @functools.wraps(build)
+    def build_dataloader(dataloader, *args, **kwargs):
+        collate = dataloader.get('collate_fn') if isinstance(dataloader, dict) else None
+        if isinstance(collate, dict) and '_scope_' in collate:
+            dataloader = copy.deepcopy(dataloader)
+            del dataloader['collate_fn']['_scope_']
+        return build(dataloader, *args, **kwargs)
+
+    Runner.build_dataloader = staticmethod(build_dataloader)
     return True

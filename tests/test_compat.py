@@ -4,6 +4,7 @@ import subprocess
 import sys
 import types
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -102,9 +103,31 @@ def test_nothing_else_is_allowed(tmp_path, payload, capsys):
 
 def test_configs_package_is_named_once():
     from mmengine.config.utils import MODULE2PACKAGE
-    assert compat.name_configs_package() is False and MODULE2PACKAGE['mmkd_atsc'] == 'mmkd_atsc'
+    assert compat.name_configs_package() is False
     del MODULE2PACKAGE['mmkd_atsc']
-    assert compat.name_configs_package() is True and MODULE2PACKAGE['mmkd_atsc'] == 'mmkd_atsc'
+    assert compat.name_configs_package() is True and 'mmkd_atsc' in MODULE2PACKAGE
+
+
+def test_configs_are_found_where_the_package_is_and_not_where_its_metadata_is(monkeypatch):
+    from mmengine.config.utils import MODULE2PACKAGE
+    from mmengine.utils import get_installed_path
+    assert Path(get_installed_path(MODULE2PACKAGE['mmkd_atsc'])) == Path(compat.__file__).parent
+
+
+def test_a_data_loader_of_a_packages_config_builds(monkeypatch):
+    from mmengine.runner import Runner
+    loader = dict(batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False), dataset=[1, 2])
+    inherited = dict(loader, collate_fn=dict(type='default_collate', _scope_='mmkd_atsc'))
+    assert next(iter(Runner.build_dataloader(inherited))).tolist() == [1, 2]
+    assert inherited['collate_fn']['_scope_'] == 'mmkd_atsc'  # the config stays what it was
+    own = dict(loader, collate_fn=dict(type='default_collate'))
+    assert next(iter(Runner.build_dataloader(own))).tolist() == [1, 2]
+
+    assert compat.let_collate_functions_be_inherited() is False
+    monkeypatch.setattr(Runner, 'build_dataloader', staticmethod(Runner.build_dataloader.__wrapped__))
+    with pytest.raises(TypeError, match='_scope_'):
+        next(iter(Runner.build_dataloader(inherited)))
+    assert compat.let_collate_functions_be_inherited() is True
 
 
 def test_only_known_warnings_are_silenced():

@@ -21,17 +21,17 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 def main(argv: Optional[List[str]] = None) -> None:
     args = parse_args(argv)
-    with cli.one_line_errors():
+    with cli.one_line_errors() as first_step:
         config = cli.load_config(args.config, args.cfg_options)
         config.work_dir = args.work_dir or config.get('work_dir') or cli.default_work_dir(args.config)
-        if not config.get('test_dataloader'):
-            raise ValueError(f'{args.config} has nothing to test on: no test_dataloader')
+        cli.require(config, args.config, 'model', 'test_dataloader', 'test_evaluator')
         cli.forget_teacher_checkpoints(config)
         cli.prepare_processes(config, args.launcher, args.local_rank)
         weights = read_weights(args.checkpoint)
         runner = Runner.from_cfg(config)
         model = getattr(runner.model, 'module', runner.model)
         load_strictly(model, weights, args.checkpoint)
+        cli.watch(runner, first_step)
         metrics = runner.test()
         if args.out and runner.rank == 0:
             Path(args.out).parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 
 import mmkd_atsc  # noqa: F401  makes mmrazor importable before any config asks for it
 from mmkd_atsc import cli
+from mmkd_atsc.engine.resume import StrictResumeHook, check_start
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -28,9 +29,8 @@ def merge_arguments(config: Config, args: argparse.Namespace) -> None:
     if args.resume:
         config.resume = True
         config.load_from = None if args.resume == 'auto' else args.resume
-    if config.get('optim_wrapper'):
-        # MMEngine's own constructor, unless a module asks for its own learning rate (AEKT's serialization layer does).
-        config.optim_wrapper.setdefault('constructor', 'mmkd_atsc.DistillOptimWrapperConstructor')
+    # MMEngine's own constructor, unless a module asks for its own learning rate (AEKT's serialization layer does).
+    config.optim_wrapper.setdefault('constructor', 'mmkd_atsc.DistillOptimWrapperConstructor')
     if args.amp:
         config.optim_wrapper.type = 'AmpOptimWrapper'
         config.optim_wrapper.setdefault('loss_scale', 'dynamic')
@@ -47,10 +47,12 @@ def main(argv: Optional[List[str]] = None) -> None:
     args = parse_args(argv)
     with cli.one_line_errors() as first_step:
         config = cli.load_config(args.config, args.cfg_options)
+        cli.require(config, args.config, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
         merge_arguments(config, args)
+        check_start(config)
         cli.prepare_processes(config, args.launcher, args.local_rank)
         runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
-        runner.register_hook(first_step)
+        cli.watch(runner, first_step, StrictResumeHook())
         runner.train()
     cli.leave_processes()
 

@@ -60,7 +60,9 @@ def _why_unreadable(path: Path, error: Exception) -> str:
     forbidden = re.search(r'GLOBAL (\S+)|(getattr)\(', str(error))
     if forbidden:
         return f'asks for code to be run ({forbidden.group(0)}), only tensors and plain values are loaded'
-    return f'is truncated or not a checkpoint ({" ".join(str(error).split())[:120]})'
+    why = ' '.join(str(error).split())
+    advice = why.startswith('Weights only load failed')  # PyTorch's page on how to switch the safety off
+    return 'is truncated or not a checkpoint' + ('' if advice or not why else f' ({why[:120]})')
 
 
 def weights_of(content: Mapping, origin: str) -> Dict[str, Tensor]:

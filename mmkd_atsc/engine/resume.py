@@ -7,7 +7,7 @@ from urllib.parse import urlparse
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmkd_atsc.registry import HOOKS
 
@@ -40,6 +40,14 @@ class StrictResumeHook(Hook):
         if not own.keys() & weights.keys():
             raise ValueError(f'load_from={runner._load_from}: nothing in it fits the model: {problem}')
         runner.logger.warning(f'load_from={runner._load_from} fits in part: {problem}')
+
+    def before_train(self, runner: Runner) -> None:
+        loop = runner.train_loop
+        by_epoch = isinstance(loop, EpochBasedTrainLoop)
+        done, wanted = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
+        if done >= wanted:
+            runner.logger.info(f'nothing is left to train: {done} of {wanted} {"epochs" if by_epoch else "iterations"} '
+                               'are done; to go on, raise them in train_cfg')
 
 
 def find_start(config: Config) -> Optional[str]:

@@ -1,5 +1,7 @@
 """From what a user writes for a student or a teacher to a built network."""
 import copy
+import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
@@ -43,10 +45,9 @@ def resolve_network(config: Union[dict, str], role: str) -> NetworkSource:
     path, pretrained = config.pop('cfg_path'), config.pop('pretrained', False)
     scope, weights = None, None
     if '::' in path:
-        from mmengine.hub import get_config
         scope = path.split('::')[0]
         with DefaultScope.overwrite_default_scope(scope):
-            whole = get_config(path, pretrained=pretrained)
+            whole = get_package_config(path, pretrained)
         weights = whole.get('model_path')
     else:
         if pretrained:
@@ -61,6 +62,26 @@ def resolve_network(config: Union[dict, str], role: str) -> NetworkSource:
     if whole.get('data_preprocessor') is not None:
         model.setdefault('data_preprocessor', whole.data_preprocessor.to_dict())
     return NetworkSource(Config._merge_a_into_b(config, model), scope, weights)
+
+
+def get_package_config(path: str, pretrained: bool = False) -> Config:
+    """The config that ``package::path`` names.
+
+    A package that is not there is an error here. MMEngine would install it, unasked.
+
+    >>> get_package_config('mmkd_atsc::demo/student_digits.py').model.head.num_classes
+    10
+    """
+    package = path.split('::')[0]
+    if not package.isidentifier() or find_spec(package) is None:
+        raise ModuleNotFoundError(f'{path}: there is no package {package!r} here')
+    if not re.fullmatch(r'\w+::\w+/.+', path):
+        raise ValueError(f'{path}: a config of a package is named package::folder/config.py')
+    from mmengine.hub import get_config
+    try:
+        return get_config(path, pretrained)
+    except FileNotFoundError:
+        raise FileNotFoundError(f'no such config: {path}') from None
 
 
 def build_network(source: Union[NetworkSource, BaseModel], role: str) -> BaseModel:

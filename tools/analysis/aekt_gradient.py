@@ -72,13 +72,23 @@ def write_table(path: Path, curves: List[Curve], tau: float) -> None:
                                  for student, gradient in zip(STUDENT_CONFIDENCES.tolist(), gradients.tolist()))
 
 
+def line_style(curve: Curve, bounds: List[str]) -> dict:
+    if curve.loss == 'KD':
+        return dict(label='KD', color='tab:red', linewidth=3.5, alpha=0.45)
+    if curve.loss == 'DKD':  # on the target logit DKD's gradient is KD's: both lines have to show
+        return dict(label='DKD', color='black', linewidth=1.2, linestyle=(0, (4, 2)))
+    rank = bounds.index(curve.max_ratio)
+    bound = 'bare ratio' if curve.max_ratio == 'none' else f'max_ratio {curve.max_ratio}'
+    # The first bound on top: the others are seen to branch off where they set in.
+    return dict(label=f'AEKT, {bound}', color=f'C{(0, 1, 2, 4, 5, 6, 8, 9)[rank % 8]}', linewidth=1.8, zorder=9 - rank)
+
+
 def draw(path: Path, curves: List[Curve], tau: float) -> None:
     import matplotlib
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
     teachers = list(curves[0].gradients)
     bounds = list(dict.fromkeys(curve.max_ratio for curve in curves if curve.loss == 'AEKT'))
-    shades = plt.get_cmap('viridis')([0.85 * i / max(1, len(bounds) - 1) for i in range(len(bounds))])
     figure, grid = plt.subplots(len(TARGET_FORMS), len(teachers), sharex=True, sharey=True, squeeze=False,
                                 figsize=(1.2 + 3.3 * len(teachers), 7.2), layout='constrained')
     for row, form in enumerate(TARGET_FORMS):
@@ -86,24 +96,21 @@ def draw(path: Path, curves: List[Curve], tau: float) -> None:
             axes.axhline(0, color='0.75', linewidth=0.8, zorder=0)
             axes.axvline(teacher, color='0.75', linewidth=0.8, zorder=0)
             for curve in curves:
-                if curve.target_form not in ('', form):
-                    continue
-                style = dict(color='tab:red', linewidth=3.5, alpha=0.45) if curve.loss == 'KD' else \
-                    dict(color='black', linewidth=1.2, linestyle=(0, (4, 2))) if curve.loss == 'DKD' else \
-                    dict(color=shades[bounds.index(curve.max_ratio)], linewidth=1.8)
-                bound = 'bare ratio' if curve.max_ratio == 'none' else f'max_ratio {curve.max_ratio}'
-                axes.plot(STUDENT_CONFIDENCES, curve.gradients[teacher], **style,
-                          label=f'AEKT, {bound}' if curve.loss == 'AEKT' else curve.loss)
-            # Linear where KD and the bounded forms live, logarithmic for the bare ratio, a hundred times as strong.
-            axes.set_yscale('symlog', linthresh=4 * tau, linscale=2)
+                if curve.target_form in ('', form):
+                    axes.plot(STUDENT_CONFIDENCES, curve.gradients[teacher], **line_style(curve, bounds))
+            # Linear where KD and the bounds are, logarithmic for the bare ratio, which pulls a hundred times as hard.
+            axes.set_yscale('asinh', linear_width=1.5 * tau)
             axes.set_xlim(0, 1)
             axes.set_title(f'{form},  teacher {teacher:g}', fontsize=10)
             axes.spines[['top', 'right']].set_visible(False)
-    ticks = [tau * step for step in (-100, -30, -10, -4, -3, -2, -1, 0, 1)]
+    ticks = [tau * step for step in (-100, -30, -10, -5, -2, -1, 0, 1)]
     grid[0][0].set_yticks(ticks, [f'{tick:g}' for tick in ticks])
+    grid[0][0].set_yticks([], minor=True)
     figure.suptitle(f'Pull at the target class at temperature {tau:g}: below 0 the student grows more confident')
-    figure.supxlabel("student confidence  $p^S_t$   (vertical line: the teacher's)", fontsize=10)
-    figure.supylabel(r'$\partial\,\mathrm{loss}\,/\,\partial u_t$', fontsize=11)
+    for axes in grid[-1]:
+        axes.set_xlabel('student confidence  $p^S_t$')
+    for axes in grid[:, 0]:
+        axes.set_ylabel(r'$\partial\,\mathrm{loss}\,/\,\partial u_t$', fontsize=11)
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc='outside lower center', ncol=len(labels), frameon=False, fontsize=9)
     figure.savefig(path, dpi=150)

@@ -125,7 +125,7 @@ def draw_class(plt, path: Path, output_class: str, weights: List[Weight], names:
     axes.bar_label(bars, [f'{value:.3g}' for value in values], padding=3, fontsize=8)
     axes.set_yticks(range(len(weights)), labels, fontsize=9)
     axes.invert_yaxis()
-    axes.margins(x=0.12)
+    axes.margins(x=0.12, y=0.01)
     axes.axvline(0, color='0.3', linewidth=0.8)
     axes.set_xlabel('weight')
     axes.set_title(f'What the output "{output_class}" is made of: the {len(weights)} largest weights', fontsize=11)

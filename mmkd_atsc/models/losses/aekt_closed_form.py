@@ -50,7 +50,7 @@ def closed_form(student: Tensor, teacher: Tensor, labels: Tensor, shares: Option
     margin = at_labels - log_mass
     log_prob = F.logsigmoid(torch.stack([margin, -margin], dim=1))  # [student, teacher][is the label, is another class]
     prob = log_prob.exp()
-    (student_prob, student_doubt), (teacher_prob, teacher_doubt) = prob
+    (student_prob, student_doubt), (teacher_prob, _) = prob
     log_ratios = log_prob[1] - log_prob[0]
     tckd, log_ratio = (prob[1] * log_ratios).sum(0), log_ratios[0]
     # A bare ratio of confidences e^-10000 apart is no floating-point number. Where its type has room left for little
@@ -71,10 +71,8 @@ def closed_form(student: Tensor, teacher: Tensor, labels: Tensor, shares: Option
     if not with_gradient:
         return ClosedForm(losses, statistics, None)
 
-    # Of two confidences near 1 the difference is exact only between their complements. The loss's tau**2 is here tau:
-    # the derivative by the logits divides by it once.
-    surplus = torch.where(margin[0] > 0, teacher_doubt - student_doubt, student_prob - teacher_prob)
-    on_labels = (surplus * (tau * alpha)).sub_(slope, alpha=tau * gamma)
+    # The loss's tau**2 is here tau: the derivative by the logits divides by it once.
+    on_labels = ((student_prob - teacher_prob) * (tau * alpha)).sub_(slope, alpha=tau * gamma)
     on_student = tau * beta - on_labels
     if shares is None:
         student_rows, teacher_rows = on_student * student_scale, teacher_scale

@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmkd_atsc.models.losses import AEKTLoss
+from mmkd_atsc.models.losses import AEKTLoss, aekt_functional
+from mmkd_atsc.models.losses.aekt_closed_form import closed_form
 from mmkd_atsc.models.losses.aekt_functional import aekt_loss
 from mmkd_atsc.registry import MODELS
 
@@ -432,8 +433,11 @@ def test_extreme_logits_stay_finite(dtype, size, form, max_ratio, num_classes):
 
 @pytest.mark.parametrize('which', ['student', 'teacher'])
 @pytest.mark.parametrize('value', [math.nan, math.inf])
-def test_logits_that_are_no_numbers_give_no_finite_loss(which, value):
+@pytest.mark.parametrize('soft', [False, True])
+def test_logits_that_are_no_numbers_give_no_finite_loss(which, value, soft):
     student, teacher, labels = logits()
+    if soft:
+        labels = torch.rand(5, 6, generator=torch.Generator().manual_seed(12))
     with torch.no_grad():
         (student if which == 'student' else teacher)[2, 3] = value
     finite = torch.isfinite(aekt_loss(student, teacher, labels, reduction='none'))
@@ -496,10 +500,16 @@ def test_teacher_gets_no_gradient():
     assert teacher.grad is None and student.grad is not None
 
 
-def test_without_gradients_only_the_value_is_computed():
+def test_without_gradients_only_the_value_is_computed(monkeypatch):
     student, teacher, labels = logits()
     loss = AEKTLoss()
     value = loss(student, teacher, labels)
+
+    def closed_form_of_values(*args, with_gradient, **kwargs):
+        assert not with_gradient
+        return closed_form(*args, with_gradient=with_gradient, **kwargs)
+
+    monkeypatch.setattr(aekt_functional, 'closed_form', closed_form_of_values)
     for quiet in (loss(student.detach(), teacher, labels), torch.no_grad()(loss)(student, teacher, labels)):
         assert not quiet.requires_grad and torch.equal(quiet, value)
 
@@ -610,6 +620,7 @@ INDICES = Z(4, dtype=torch.long)
     (Z(4, 5), Z(4, 5), Z(4, 6), ValueError, 'labels of shape (4, 6)'),
     (Z(4, 5), Z(4, 5), Z(4, 5), ValueError, 'soft labels must be finite, not negative, and hold a positive score'),
     (Z(4, 5), Z(4, 5), Z(4, 5) - 1, ValueError, 'soft labels must be'),
+    (Z(1, 3), Z(1, 3), torch.tensor([[2.0, -1.0, 0.0]]), ValueError, 'soft labels must be'),
     (Z(4, 5), Z(4, 5), Z(4, 5) + math.nan, ValueError, 'soft labels must be'),
     (Z(4, 5), Z(4, 5), Z(4, 5) + math.inf, ValueError, 'soft labels must be'),
     (Z(4, 5), Z(4, 5, device='meta'), INDICES, ValueError, 'student logits are on cpu, teacher logits on meta'),

@@ -1,0 +1,21 @@
+# ATSC on CIFAR-100. A pair's config adds the student's backbone, the projector's channels and the teacher.
+_base_ = ['../datasets/cifar100.py', '../schedules/cifar100_240e.py', '../runtime.py']
+
+model = dict(
+    type='mmkd_atsc.AdaptiveTeacherDistill',
+    architecture=dict(
+        type='mmpretrain.ImageClassifier',
+        neck=dict(type='mmkd_atsc.FeatureProjector', factor=2),
+        head=dict(type='mmkd_atsc.SharedClassifierHead')),
+    distiller=dict(type='mmkd_atsc.ATSCDistiller', align_weight=1.0, anchor_weight=1.0))
+
+custom_hooks = [dict(type='mmkd_atsc.AdaptiveTeacherHook', start=0, stop=None)]
+val_cfg = dict(type='mmkd_atsc.DistillValLoop', teachers=True, every_n_epochs=10)
+test_cfg = dict(type='mmkd_atsc.DistillTestLoop')
+
+# One GPU is the literature's protocol. N GPUs at 64 images each: N times the rate, grown to over five epochs.
+param_scheduler = [
+    dict(type='mmkd_atsc.DistributedWarmupLR', by_epoch=True, end=5, convert_to_iter_based=True),
+    dict(type='MultiStepLR', by_epoch=True, milestones=[150, 180, 210], gamma=0.1)
+]
+auto_scale_lr = dict(enable=True)

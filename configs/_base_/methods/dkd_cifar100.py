@@ -1,0 +1,23 @@
+# DKD on CIFAR-100 with MMRazor's loss. That loss sums over the batch whatever its reduction says, hence the weight:
+# 1 / 64 is the mean over a batch of 64.
+_base_ = ['../datasets/cifar100.py', '../schedules/cifar100_240e.py', '../runtime.py']
+
+model = dict(
+    type='mmkd_atsc.MultiTeacherDistill',
+    distiller=dict(
+        type='mmrazor.ConfigurableDistiller',
+        student_recorders=dict(
+            logits=dict(type='ModuleOutputs', source='head'),
+            labels=dict(type='ModuleInputs', source='head.loss_module')),
+        teacher_recorders=dict(logits=dict(type='ModuleOutputs', source='head')),
+        distill_losses=dict(
+            loss_dkd=dict(type='mmrazor.DKDLoss', tau=4, alpha=1.0, beta=8.0, reduction='sum', loss_weight=1 / 64)),
+        loss_forward_mappings=dict(
+            loss_dkd=dict(
+                preds_S=dict(from_student=True, recorder='logits'),
+                preds_T=dict(from_student=False, recorder='logits'),
+                gt_labels=dict(from_student=True, recorder='labels', data_idx=1)))))
+
+custom_hooks = [dict(type='mmkd_atsc.DistillWarmupHook', epochs=20)]
+val_cfg = dict(type='mmkd_atsc.DistillValLoop')
+test_cfg = dict(type='mmkd_atsc.DistillTestLoop')

@@ -1,0 +1,7 @@
+_base_ = ['../_base_/models/resnet110.py', '../_base_/models/resnet32.py', '../_base_/methods/atsc_cifar100.py']
+model = dict(
+    architecture=dict(
+        backbone=_base_.resnet32.backbone,
+        neck=dict(in_channels=64, out_channels=64)),
+    teacher=_base_.resnet110,
+    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/resnet110_cifar100/epoch_240.pth')

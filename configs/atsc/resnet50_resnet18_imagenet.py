@@ -1,0 +1,22 @@
+# ResNet-50 to ResNet-18 on ImageNet with the model zoo's teacher; 4 GPUs at 64 images each.
+_base_ = ['mmpretrain::_base_/datasets/imagenet_bs64.py', '../_base_/runtime.py']
+model = dict(
+    type='mmkd_atsc.AdaptiveTeacherDistill',
+    architecture=dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(type='mmpretrain.ResNet', depth=18),
+        neck=dict(type='mmkd_atsc.FeatureProjector', in_channels=512, out_channels=2048),
+        head=dict(type='mmkd_atsc.SharedClassifierHead')),
+    teacher=dict(cfg_path='mmpretrain::resnet/resnet50_8xb32_in1k.py', pretrained=True),
+    distiller=dict(type='mmkd_atsc.ATSCDistiller', anchor_weight=10.0))
+
+custom_hooks = [dict(type='mmkd_atsc.AdaptiveTeacherHook')]
+optim_wrapper = dict(
+    type='OptimWrapper',
+    constructor='mmkd_atsc.DistillOptimWrapperConstructor',
+    optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4))
+param_scheduler = dict(type='MultiStepLR', by_epoch=True, milestones=[30, 60, 90], gamma=0.1)
+train_cfg = dict(by_epoch=True, max_epochs=120, val_interval=1)
+val_cfg = dict(type='mmkd_atsc.DistillValLoop', teachers=True, every_n_epochs=10)
+test_cfg = dict(type='mmkd_atsc.DistillTestLoop')
+auto_scale_lr = dict(base_batch_size=256)

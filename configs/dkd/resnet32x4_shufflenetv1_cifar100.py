@@ -1,0 +1,6 @@
+_base_ = ['../_base_/models/resnet32x4.py', '../_base_/models/shufflenetv1.py', '../_base_/methods/dkd_cifar100.py']
+model = dict(
+    architecture=_base_.shufflenetv1,
+    teacher=_base_.resnet32x4,
+    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/resnet32x4_cifar100/epoch_240.pth')
+optim_wrapper = dict(optimizer=dict(lr=0.01))  # the protocol's rate for depthwise networks

@@ -1,0 +1,107 @@
+"""Every config loads and builds; the teachers' follow the literature's protocol; the lists of them are complete."""
+import os
+import re
+
+import pytest
+from mmengine.config import Config
+from mmengine.fileio import load
+from mmengine.hub import get_config, get_model
+from mmengine.registry import MODELS, init_default_scope
+
+from mmkd_atsc.networks import CIFAR_NETWORKS
+from tests.conftest import ROOT
+
+CONFIGS = ROOT / 'configs'
+ALL = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
+TEACHERS = CONFIGS / 'teachers'
+DEPTHWISE = ('mobilenet', 'shufflenet')
+
+# The accuracies that the literature's READMEs give for networks trained alone.
+PUBLISHED = dict(resnet20=69.06, resnet32=71.14, resnet56=72.34, resnet110=74.31, resnet8x4=72.50, resnet32x4=79.42,
+                 wrn_16_2=73.26, wrn_40_1=71.98, wrn_40_2=75.61, vgg8=70.36, vgg13=74.64, mobilenetv2=64.60,
+                 shufflenetv1=70.50, shufflenetv2x1_5=74.15)
+
+
+@pytest.mark.parametrize('path', ALL)
+def test_a_config_loads_and_builds(path):
+    config = Config.fromfile(CONFIGS / path)
+    if 'teacher' in config.model:
+        config.model.update(allow_random_teacher=True, teacher_ckpt=None)
+        config.model.teacher.pop('pretrained', None)  # nothing is downloaded here
+    init_default_scope(config.default_scope)
+    model = MODELS.build(config.model)
+    for setting in ('train_dataloader', 'val_dataloader', 'test_dataloader', 'val_evaluator', 'train_cfg', 'val_cfg',
+                    'test_cfg', 'optim_wrapper', 'default_hooks', 'randomness'):
+        assert config.get(setting) is not None, f'{path} defines no {setting}'
+    if path.startswith('teachers/'):
+        name = path[len('teachers/'):-len('_cifar100.py')]
+        assert sum(p.numel() for p in model.parameters()) == CIFAR_NETWORKS[name].parameters
+
+
+def test_each_network_has_a_teachers_config():
+    assert {path.name for path in TEACHERS.glob('*.py')} == {f'{name}_cifar100.py' for name in CIFAR_NETWORKS}
+
+
+@pytest.mark.parametrize('name', CIFAR_NETWORKS)
+def test_a_teacher_is_trained_by_the_protocol(name):
+    config = Config.fromfile(TEACHERS / f'{name}_cifar100.py')
+    rate = 0.01 if name.startswith(DEPTHWISE) else 0.05
+    assert config.optim_wrapper.optimizer == dict(type='SGD', lr=rate, momentum=0.9, weight_decay=5e-4)
+    assert config.param_scheduler == dict(type='MultiStepLR', by_epoch=True, milestones=[150, 180, 210], gamma=0.1)
+    assert config.train_cfg.max_epochs == 240 and config.train_dataloader.batch_size == 64
+    assert config.auto_scale_lr.base_batch_size == 64
+    assert [step.type.split('.')[-1] for step in config.train_dataloader.dataset.pipeline] == [
+        'RandomCrop', 'RandomFlip', 'PackInputs']
+    assert config.train_dataloader.dataset.pipeline[0].padding == 4
+    assert config.data_preprocessor.mean == pytest.approx([255 * m for m in (0.5071, 0.4867, 0.4408)])
+    assert config.data_preprocessor.std == pytest.approx([255 * s for s in (0.2675, 0.2565, 0.2761)])
+
+
+@pytest.mark.parametrize('variable, expected', [(None, 'data/cifar100'), ('/somewhere', '/somewhere')])
+def test_the_data_are_where_the_environment_says(monkeypatch, variable, expected):
+    monkeypatch.delenv('MMKD_DATA_ROOT', raising=False)
+    if variable:
+        monkeypatch.setenv('MMKD_DATA_ROOT', variable)
+    config = Config.fromfile(TEACHERS / 'resnet20_cifar100.py')
+    for part in ('train', 'val', 'test'):
+        assert config[f'{part}_dataloader'].dataset.data_root == expected
+        assert config[f'{part}_dataloader'].dataset.split == ('train' if part == 'train' else 'test')
+
+
+def test_the_table_of_networks_says_what_the_configs_do():
+    rows = re.findall(r'^\| \[(\w+)\]\((\S+)\) \| ([\d,]+) \| (\d+)x(\d+)x(\d+) \| ([\d.]+) \| ([\d.]*) *\|$',
+                      (TEACHERS / 'README.md').read_text(), flags=re.M)
+    assert [row[0] for row in rows] == list(CIFAR_NETWORKS)
+    for name, path, parameters, *shape, rate, published in rows:
+        network = CIFAR_NETWORKS[name]
+        assert (TEACHERS / path).is_file() and path == f'{name}_cifar100.py'
+        assert int(parameters.replace(',', '')) == network.parameters
+        assert tuple(map(int, shape)) == network.feature_shape
+        assert float(rate) == Config.fromfile(TEACHERS / path).optim_wrapper.optimizer.lr
+        assert published == (f'{PUBLISHED[name]:.2f}' if name in PUBLISHED else '')
+
+
+def test_each_metafile_is_on_the_list_and_true():
+    listed = load(ROOT / 'model-index.yml')['Import']
+    assert listed == sorted(str(path.relative_to(ROOT)) for path in CONFIGS.rglob('metafile.yml'))
+    for path in listed:
+        metafile = load(ROOT / path)
+        collections = {collection['Name']: collection for collection in metafile['Collections']}
+        for collection in collections.values():
+            assert (ROOT / collection['README']).is_file()
+        for model in metafile['Models']:
+            assert (ROOT / model['Config']).is_file() and model['In Collection'] in collections
+            assert model['Name'] == os.path.splitext(os.path.basename(model['Config']))[0]
+
+
+def test_the_teachers_metafile_lists_them_all():
+    models = load(TEACHERS / 'metafile.yml')['Models']
+    assert {model['Name']: model['Metadata']['Parameters'] for model in models} == {
+        f'{name}_cifar100': network.parameters for name, network in CIFAR_NETWORKS.items()}
+
+
+def test_mmengines_hub_knows_them_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert get_config('mmkd_atsc::teachers/resnet20_cifar100.py').model.backbone.depth == 20
+    model = get_model('mmkd_atsc::teachers/resnet8_cifar100.py')
+    assert sum(p.numel() for p in model.parameters()) == 83_892 and model.data_preprocessor.mean[0] > 129

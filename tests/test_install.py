@@ -1,0 +1,96 @@
+"""The package as others have it: from a wheel, away from the repository, with its configs and tools inside."""
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import mmkd_atsc
+from tests.conftest import ROOT, assert_one_line_error, run_command
+
+PARTS = ('setup.py', 'MANIFEST.in', 'README.md', 'LICENSE', 'model-index.yml', 'mmkd_atsc', 'configs', 'tools')
+
+PROJECT_CONFIG = """
+_base_ = ['mmkd_atsc::teachers/resnet20_cifar100.py']
+train_dataloader = dict(
+    batch_size=10, num_workers=0, persistent_workers=False,
+    dataset=dict(_delete_=True, type='mmkd_atsc.Digits', train_images=10, pipeline=[dict(type='mmpretrain.PackInputs')]))
+val_dataloader = dict(
+    num_workers=0, persistent_workers=False,
+    dataset=dict(_delete_=True, type='mmkd_atsc.Digits', split='test', train_images=1700,
+                 pipeline=[dict(type='mmpretrain.PackInputs')]))
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs=1)
+default_hooks = dict(logger=dict(interval=1))
+"""
+
+
+@pytest.fixture(scope='module')
+def installed(tmp_path_factory):
+    """The folder into which a wheel of this tree was installed, and a project's folder beside it."""
+    folder = tmp_path_factory.mktemp('wheel')
+    source = folder / 'source'  # building leaves files behind, so a copy is built
+    source.mkdir()
+    for part in PARTS:
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns('__pycache__', '.mim'))
+        else:
+            shutil.copy2(ROOT / part, source / part)
+    pip = (sys.executable, '-m', 'pip', '--disable-pip-version-check')
+    built = run_command(*pip, 'wheel', '.', '--no-deps', '--no-build-isolation', '-w', folder, cwd=source)
+    assert built.returncode == 0, built.stderr
+    wheel, = folder.glob('*.whl')
+    done = run_command(*pip, 'install', '--no-deps', '--target', folder / 'site', wheel)
+    assert done.returncode == 0, done.stderr
+    (folder / 'project').mkdir()
+    (folder / 'project' / 'mine.py').write_text(PROJECT_CONFIG)
+    return folder / 'site'
+
+
+def run_in_project(site, *command):
+    return run_command(sys.executable, *command, cwd=site.parent / 'project', PYTHONPATH=str(site))
+
+
+def test_a_wheel_holds_configs_and_tools(installed):
+    mim = installed / 'mmkd_atsc' / '.mim'
+    for part in ('configs', 'tools'):
+        here = {p.relative_to(ROOT) for p in (ROOT / part).rglob('*') if p.is_file() and '__pycache__' not in p.parts}
+        assert here == {p.relative_to(mim) for p in (mim / part).rglob('*')
+                        if p.is_file() and '__pycache__' not in p.parts}
+    assert (mim / 'model-index.yml').read_text() == (ROOT / 'model-index.yml').read_text()
+    assert not any(path.is_symlink() for path in mim.rglob('*'))
+    assert not (installed / 'tests').exists() and not (installed / 'configs').exists()
+
+
+def test_another_projects_config_inherits_trains_and_is_scored(installed):
+    tools = installed / 'mmkd_atsc' / '.mim' / 'tools'
+    where = run_in_project(installed, '-c', 'import mmkd_atsc; print(mmkd_atsc.__file__)')
+    assert Path(where.stdout.strip()) == installed / 'mmkd_atsc' / '__init__.py'
+
+    trained = run_in_project(installed, tools / 'train.py', 'mine.py')
+    assert trained.returncode == 0, trained.stderr
+    assert 'Epoch(train) [1][1/1]' in trained.stdout and 'accuracy/top1' in trained.stdout
+    assert trained.stderr == ''
+    work_dir = installed.parent / 'project' / 'work_dirs' / 'mine'
+    tested = run_in_project(installed, tools / 'test.py', 'mine.py', work_dir / 'epoch_1.pth', '--out', 'scores.json')
+    assert tested.returncode == 0 and (installed.parent / 'project' / 'scores.json').is_file(), tested.stderr
+    assert {path.name for path in (installed.parent / 'project').iterdir()} == {'mine.py', 'scores.json', 'work_dirs'}
+
+
+def test_its_shell_scripts_run_from_where_they_lie(installed):
+    script = installed / 'mmkd_atsc' / '.mim' / 'tools' / 'dist_train.sh'
+    done = run_command('bash', script, 'nowhere.py', 2, cwd=installed.parent / 'project', PYTHONPATH=str(installed))
+    assert_one_line_error(done, 'no such config: nowhere.py')
+
+
+def test_the_environment_report_finds_its_configs(installed):
+    done = run_in_project(installed, '-m', 'mmkd_atsc')
+    assert done.returncode == 0 and 'wrong' not in done.stdout, done.stdout
+
+
+def test_an_editable_install_links_what_a_wheel_copies():
+    mim = Path(mmkd_atsc.__file__).parent / '.mim'
+    if ROOT != mim.parent.parent:
+        pytest.skip('the package is not installed from this tree')
+    for part in ('configs', 'tools', 'model-index.yml'):
+        assert (mim / part).is_symlink() and (mim / part).resolve() == ROOT / part
