@@ -38,7 +38,8 @@ class MultiTeacherDistill(BaseAlgorithm):
                  init_cfg: Optional[dict] = None) -> None:
         if not isinstance(architecture, BaseModel):
             architecture = resolve_network(architecture, 'student')
-        super().__init__(build_network(architecture, 'student'), data_preprocessor, init_cfg)
+        student = build_network(architecture, 'student')
+        super().__init__(student, build_preprocessor(data_preprocessor, student), init_cfg)
         check_flag('allow_random_teacher', allow_random_teacher)
         self.calculate_student_loss = check_flag('calculate_student_loss', calculate_student_loss)
         self.teachers = nn.ModuleDict({
@@ -90,3 +91,19 @@ class MultiTeacherDistill(BaseAlgorithm):
         with self.distiller.student_recorders, self.distiller.deliveries:
             losses = self.student(inputs, data_samples, mode='loss')
         return add_prefix(losses, 'student') if self.calculate_student_loss else {}
+
+
+def build_preprocessor(config: Optional[Union[dict, nn.Module]], student: BaseModel) -> nn.Module:
+    """The data preprocessor of a whole config for a student that becomes a part of it.
+
+    What MMPretrain's ``ImageClassifier`` does for itself: a config without a type is a ``ClsDataPreprocessor``, and the
+    mixup and CutMix of the student's ``train_cfg`` belong to it.
+    """
+    own = student.data_preprocessor
+    if config is None:
+        return own
+    if isinstance(config, dict):
+        config = MODELS.build({'type': 'mmpretrain.ClsDataPreprocessor', **config})
+    if getattr(config, 'batch_augments', False) is None and getattr(own, 'batch_augments', None) is not None:
+        config.batch_augments = own.batch_augments
+    return config
