@@ -3,7 +3,7 @@ import copy
 import re
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModel
@@ -34,7 +34,7 @@ def resolve_network(config: Union[dict, str], role: str) -> NetworkSource:
         config = dict(cfg_path=config)
     if not isinstance(config, dict):
         raise TypeError(f'{role} must be a config dict, a built model or a path, not a {type(config).__name__}')
-    config = copy.deepcopy(config)
+    config = without_our_scope(config)
     if 'type' in config:
         # mmpretrain.ImageClassifier names its parts without a prefix, whatever the default scope is.
         prefix = str(config['type']).rpartition('.')[0]
@@ -46,6 +46,7 @@ def resolve_network(config: Union[dict, str], role: str) -> NetworkSource:
     scope, weights = None, None
     if '::' in path:
         scope = path.split('::')[0]
+        scope = None if scope == 'mmkd_atsc' else scope
         with DefaultScope.overwrite_default_scope(scope):
             whole = get_package_config(path, pretrained)
         weights = whole.get('model_path')
@@ -61,7 +62,25 @@ def resolve_network(config: Union[dict, str], role: str) -> NetworkSource:
     model = whole.model.to_dict() if isinstance(whole.model, ConfigDict) else whole.model
     if whole.get('data_preprocessor') is not None:
         model.setdefault('data_preprocessor', whole.data_preprocessor.to_dict())
-    return NetworkSource(Config._merge_a_into_b(config, model), scope, weights)
+    model = without_our_scope(Config._merge_a_into_b(config, model))
+    return NetworkSource(model, scope or str(model.get('type', '')).rpartition('.')[0] or None, weights)
+
+
+def without_our_scope(config: Any) -> Any:
+    """A copy without the ``_scope_='mmkd_atsc'`` that MMEngine puts into all dicts of a base ``mmkd_atsc::...``.
+
+    Our configs write prefixes where they mean a package, so that scope says nothing; but it would hold inside
+    MMPretrain's and MMRazor's own constructors too, which name their parts without a prefix.
+
+    >>> without_our_scope([dict(_scope_='mmkd_atsc', type='A', part=dict(_scope_='mmdet', type='B'))])
+    [{'type': 'A', 'part': {'_scope_': 'mmdet', 'type': 'B'}}]
+    """
+    if isinstance(config, dict):
+        return type(config)({key: without_our_scope(value) for key, value in config.items()
+                             if not (key == '_scope_' and value == 'mmkd_atsc')})
+    if isinstance(config, (list, tuple)):
+        return type(config)(without_our_scope(value) for value in config)
+    return config
 
 
 def get_package_config(path: str, pretrained: bool = False) -> Config:

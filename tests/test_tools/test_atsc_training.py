@@ -111,4 +111,5 @@ def test_a_collapsed_teacher_stops_the_run(atsc_config, tmp_path):
     ('model.adaptive=False', 'AdaptiveTeacherDistill with adaptive=False'),
 ])
 def test_wrong_configs_say_no_in_one_line(atsc_config, tmp_path, option, words):
-    assert_one_line_error(run_tool('train.py', atsc_config, '--work-dir', tmp_path / 'w', '--cfg-options', option), words)
+    done = run_tool('train.py', atsc_config, '--work-dir', tmp_path / 'w', '--cfg-options', option)
+    assert_one_line_error(done, words)

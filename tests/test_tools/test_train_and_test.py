@@ -1,5 +1,7 @@
 """The entry points as a user runs them: train, resume, test, two processes, and every way to be told no."""
 import json
+import os
+import sys
 
 import pytest
 import torch
@@ -24,6 +26,10 @@ def test_train_resume_and_test(tiny_config, tmp_path):
     assert resumed.returncode == 0 and 'Epoch(train) [2]' in resumed.stdout and 'Epoch(train) [1]' not in resumed.stdout
     assert weights(parts / 'epoch_2.pth').keys() == weights(whole / 'epoch_2.pth').keys()
 
+    wrong = run_tool('train.py', tiny_config, '--work-dir', tmp_path / 'wrong', '--resume', parts / 'epoch_1.pth',
+                     '--cfg-options', 'model.backbone.depth=14')
+    assert_one_line_error(wrong, 'epoch_1.pth: this training cannot be resumed', 'missing (backbone.layer1.1.conv1')
+
     tested = run_tool('test.py', tiny_config, whole / 'epoch_2.pth', '--work-dir', whole, '--out', tmp_path / 'm.json')
     assert tested.returncode == 0, tested.stderr
     scores = [json.loads(line) for file in whole.glob('*/vis_data/scalars.json') for line in file.open()]
@@ -35,8 +41,9 @@ def test_two_processes_train_resume_and_test(tiny_config, tmp_path):
     work_dir = tmp_path / 'dist'
     script = ROOT / 'tools' / 'dist_train.sh'
     done = run_command(script, tiny_config, 2, '--work-dir', work_dir, '--auto-scale-lr', '--cfg-options',
-                       'train_cfg.max_epochs=1')
+                       'train_cfg.max_epochs=1', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {'dist', tiny_config.name}  # nothing but the work directory
     assert 'no GPU on this machine: 2 CPU processes over gloo' in done.stdout
     assert 'Scaling the original LR by 2.0' in done.stdout
     assert 'Warning' not in done.stderr, done.stderr
@@ -75,6 +82,22 @@ def test_testing_says_no_in_one_line(tiny_config, tmp_path):
     other = tmp_path / 'other.pth'
     torch.save(dict(state_dict={'conv.weight': torch.zeros(1)}), other)
     assert_one_line_error(run_tool('test.py', tiny_config, other, '--work-dir', tmp_path), 'other.pth does not fit')
+
+
+def test_slurm_starts_a_task_for_each_gpu(tiny_config, tmp_path):
+    srun = tmp_path / 'srun'
+    srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    srun.chmod(0o755)
+    path = f'{tmp_path}{os.pathsep}{os.environ["PATH"]}'
+    done = run_command(ROOT / 'tools' / 'slurm_train.sh', 'gpus', 'a job', tiny_config, 'my work', '--seed', 3,
+                       PATH=path, GPUS='4', SRUN_ARGS='--time 60')
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.splitlines()
+    assert words[:6] == ['-p', 'gpus', '--job-name=a job', '--gres=gpu:4', '--ntasks=4', '--ntasks-per-node=4']
+    assert words[6:10] == ['--cpus-per-task=5', '--kill-on-bad-exit=1', '--time', '60']
+    assert words[10:12] == [sys.executable, '-u'] and words[12].endswith('tools/train.py')
+    assert words[13:] == [str(tiny_config), '--work-dir', 'my work', '--launcher', 'slurm', '--seed', '3']
+    assert run_command(ROOT / 'tools' / 'slurm_train.sh', 'gpus').returncode == 2
 
 
 def test_the_launcher_says_no_in_one_line(tiny_config):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmkd_atsc.checks import check_flag
 from mmkd_atsc.registry import MODELS
 
-from ..network import build_network, resolve_network
+from ..network import build_network, resolve_network, without_our_scope
 from ..teacher import Teacher, named_teachers
 
 
@@ -51,7 +51,7 @@ class MultiTeacherDistill(BaseAlgorithm):
                 module.inplace = False
         # MMRazor's recorders and losses are named without a prefix in its configs, whatever the default scope is.
         with DefaultScope.overwrite_default_scope('mmrazor'):
-            self.distiller = MODELS.build(distiller)
+            self.distiller = MODELS.build(without_our_scope(distiller))
         self.prepare_distiller()
         self.distillation_stopped = False  # MMRazor's StopDistillHook sets it
 
@@ -102,8 +102,16 @@ def build_preprocessor(config: Optional[Union[dict, nn.Module]], student: BaseMo
     own = student.data_preprocessor
     if config is None:
         return own
+    decided = isinstance(config, dict) and 'batch_augments' in config
     if isinstance(config, dict):
         config = MODELS.build({'type': 'mmpretrain.ClsDataPreprocessor', **config})
-    if getattr(config, 'batch_augments', False) is None and getattr(own, 'batch_augments', None) is not None:
-        config.batch_augments = own.batch_augments
+    augments = getattr(own, 'batch_augments', None)
+    if augments is None or decided or getattr(config, 'batch_augments', None) is not None:
+        return config
+    if not hasattr(config, 'batch_augments'):
+        raise ValueError(f"the student's batch augmentations would be lost: {type(config).__name__} has none, "
+                         'use mmpretrain.ClsDataPreprocessor')
+    # They mix labels as scores: MMPretrain leaves them out, without a word, where there are none.
+    config.batch_augments, config.to_onehot = augments, True
+    config.num_classes = config.num_classes or own.num_classes
     return config

@@ -1,0 +1,31 @@
+"""Runs of ``tools/train.py`` from a script."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Sequence, Union
+
+# In a wheel the tools lie beside the configs inside the package, in an editable install this is a link to the clone's.
+TRAIN = Path(__file__).resolve().parent.parent / '.mim' / 'tools' / 'train.py'
+
+
+def run_training(config: Union[str, Path], work_dir: Path, options: Sequence[str] = (), resume: bool = False,
+                 **environment: str) -> None:
+    """Trains a config in a process of its own; what it prints goes to ``output.log`` in the work directory.
+
+    Args:
+        config: The config file.
+        work_dir: Where logs and checkpoints go.
+        options: As after ``--cfg-options``.
+        resume: Go on from the last checkpoint there, if there is one.
+        environment: Variables for the process.
+    """
+    work_dir.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, str(TRAIN), str(config), '--work-dir', str(work_dir)]
+    command += ['--resume'] * resume + (['--cfg-options', *options] if options else [])
+    with open(work_dir / 'output.log', 'w') as log:
+        done = subprocess.run(command, env=dict(os.environ, **environment), stdout=log, stderr=subprocess.STDOUT)
+    if done.returncode:
+        lines = (work_dir / 'output.log').read_text().splitlines()
+        why = next((line for line in reversed(lines) if line.startswith('error')), 'see there')
+        raise RuntimeError(f'training {config} failed, its output is in {work_dir / "output.log"}: {why}')
