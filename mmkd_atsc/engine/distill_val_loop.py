@@ -18,15 +18,16 @@ class _Scores:
     teachers: bool
     every_n_epochs: int
 
+    def _find_networks(self) -> None:
+        self._model = self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
+        if not hasattr(self._model, 'teachers'):
+            raise TypeError(f'{type(self).__name__} scores a student and its teachers, {type(self._model).__name__} '
+                            'has none; use val_cfg=dict() and test_cfg=dict()')
+
     def _start(self, evaluator: Evaluator, score_teachers: bool) -> None:
-        model = self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
-        if not hasattr(model, 'teachers'):
-            raise TypeError(f'{type(self).__name__} scores a student and its teachers, {type(model).__name__} has '
-                            'none; use val_cfg=dict()')
-        self._model = model
         self._evaluators: Dict[str, Evaluator] = {'student': evaluator}
         if score_teachers:
-            self._evaluators.update((name, copy.deepcopy(evaluator)) for name in model.teachers)
+            self._evaluators.update((name, copy.deepcopy(evaluator)) for name in self._model.teachers)
 
     @torch.no_grad()
     def _score(self, data_batch: Any) -> Sequence:
@@ -63,6 +64,7 @@ class DistillValLoop(_Scores, ValLoop):
     def __init__(self, runner: Runner, dataloader: Any, evaluator: Any, fp16: bool = False, teachers: bool = False,
                  every_n_epochs: int = 1) -> None:
         super().__init__(runner, dataloader, evaluator, fp16)
+        self._find_networks()
         self.teachers = check_flag('teachers', teachers)
         self.every_n_epochs = check_number('every_n_epochs', every_n_epochs, 1, integer=True)
 
@@ -95,6 +97,7 @@ class DistillTestLoop(_Scores, TestLoop):
     def __init__(self, runner: Runner, dataloader: Any, evaluator: Any, fp16: bool = False,
                  teachers: bool = False) -> None:
         super().__init__(runner, dataloader, evaluator, fp16)
+        self._find_networks()
         self.teachers = check_flag('teachers', teachers)
 
     def run(self) -> Dict[str, float]:

@@ -3,7 +3,7 @@ from typing import Dict, Optional, Sequence
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
 from mmkd_atsc.checks import check_choice, check_number
@@ -31,6 +31,8 @@ class DistillWarmupHook(Hook):
 
     def __init__(self, epochs: int = 20, losses: Optional[Sequence[str]] = None) -> None:
         self.epochs = check_number('epochs', epochs, 1, integer=True)
+        if losses is not None and not isinstance(losses, (list, tuple)):
+            raise TypeError(f'losses={losses!r} must be a list of names')
         self.losses = losses
         self._full: Dict[str, float] = {}
 
@@ -46,6 +48,10 @@ class DistillWarmupHook(Hook):
                 raise ValueError(f'{name} ({type(modules[name]).__name__}) has no loss_weight to warm up')
         # The weight in the config is the full one: a module built from it carries it until the first epoch.
         self._full = {name: modules[name].loss_weight for name in self.losses or modules}
+
+    def before_train(self, runner: Runner) -> None:
+        if isinstance(runner.train_loop, IterBasedTrainLoop):
+            raise ValueError('DistillWarmupHook counts epochs; with train_cfg=dict(by_epoch=False) there are none')
 
     def before_train_epoch(self, runner: Runner) -> None:
         modules = self._modules(runner)
