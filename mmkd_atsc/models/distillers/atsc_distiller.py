@@ -5,6 +5,7 @@ from mmengine.model import BaseModel
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor
 
+from mmkd_atsc.checks import check_number
 from mmkd_atsc.registry import MODELS
 
 from ..classifier import split_classifier
@@ -26,6 +27,8 @@ class ATSCDistiller(ConfigurableDistiller):
         align_weight: The weight beta of the alignment.
         anchor_weight: The weight lambda of the anchor: 1 on CIFAR-100, 10 on ImageNet.
         anchor_reduction: 'sum' of squares (the authors' code) or their 'mean' (the paper).
+        anchor_min_dims: Anchor the parameters of at least so many dimensions: 2 (the authors' code) leaves biases and
+            norm layers free, 1 holds them too, so that the teacher cannot shrink its features to meet the student.
         student_recorders, teacher_recorders, connectors, distill_losses, loss_forward_mappings, distill_deliveries:
             Entries add to the defaults, or replace those of the same name.
 
@@ -36,7 +39,7 @@ class ATSCDistiller(ConfigurableDistiller):
     """
 
     def __init__(self, align_weight: float = 1.0, anchor_weight: float = 1.0, anchor_reduction: str = 'sum',
-                 student_recorders: Optional[dict] = None, teacher_recorders: Optional[dict] = None,
+                 anchor_min_dims: int = 2, student_recorders: Optional[dict] = None, teacher_recorders: Optional[dict] = None,
                  connectors: Optional[dict] = None, distill_losses: Optional[dict] = None,
                  loss_forward_mappings: Optional[dict] = None, distill_deliveries: Optional[dict] = None,
                  init_cfg: Optional[dict] = None) -> None:
@@ -53,13 +56,14 @@ class ATSCDistiller(ConfigurableDistiller):
                 preds_T=dict(from_student=False, recorder='features')), **(loss_forward_mappings or {})},
             distill_deliveries=distill_deliveries, init_cfg=init_cfg)
         self.needs_student_head = self_needs_head
+        self.anchor_min_dims = check_number('anchor_min_dims', anchor_min_dims, 1, 2, integer=True)
         self.anchor = TeacherAnchorLoss(anchor_weight, anchor_reduction)
         self.teacher_adapts = False
 
     def prepare_from_teacher(self, model: BaseModel) -> None:
         super().prepare_from_teacher(model)
         # Now, while the weights are those of the teacher's checkpoint: a resumed state comes later.
-        self.anchor.bind(split_classifier(model).backbone)
+        self.anchor.bind(split_classifier(model).backbone, self.anchor_min_dims)
 
     def compute_distill_losses(self) -> Dict[str, Tensor]:
         losses = super().compute_distill_losses()

@@ -140,6 +140,17 @@ def test_every_parameter_is_used_and_is_in_the_optimizer_once(teacher_checkpoint
     assert len(listed) == len({id(p) for p in listed}) == len(list(model.parameters()))
 
 
+@pytest.mark.parametrize('min_dims', [1, 2])
+def test_what_the_anchor_holds(teacher_checkpoint, batch, min_dims):
+    model = build(teacher_checkpoint, dict(anchor_min_dims=min_dims))
+    before = model(*batch, mode='loss')['distill.loss_anchor']
+    with torch.no_grad():
+        model.teacher.backbone.bn1.weight.add_(1)
+    after = model(*batch, mode='loss')['distill.loss_anchor']
+    wanted = model.teacher.backbone.bn1.weight.numel() if min_dims == 1 else 0
+    assert before == 0 and after.item() == pytest.approx(wanted, rel=1e-5)
+
+
 def test_one_teacher_forward_and_one_backward_a_step(teacher_checkpoint, monkeypatch):
     model = build(teacher_checkpoint)
     forwards, backwards = [], []
