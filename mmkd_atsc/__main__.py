@@ -3,7 +3,7 @@ import importlib
 import platform
 import sys
 from importlib import metadata
-from typing import Callable, List, Tuple
+from typing import Callable, List, Optional, Tuple
 
 # distribution, lowest and first unsupported version of what was measured to work together
 STACK = (
@@ -31,10 +31,18 @@ def check_versions() -> List[str]:
         version = installed(name)
         wanted = ','.join(filter(None, [low and f'>={low}', high and f'<{high}']))
         if not version:
-            problems.append(f'{name} is not installed; pip install "{name}{wanted}"')
+            # Full mmcv is compiled for hours where there is no wheel of it, and no classifier needs its operators.
+            package = 'mmcv-lite' if name == 'mmcv' else name
+            problems.append(f'{name} is not installed; pip install "{package}{wanted}"')
         elif (low and Version(version) < Version(low)) or (high and Version(version) >= Version(high)):
             problems.append(f'{name} {version} does not work here; pip install "{name}{wanted}"')
     return problems
+
+
+def _find_devices() -> str:
+    import torch
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return ', '.join(gpus) or f'no GPU, {torch.get_num_threads()} CPU threads'
 
 
 def _import_mmrazor() -> None:
@@ -58,7 +66,8 @@ def _find_configs() -> None:
         raise FileNotFoundError(f'{folder} is missing: reinstall with pip install . (or -e .)')
 
 
-CHECKS: Tuple[Tuple[str, Callable[[], None]], ...] = (
+CHECKS: Tuple[Tuple[str, Callable[[], Optional[str]]], ...] = (
+    ('torch imports', _find_devices),
     ('mmrazor imports', _import_mmrazor),
     ('types resolve by their prefix', _resolve_types),
     ('configs are where mmkd_atsc:: looks', _find_configs),
@@ -70,14 +79,10 @@ def main() -> int:
     for name, _, _ in STACK:
         print(f'{name:<11} {installed(name) or "not installed"}')
     problems = check_versions()
-    if installed('torch'):
-        import torch
-        gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        print(f'devices     {", ".join(gpus) or f"no GPU, {torch.get_num_threads()} CPU threads"}')
     for what, check in CHECKS:
         try:
-            check()
-            print(f'ok          {what}')
+            found = check()
+            print(f'ok          {what}' + (f': {found}' if found else ''))
         except Exception as error:  # a broken stack can fail in any way; the line names it
             problems.append(f'{what}: no ({type(error).__name__}: {" ".join(str(error).split())[:200]})')
     for problem in problems:

@@ -16,9 +16,57 @@ def test_options_are_merged(tmp_path):
     assert cli.load_config(str(tmp_path / 'a.py'), {'train_cfg.max_epochs': 5}).train_cfg.max_epochs == 5
 
 
-def test_configs_of_packages_load_by_path():
+def test_configs_of_packages_load_by_path_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     config = cli.load_config('mmkd_atsc::teachers/resnet20_cifar100.py')
     assert config.model.backbone.depth == 20 and config.default_scope == 'mmpretrain'
+
+
+@pytest.mark.parametrize('path, words', [
+    ('mmkd_atsc::teachers/resnet21_cifar100.py', 'no such config: mmkd_atsc::teachers/resnet21'),
+    ('mmkd_atsc::resnet20.py', 'is named package::folder/config.py'),
+    ('mmdet::yolo/yolo.py', "there is no package 'mmdet' here"),  # MMEngine would run pip
+    ('/::a/b.py', "there is no package '/' here"),
+])
+def test_a_packages_config_that_is_not_there_is_named(path, words):
+    with pytest.raises((FileNotFoundError, ValueError, ModuleNotFoundError), match=words):
+        cli.load_config(path)
+
+
+@pytest.mark.parametrize('text, words', [
+    ('model = dict(', 'a.py: SyntaxError'), ("_base_ = './gone.py'", 'a.py: FileNotFoundError'),
+    ('a = 1 / 0', 'a.py: ZeroDivisionError'), ("_base_ = 'mmkd_atsc::gone/b.py'", 'a.py: FileNotFoundError: .*gone'),
+])
+def test_a_config_that_does_not_load_is_named_with_the_reason(tmp_path, text, words):
+    (tmp_path / 'a.py').write_text(text)
+    with pytest.raises(ValueError, match=words):
+        cli.load_config(str(tmp_path / 'a.py'))
+
+
+@pytest.mark.parametrize('option, words', [
+    ('trian_cfg.max_epochs', "trian_cfg: no setting that anything reads; did you mean 'train_cfg'"),
+    ('data_root', r'data_root: is a variable of the config, .*; set train_dataloader\.dataset\.data_root=\.\.\.'),
+])
+def test_an_option_that_nothing_would_read_is_refused(option, words):
+    with pytest.raises(ValueError, match=words):
+        cli.load_config('mmkd_atsc::teachers/resnet20_cifar100.py', {option: 1})
+
+
+@pytest.mark.parametrize('words', [['a.b.c'], ['=3'], ['a..b=3'], ['a=[1,(2'], ['a=1', 'b']])
+def test_options_that_are_none_are_refused_in_one_line(words, capsys):
+    parser = cli.Parser()
+    cli.add_common_arguments(parser)
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args(['config.py', '--cfg-options', *words])
+    message = capsys.readouterr().err
+    assert stop.value.code == 2 and message.startswith('error: --cfg-options') and message.count('\n') == 1
+
+
+def test_settings_that_a_tool_needs_are_asked_for():
+    from mmengine.config import Config
+    with pytest.raises(ValueError, match='a.py defines no model, train_cfg'):
+        cli.require(Config(dict(train_cfg=None, optim_wrapper=dict(type='x'))), 'a.py', 'model', 'train_cfg',
+                    'optim_wrapper')
 
 
 @pytest.mark.parametrize('error, code', [(ValueError('tau=0'), 2), (KeyError('model'), 2)])

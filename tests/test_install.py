@@ -14,7 +14,8 @@ PROJECT_CONFIG = """
 _base_ = ['mmkd_atsc::teachers/resnet20_cifar100.py']
 train_dataloader = dict(
     batch_size=10, num_workers=0, persistent_workers=False,
-    dataset=dict(_delete_=True, type='mmkd_atsc.Digits', train_images=10, pipeline=[dict(type='mmpretrain.PackInputs')]))
+    dataset=dict(_delete_=True, type='mmkd_atsc.Digits', train_images=10,
+                 pipeline=[dict(type='mmpretrain.PackInputs')]))
 val_dataloader = dict(
     num_workers=0, persistent_workers=False,
     dataset=dict(_delete_=True, type='mmkd_atsc.Digits', split='test', train_images=1700,

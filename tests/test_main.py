@@ -40,7 +40,8 @@ def pretend(monkeypatch, **versions):
 def test_each_package_that_is_wrong_has_its_line(monkeypatch, capsys, versions, line):
     pretend(monkeypatch, **versions)
     assert report.main() == 1
-    assert [text for text in capsys.readouterr().out.splitlines() if text.startswith('wrong')] == [f'wrong       {line}']
+    wrong = [text for text in capsys.readouterr().out.splitlines() if text.startswith('wrong')]
+    assert wrong == [f'wrong       {line}']
 
 
 def test_full_mmcv_serves_as_well_as_lite(monkeypatch):

@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -52,9 +53,11 @@ def train(row: Row, out: Path, teacher: Optional[Path]) -> dict:
     if note.is_file() and json.loads(note.read_text()).get('identity') == identity:
         return json.loads(note.read_text())
 
-    work_dir.mkdir(parents=True, exist_ok=True)
     started = work_dir / 'started'
     resumes = started.is_file() and started.read_text() == identity
+    if started.is_file() and not resumes:
+        shutil.rmtree(work_dir)  # another config's: its log must not be read as this one's
+    work_dir.mkdir(parents=True, exist_ok=True)
     started.write_text(identity)
     command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(config_file), '--work-dir', str(work_dir)]
     print(f'training {row.name} ...', flush=True)
@@ -101,8 +104,8 @@ def plot(curves: Dict[str, list], path: Path) -> None:
 
 
 def main(argv: Optional[List[str]] = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs' / 'quickstart')
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--out', type=Path, default=Path('work_dirs', 'quickstart'))
     out = parser.parse_args(argv).out.resolve()
     results, teacher = [], None
     with cli.one_line_errors():

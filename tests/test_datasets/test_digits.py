@@ -10,7 +10,8 @@ from mmkd_atsc.datasets import Digits
 
 def pixels(**kwargs):
     data = Digits(pipeline=[], **kwargs)
-    return np.stack([data[i]['img'] for i in range(len(data))]), np.array([data[i]['gt_label'] for i in range(len(data))])
+    samples = [data[i] for i in range(len(data))]
+    return np.stack([sample['img'] for sample in samples]), np.array([sample['gt_label'] for sample in samples])
 
 
 def test_train_and_test_are_all_images_and_share_none():

@@ -1,4 +1,4 @@
-# AEKT on CIFAR-100. A pair's config adds the student and the teacher.
+# AEKT on CIFAR-100. A pair's config adds the student and the teacher, and beta where DKD's is not 8 for that pair.
 _base_ = ['../datasets/cifar100.py', '../schedules/cifar100_240e.py', '../runtime.py']
 
 model = dict(

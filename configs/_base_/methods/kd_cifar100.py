@@ -1,4 +1,5 @@
 # Hinton's KD on CIFAR-100 with MMRazor's loss: the student learns the teacher's softened answers (T = 4).
+# A pair's config gives the labels the weight that is left, 0.1.
 _base_ = ['../datasets/cifar100.py', '../schedules/cifar100_240e.py', '../runtime.py']
 
 model = dict(

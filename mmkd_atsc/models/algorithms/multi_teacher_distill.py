@@ -113,5 +113,5 @@ def build_preprocessor(config: Optional[Union[dict, nn.Module]], student: BaseMo
                          'use mmpretrain.ClsDataPreprocessor')
     # They mix labels as scores: MMPretrain leaves them out, without a word, where there are none.
     config.batch_augments, config.to_onehot = augments, True
-    config.num_classes = config.num_classes or own.num_classes
+    config.num_classes = config.num_classes or getattr(getattr(student, 'head', None), 'num_classes', own.num_classes)
     return config

@@ -24,11 +24,12 @@ class AEKTDistiller(ConfigurableDistiller):
     and at inference there is no such layer.
 
     Each part can be replaced by the argument of the same name; what is not given keeps its default. The layer needs a
-    slow learning rate, or it does the student's work (DESIGN: it starves the logits that count); MMEngine asks for it
-    with ``optim_wrapper=dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor')``, which ``tools/train.py`` sets.
+    slow learning rate, or it does the student's work and the logits that count learn little. It gets one from
+    ``optim_wrapper=dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor')``, which ``tools/train.py`` sets; with
+    another constructor the layer learns as fast as the student.
 
     Args:
-        num_classes: Classes of student and teacher.
+        num_classes: Classes of student and teacher; other heads are refused.
         with_fc: Use the serialization layer. False is AEKT's loss on the student's logits themselves.
         fc_init: 'identity', or 'default' for PyTorch's random one.
         fc_bias: Give it a bias.
@@ -36,7 +37,8 @@ class AEKTDistiller(ConfigurableDistiller):
         fc_weight_decay: Its weight decay.
         log_terms: Log the loss's terms, the confidences and the accuracies before and after the layer.
         student_recorders, teacher_recorders, connectors, distill_losses, loss_forward_mappings, distill_deliveries: As
-            in MMRazor's ``ConfigurableDistiller``; entries add to the defaults or replace those of the same name.
+            in MMRazor's ``ConfigurableDistiller``; entries add to the defaults (recorders ``logits`` and ``labels``,
+            connector ``fc``, loss and mapping ``loss_aekt``) or replace those of the same name.
         loss_options: Options of :class:`AEKTLoss`: tau, alpha, beta, gamma, target_form, max_ratio, ...
 
     >>> import mmkd_atsc
@@ -51,29 +53,32 @@ class AEKTDistiller(ConfigurableDistiller):
                  connectors: Optional[dict] = None, distill_losses: Optional[dict] = None,
                  loss_forward_mappings: Optional[dict] = None, distill_deliveries: Optional[dict] = None,
                  init_cfg: Optional[dict] = None, **loss_options: Any) -> None:
-        for name in loss_options:
-            if name not in LOSS_OPTIONS:
-                known = (*LOSS_OPTIONS, *list(signature(AEKTDistiller.__init__).parameters)[1:-1])
-                raise TypeError(f'AEKTDistiller has no option {name!r}{nearest(name, known)}')
-        self_logits = dict(from_student=True, recorder='logits')
-        if check_flag('with_fc', with_fc):
-            self_logits['connector'] = 'fc'
+        check_loss_options(loss_options, distill_losses)
+        self.num_classes = check_number('num_classes', num_classes, 2, integer=True)
+        # The prefixes let it be built whatever the default scope is. A head is called by name in training and in
+        # inference alike, whatever layers it has inside.
+        logits = dict(type='mmrazor.ModuleOutputs', source='head')
+        student_logits = dict(from_student=True, recorder='logits')
         default_connectors = {}
-        if with_fc:
+        if check_flag('with_fc', with_fc):
+            student_logits['connector'] = 'fc'
             default_connectors['fc'] = dict(type='mmkd_atsc.SerializationFC', num_classes=num_classes, bias=fc_bias,
                                             init=fc_init)
-        # A head is called by name in training and in inference alike, whatever layers it has inside.
         super().__init__(
             student_recorders={
-                'logits': dict(type='ModuleOutputs', source='head'),
-                'labels': dict(type='ModuleInputs', source='head.loss_module'), **(student_recorders or {})},
-            teacher_recorders={'logits': dict(type='ModuleOutputs', source='head'), **(teacher_recorders or {})},
+                'logits': logits, 'labels': dict(type='mmrazor.ModuleInputs', source='head.loss_module'),
+                **(student_recorders or {})},
+            teacher_recorders={'logits': logits, **(teacher_recorders or {})},
             connectors={**default_connectors, **(connectors or {})},
             distill_losses={'loss_aekt': dict(type='mmkd_atsc.AEKTLoss', **loss_options), **(distill_losses or {})},
             loss_forward_mappings={'loss_aekt': dict(
-                preds_S=self_logits, preds_T=dict(from_student=False, recorder='logits'),
+                preds_S=student_logits, preds_T=dict(from_student=False, recorder='logits'),
                 gt_labels=dict(from_student=True, recorder='labels', data_idx=1)), **(loss_forward_mappings or {})},
             distill_deliveries=distill_deliveries, init_cfg=init_cfg)
+        if with_fc and not any(record.get('connector') == 'fc' for mapping in self.loss_forward_mappings.values()
+                               for record in mapping.values()):
+            # Distributed training would stop at parameters that no loss reaches.
+            raise ValueError("with_fc=True, but no loss_forward_mappings entry has connector='fc'; set with_fc=False")
         self.log_terms = check_flag('log_terms', log_terms)
         self.fc_lr_mult = check_number('fc_lr_mult', fc_lr_mult, 0)
         self.fc_weight_decay = check_number('fc_weight_decay', fc_weight_decay, 0)
@@ -91,10 +96,23 @@ class AEKTDistiller(ConfigurableDistiller):
         for parameter in self.fc.parameters() if self.fc is not None else ():
             yield parameter, dict(lr_mult=self.fc_lr_mult, weight_decay=self.fc_weight_decay)
 
+    def prepare_from_student(self, model: nn.Module) -> None:
+        self._check_classes(model, 'student')
+        super().prepare_from_student(model)
+
+    def prepare_from_teacher(self, model: nn.Module) -> None:
+        self._check_classes(model, 'teacher')
+        super().prepare_from_teacher(model)
+
+    def _check_classes(self, model: nn.Module, role: str) -> None:
+        classes = getattr(getattr(model, 'head', None), 'num_classes', self.num_classes)
+        if classes != self.num_classes:
+            raise ValueError(f"AEKTDistiller has num_classes={self.num_classes}, the {role}'s head has {classes}")
+
     def get_record(self, recorder: str, from_student: bool, record_idx: int = 0, data_idx: Optional[int] = None,
                    connector: Optional[str] = None, connector_idx: Optional[int] = None) -> Any:
         record = super().get_record(recorder, from_student, record_idx, data_idx, connector, connector_idx)
-        if connector == 'fc':
+        if connector == 'fc' and self.log_terms:
             self._serialized_logits = record.detach()
         return record
 
@@ -107,11 +125,29 @@ class AEKTDistiller(ConfigurableDistiller):
     def _monitored(self) -> Dict[str, Tensor]:
         """What is logged beside the loss; no name holds 'loss', so MMEngine adds none of it to the total."""
         monitored = dict(getattr(self.distill_losses['loss_aekt'], 'terms', {}))
-        labels = self.get_record('labels', from_student=True, data_idx=1)
+        mapping = self.loss_forward_mappings['loss_aekt']
+        if not {'preds_S', 'gt_labels'} <= mapping.keys():  # another loss in its place
+            return monitored
+        labels = self.get_record(**mapping['gt_labels'])
         labels = labels if labels.dim() == 1 else labels.argmax(1)
-        logits = self.get_record('logits', from_student=True).detach()
+        logits = self.get_record(**{**mapping['preds_S'], 'connector': None}).detach()
         monitored['accuracy_before_fc'] = 100 * (logits.argmax(1) == labels).float().mean()
         if self._serialized_logits is not None:
             monitored['accuracy_after_fc'] = 100 * (self._serialized_logits.argmax(1) == labels).float().mean()
             self._serialized_logits = None
         return monitored
+
+
+def check_loss_options(options: Dict[str, Any], distill_losses: Optional[dict]) -> None:
+    """Refuses options that no loss would read: misspelt ones, and those of a loss that is replaced.
+
+    >>> check_loss_options(dict(bta=2.0), None)
+    Traceback (most recent call last):
+    TypeError: AEKTDistiller has no option 'bta'; did you mean 'beta'?
+    """
+    for name in options:
+        if name not in LOSS_OPTIONS:
+            known = (*LOSS_OPTIONS, *list(signature(AEKTDistiller.__init__).parameters)[1:-1])
+            raise TypeError(f'AEKTDistiller has no option {name!r}{nearest(name, known)}')
+    if options and 'loss_aekt' in (distill_losses or {}):
+        raise ValueError(f'{", ".join(options)} would be lost: distill_losses gives loss_aekt of its own, set it there')

@@ -1,0 +1,6 @@
+_base_ = ['../_base_/models/vgg13.py', '../_base_/models/vgg8.py', '../_base_/methods/kd_cifar100.py']
+_base_.vgg8.head.loss.loss_weight = 0.1  # the protocol's weights: 0.1 for the labels, 0.9 for the teacher
+model = dict(
+    architecture=_base_.vgg8,
+    teacher=_base_.vgg13,
+    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/vgg13_cifar100/epoch_240.pth')

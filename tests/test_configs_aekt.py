@@ -1,0 +1,159 @@
+"""The configs of AEKT and its baselines: which there are, what they say, and a step of what needs another's weights."""
+import re
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.fileio import load
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, init_default_scope
+from mmpretrain.structures import DataSample
+
+from mmkd_atsc.models.losses.aekt_functional import aekt_loss
+from mmkd_atsc.models.network import resolve_network
+from mmkd_atsc.networks import CIFAR_NETWORKS
+from tests.conftest import ROOT
+
+CONFIGS = ROOT / 'configs'
+# The pairs on CIFAR-100 with DKD's beta, as its authors chose it for each.
+BETA = dict(resnet56_resnet20=2, resnet110_resnet32=2, resnet32x4_resnet8x4=8, wrn_40_2_wrn_16_2=6, wrn_40_2_wrn_40_1=6,
+            vgg13_vgg8=6, resnet32x4_shufflenetv1=8, wrn_40_2_shufflenetv1=8, vgg13_mobilenetv2=6,
+            resnet50_mobilenetv2=8, resnet32x4_shufflenetv2=8)
+IMAGENET = ['resnet34_resnet18', 'resnet50_mobilenetv1']
+BASELINES = ['resnet56_resnet20', 'resnet110_resnet32', 'resnet32x4_resnet8x4', 'wrn_40_2_wrn_16_2',
+             'wrn_40_2_wrn_40_1', 'vgg13_vgg8', 'resnet32x4_shufflenetv1', 'vgg13_mobilenetv2']
+PAIRS = [('aekt', pair) for pair in BETA] + [(method, pair) for method in ('kd', 'dkd') for pair in BASELINES]
+
+
+def read(method, pair, dataset='cifar100'):
+    return Config.fromfile(CONFIGS / method / f'{pair}_{dataset}.py')
+
+
+def test_the_folders_hold_these_pairs():
+    def found(method):
+        return {path.stem for path in (CONFIGS / method).glob('*.py')}
+
+    assert found('aekt') == {f'{pair}_cifar100' for pair in BETA} | {f'{pair}_imagenet' for pair in IMAGENET}
+    assert found('kd') == found('dkd') == {f'{pair}_cifar100' for pair in BASELINES}
+
+
+@pytest.mark.parametrize('method, pair', PAIRS)
+def test_a_pair_is_what_its_name_says_by_the_protocol(method, pair):
+    config = read(method, pair)
+    teacher, student = next((name, pair[len(name) + 1:]) for name in sorted(CIFAR_NETWORKS, key=len, reverse=True)
+                            if pair.startswith(f'{name}_'))
+    for name, built in ((teacher, config.model.teacher), (student, config.model.architecture)):
+        parameters = sum(p.numel() for p in MODELS.build(built).parameters())
+        assert parameters == CIFAR_NETWORKS[name].parameters
+    assert config.model.teacher_ckpt == f'work_dirs/{teacher}_cifar100/epoch_240.pth'
+    rate = 0.01 if student.startswith(('mobilenet', 'shufflenet')) else 0.05
+    assert config.optim_wrapper.optimizer == dict(type='SGD', lr=rate, momentum=0.9, weight_decay=5e-4)
+    assert config.train_dataloader.batch_size == 64 and config.train_cfg.max_epochs == 240
+    assert config.val_cfg.type == 'mmkd_atsc.DistillValLoop'
+    lines = (CONFIGS / method / f'{pair}_cifar100.py').read_text().splitlines()
+    assert len(lines) <= 10
+
+
+@pytest.mark.parametrize('pair', BETA)
+def test_aekts_settings(pair):
+    config = read('aekt', pair)
+    assert config.model.distiller == dict(type='mmkd_atsc.AEKTDistiller', num_classes=100, tau=4.0, alpha=1.0,
+                                          beta=BETA[pair], gamma=1.0)
+    assert config.custom_hooks == [dict(type='mmkd_atsc.DistillWarmupHook', epochs=20)]
+    assert config.optim_wrapper.constructor == 'mmkd_atsc.DistillOptimWrapperConstructor'
+
+
+def logits(num_samples):
+    generator = np.random.default_rng(0)
+    return [3 * generator.normal(size=(num_samples, 100)) for _ in range(2)] + [generator.integers(100, size=num_samples)]
+
+
+def softmax(x):
+    x = np.exp(x - x.max(1, keepdims=True))
+    return x / x.sum(1, keepdims=True)
+
+
+def dkd(student, teacher, labels, beta, tau=4.0):
+    """Decoupled knowledge distillation, the mean over the batch, from its definition."""
+    p, q = softmax(student / tau), softmax(teacher / tau)
+    total = 0.0
+    for i, label in enumerate(labels):
+        p_t, q_t = p[i, label], q[i, label]
+        p_rest, q_rest = (np.delete(x[i], label) / (1 - x[i, label]) for x in (p, q))
+        total += q_t * np.log(q_t / p_t) + (1 - q_t) * np.log((1 - q_t) / (1 - p_t))
+        total += beta * (q_rest * np.log(q_rest / p_rest)).sum()
+    return tau**2 * total / len(labels)
+
+
+@pytest.mark.parametrize('pair', BASELINES)
+def test_the_dkd_baseline_is_the_mean_over_the_batch(pair):
+    config = read('dkd', pair)
+    student, teacher, labels = logits(config.train_dataloader.batch_size)
+    loss = MODELS.build(config.model.distiller.distill_losses.loss_dkd)
+    found = loss(*map(torch.from_numpy, (student, teacher, labels)))
+    assert found.item() == pytest.approx(dkd(student, teacher, labels, BETA[pair]), rel=1e-6)
+    ours = aekt_loss(*map(torch.from_numpy, (student, teacher, labels)), beta=BETA[pair], gamma=0.0)
+    assert found.item() == pytest.approx(ours.item(), rel=1e-6)
+    assert config.custom_hooks == [dict(type='mmkd_atsc.DistillWarmupHook', epochs=20)]
+
+
+@pytest.mark.parametrize('pair', BASELINES)
+def test_the_kd_baseline_weighs_labels_and_teacher_as_the_literature(pair):
+    config = read('kd', pair)
+    assert config.model.architecture.head.loss.loss_weight == 0.1
+    student, teacher, _ = logits(64)
+    found = MODELS.build(config.model.distiller.distill_losses.loss_kd)(torch.from_numpy(student),
+                                                                        torch.from_numpy(teacher))
+    p, q = softmax(student / 4), softmax(teacher / 4)
+    assert found.item() == pytest.approx(0.9 * 16 * (q * np.log(q / p)).sum(1).mean(), rel=1e-6)
+    assert 'custom_hooks' not in config  # KD has no warm-up
+
+
+@pytest.mark.parametrize('pair', IMAGENET)
+def test_imagenets_teachers_come_from_the_zoo(pair):
+    """As far as it goes without a network: the address of the weights."""
+    weights = resolve_network(read('aekt', pair, 'imagenet').model.teacher.to_dict(), 'teacher').weights
+    teacher = pair.split('_')[0]
+    assert re.fullmatch(rf'https://download\.openmmlab\.com/\S*/{teacher}_8xb32_in1k_\S+\.pth', weights)
+
+
+@pytest.mark.parametrize('pair', IMAGENET)
+def test_imagenets_pairs_take_a_step(pair):
+    config = read('aekt', pair, 'imagenet')
+    assert config.train_dataloader.batch_size == 32 and config.auto_scale_lr.base_batch_size == 256
+    assert config.custom_hooks == [dict(type='mmkd_atsc.DistillWarmupHook', epochs=1)]
+    config.model.teacher.pretrained = False
+    init_default_scope(config.default_scope)
+    torch.manual_seed(0)
+    # The runner gives a model the config's data_preprocessor, as it is.
+    model = MODELS.build(dict(config.model, allow_random_teacher=True, data_preprocessor=config.data_preprocessor))
+    assert model.data_preprocessor.mean[0] > 123 and model.data_preprocessor.to_rgb
+    loss = model.distiller.distill_losses['loss_aekt']
+    assert (loss.tau, loss.alpha, loss.beta, loss.gamma) == (1.0, 1.0, 0.5, 1.0)
+    optimizer = build_optim_wrapper(model, config.optim_wrapper)
+    assert sorted({group['lr'] for group in optimizer.optimizer.param_groups}) == pytest.approx([0.001, 0.1])
+    images = torch.randint(256, (2, 3, 224, 224), dtype=torch.uint8)
+    before = model.student.backbone.state_dict()
+    before = {key: before[key].clone() for key in before if before[key].dim() == 4}
+    log = model.train().train_step(
+        dict(inputs=images, data_samples=[DataSample().set_gt_label(label) for label in (7, 999)]), optimizer)
+    assert log['loss'].isfinite() and log['distill.loss_aekt'] > 0
+    assert all(not torch.equal(value, before[key]) for key, value in model.student.backbone.state_dict().items()
+               if key in before)
+
+
+def test_the_metafile_lists_every_config():
+    models = load(CONFIGS / 'aekt' / 'metafile.yml')['Models']
+    assert {model['Config'] for model in models} == {f'configs/aekt/{path.name}' for path in
+                                                     (CONFIGS / 'aekt').glob('*.py')}
+
+
+def test_the_readme_lists_every_config_with_the_published_figures():
+    text = (CONFIGS / 'aekt' / 'README.md').read_text()
+    linked = re.findall(r'\]\(([\w./]+\.(?:py|yml|md))\)', text)
+    assert all((CONFIGS / 'aekt' / path).is_file() for path in linked)
+    assert {path for path in linked if '/' not in path} >= {path.name for path in (CONFIGS / 'aekt').glob('*.py')}
+    for method in ('kd', 'dkd'):
+        assert {path for path in linked if path.startswith(f'../{method}/')} == {
+            f'../{method}/{pair}_cifar100.py' for pair in BASELINES}

@@ -1,0 +1,397 @@
+"""AEKTDistiller: what it computes, where it fits in, what of it can be replaced, and that it leaves nothing behind."""
+import copy
+
+import numpy as np
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS
+from mmpretrain.structures import DataSample
+from torch.nn import functional as F
+
+from mmkd_atsc.models.distillers import AEKTDistiller
+from mmkd_atsc.models.losses.aekt_functional import aekt_loss
+from tests.conftest import tiny_classifier
+
+TERMS = {'tckd', 'nckd', 'target', 'ratio', 'student_confidence', 'teacher_confidence', 'accuracy_before_fc',
+         'accuracy_after_fc'}
+LABELS = torch.tensor([0, 3, 9, 1])
+
+
+def build(checkpoint, distiller=None, student=None, **options):
+    torch.manual_seed(0)
+    distiller = distiller or dict(type='mmkd_atsc.AEKTDistiller', num_classes=10, **options)
+    return MODELS.build(dict(type='mmkd_atsc.MultiTeacherDistill', architecture=student or tiny_classifier(4),
+                             teacher=tiny_classifier(8), teacher_ckpt=checkpoint, distiller=distiller))
+
+
+def scramble(connector):
+    """Away from the identity, so that before and after the layer are two things."""
+    generator = torch.Generator().manual_seed(5)
+    for parameter in connector.parameters():
+        parameter.data.copy_(torch.randn(parameter.shape, generator=generator))
+
+
+def logits_by_hand(model, images):
+    """z and u = W z + b of the student, and the teacher's."""
+    z = model.student.head.fc(model.student.backbone(images)[-1].mean((2, 3)))
+    fc = model.distiller.connectors['fc'].fc
+    return z, z @ fc.weight.t() + fc.bias, model.teacher(images)
+
+
+def test_the_loss_is_aekts_after_the_layer_and_the_cross_entropy_is_before_it(teacher_checkpoint, batch):
+    options = dict(tau=3.0, alpha=0.5, beta=2.0, gamma=0.7, target_form='no_confidence', max_ratio=1.5)
+    model = build(teacher_checkpoint, **options).eval()
+    scramble(model.distiller.fc)
+    losses = model(*batch, mode='loss')
+    z, u, v = logits_by_hand(model, batch[0])
+    assert (z - u).abs().max() > 0.1
+    torch.testing.assert_close(losses['distill.loss_aekt'], aekt_loss(u, v, LABELS, **options))
+    torch.testing.assert_close(losses['student.loss'], F.cross_entropy(z, LABELS))
+
+
+def test_gradients_reach_student_and_layer_as_by_hand(teacher_checkpoint, batch):
+    model, twin = build(teacher_checkpoint).eval(), build(teacher_checkpoint).eval()
+    for one in (model, twin):
+        scramble(one.distiller.fc)
+    total, _ = model.parse_losses(model(*batch, mode='loss'))
+    total.backward()
+    z, u, v = logits_by_hand(twin, batch[0])
+    (F.cross_entropy(z, LABELS) + aekt_loss(u, v, LABELS)).backward()
+    for mine, other in zip(model.parameters(), twin.parameters()):
+        assert (mine.grad is None) == (other.grad is None)
+        if mine.grad is not None:
+            torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-6)
+    assert model.distiller.fc.fc.weight.grad.abs().max() > 0
+    assert all(parameter.grad is None for parameter in model.teachers.parameters())
+
+
+def test_the_log_has_the_terms_as_an_independent_computation_gives_them(teacher_checkpoint, batch):
+    model = build(teacher_checkpoint).eval()
+    scramble(model.distiller.fc)
+    losses = model(*batch, mode='loss')
+    logged = {name[len('distill.'):]: value for name, value in losses.items() if name.startswith('distill.')}
+    assert set(logged) == TERMS | {'loss_aekt'} and not any('loss' in name for name in TERMS)
+    z, u, v = (logits.detach().double() for logits in logits_by_hand(model, batch[0]))
+    student, teacher = (u / 4).softmax(1), (v / 4).softmax(1)
+    p, q = (probabilities[torch.arange(4), LABELS] for probabilities in (student, teacher))
+    others = ~F.one_hot(LABELS, 10).bool()
+    rest_p, rest_q = (x[others].view(4, 9) / x[others].view(4, 9).sum(1, keepdim=True) for x in (student, teacher))
+    ratio = q / p
+    expected = dict(
+        tckd=q * ratio.log() + (1 - q) * ((1 - q) / (1 - p)).log(), nckd=(rest_q * (rest_q / rest_p).log()).sum(1),
+        target=torch.where(ratio <= 2, ratio, 2 * (1 + (ratio / 2).log())), ratio=ratio, student_confidence=p,
+        teacher_confidence=q, accuracy_before_fc=100.0 * (z.argmax(1) == LABELS).double(),
+        accuracy_after_fc=100.0 * (u.argmax(1) == LABELS).double())
+    for name, value in expected.items():
+        torch.testing.assert_close(logged[name].double(), value.mean(), rtol=1e-4, atol=1e-6, msg=name)
+        assert not logged[name].requires_grad
+    total, log = model.parse_losses(losses)
+    torch.testing.assert_close(total, losses['student.loss'] + losses['distill.loss_aekt'])
+    assert {f'distill.{name}' for name in TERMS} <= log.keys()
+
+
+def test_accuracies_are_of_their_own_logits(teacher_checkpoint, batch):
+    model = build(teacher_checkpoint).eval()
+    before, after = torch.eye(10)[[0, 3, 9, 2]], torch.eye(10)[[0, 3, 5, 5]]  # three and two of four are right
+    model.student.head.fc.register_forward_hook(lambda *_: before)  # inside of what is recorded
+    model.distiller.fc.register_forward_hook(lambda *_: after)
+    losses = model(*batch, mode='loss')
+    assert losses['distill.accuracy_before_fc'] == 75 and losses['distill.accuracy_after_fc'] == 50
+
+
+def test_without_the_layer_and_without_the_log(teacher_checkpoint, batch):
+    model = build(teacher_checkpoint, with_fc=False).eval()
+    losses = model(*batch, mode='loss')
+    assert {name[8:] for name in losses if name.startswith('distill.')} == TERMS - {'accuracy_after_fc'} | {'loss_aekt'}
+    assert not list(model.distiller.parameters())
+    torch.testing.assert_close(losses['distill.loss_aekt'],
+                               aekt_loss(model.student(batch[0]), model.teacher(batch[0]), LABELS))
+    assert set(build(teacher_checkpoint, log_terms=False)(*batch, mode='loss')) == {'student.loss', 'distill.loss_aekt'}
+
+
+@pytest.mark.parametrize('default_scope', ['mmpretrain', 'mmrazor'])
+def test_inside_mmrazors_own_algorithm_with_the_same_loss(teacher_checkpoint, batch, default_scope):
+    from mmengine.registry import DefaultScope
+    ours = build(teacher_checkpoint).eval()
+    images = dict(data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor'))
+    with DefaultScope.overwrite_default_scope(default_scope):
+        theirs = MODELS.build(dict(
+            type='SingleTeacherDistill', _scope_='mmrazor', architecture=tiny_classifier(4, **images),
+            teacher=tiny_classifier(8, **images), teacher_ckpt=teacher_checkpoint,
+            distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=10)))
+    theirs.eval()
+    theirs.student.load_state_dict(ours.student.state_dict())
+    expected, found = ours(*batch, mode='loss'), theirs(*batch, mode='loss')
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+
+
+def test_the_raw_parts_inside_mmrazors_configurable_distiller(teacher_checkpoint, batch):
+    raw = dict(
+        type='mmrazor.ConfigurableDistiller',
+        student_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc'),
+                               gt_labels=dict(type='ModuleInputs', source='head.loss_module')),
+        teacher_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
+        connectors=dict(serialize=dict(type='mmkd_atsc.SerializationFC', num_classes=10)),
+        distill_losses=dict(loss_aekt=dict(type='mmkd_atsc.AEKTLoss', tau=4.0, beta=2.0)),
+        loss_forward_mappings=dict(loss_aekt=dict(
+            preds_S=dict(from_student=True, recorder='fc', connector='serialize'),
+            preds_T=dict(from_student=False, recorder='fc'),
+            gt_labels=dict(from_student=True, recorder='gt_labels', data_idx=1))))
+    model, ours = build(teacher_checkpoint, distiller=raw).eval(), build(teacher_checkpoint, beta=2.0).eval()
+    scramble(model.distiller.connectors['serialize'])
+    scramble(ours.distiller.fc)
+    losses = model(*batch, mode='loss')
+    assert set(losses) == {'student.loss', 'distill.loss_aekt'}
+    assert losses['distill.loss_aekt'] == ours(*batch, mode='loss')['distill.loss_aekt']
+
+
+def vision_transformer():
+    return dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(type='VisionTransformer', img_size=32, patch_size=8, arch=dict(
+            embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)),
+        head=dict(type='VisionTransformerClsHead', num_classes=10, in_channels=16, hidden_dim=8))
+
+
+def test_a_transformer_learns_from_a_cnn(teacher_checkpoint, batch):
+    model = build(teacher_checkpoint, student=vision_transformer()).eval()
+    losses = model(*batch, mode='loss')
+    z, v = model.student(batch[0]), model.teacher(batch[0])
+    torch.testing.assert_close(losses['distill.loss_aekt'], aekt_loss(z, v, LABELS))
+    torch.testing.assert_close(losses['student.loss'], F.cross_entropy(z, LABELS))
+    losses['distill.loss_aekt'].backward()
+    assert model.student.backbone.patch_embed.projection.weight.grad.abs().max() > 0
+
+
+# MMPretrain's DeiT: mixup and CutMix stand in the student's train_cfg, the data_preprocessor beside the model.
+
+def deit(**head):
+    return dict(cfg_path='mmpretrain::deit/deit-tiny_4xb256_in1k.py', head=dict(num_classes=10, **head),
+                backbone=dict(img_size=32, patch_size=8))
+
+
+def build_deit(checkpoint, student, **extra):
+    torch.manual_seed(0)
+    return MODELS.build(dict(type='mmkd_atsc.MultiTeacherDistill', architecture=student, teacher=tiny_classifier(8),
+                             teacher_ckpt=checkpoint, distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=10),
+                             **extra))
+
+
+def raw_batch():
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(256, (8, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    return dict(inputs=images, data_samples=[DataSample().set_gt_label(label) for label in range(8)])
+
+
+TOP_LEVEL = dict(data_preprocessor=dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3))
+SOFT = dict(loss=dict(_delete_=True, type='CrossEntropyLoss', use_soft=True))
+
+
+@pytest.mark.parametrize('head, smoothing', [({}, 0.1), (SOFT, 0.0)])
+@pytest.mark.parametrize('augment', ['Mixup', 'CutMix'])
+def test_mixed_images_and_labels_reach_both_losses(teacher_checkpoint, head, smoothing, augment):
+    np.random.seed(0)
+    student = dict(deit(**head), train_cfg=dict(augments=[dict(type=augment, alpha=0.8)]))
+    model = build_deit(teacher_checkpoint, student, **TOP_LEVEL).eval()
+    plain = model.data_preprocessor(raw_batch(), training=False)['inputs']
+    mixed = model.data_preprocessor(raw_batch(), training=True)
+    scores = torch.stack([sample.gt_score for sample in mixed['data_samples']])
+    assert not torch.equal(mixed['inputs'], plain)
+    assert (scores.sum(1) - 1).abs().max() < 1e-6 and ((scores > 0).sum(1) == 2).any()
+
+    losses = model(**mixed, mode='loss')
+    z, v = model.student(mixed['inputs']), model.teacher(mixed['inputs'])
+    torch.testing.assert_close(losses['distill.loss_aekt'], aekt_loss(z, v, scores))
+    smooth = scores * (1 - smoothing) + smoothing / 10
+    torch.testing.assert_close(losses['student.loss'], -(smooth * z.log_softmax(1)).sum(1).mean())
+    right = (z.argmax(1) == scores.argmax(1)).float().mean()
+    assert losses['distill.accuracy_before_fc'] == pytest.approx(100 * right.item())
+
+
+@pytest.mark.parametrize('extra', [TOP_LEVEL, {}, dict(data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3))])
+def test_deits_own_config_trains_with_both(teacher_checkpoint, extra):
+    student = deit()
+    if not extra:  # its config says 1000 classes
+        student['data_preprocessor'] = dict(num_classes=10)
+    np.random.seed(0)
+    model = build_deit(teacher_checkpoint, student, **extra).train()
+    assert [type(one).__name__ for one in model.data_preprocessor.batch_augments.augments] == ['Mixup', 'CutMix']
+    optimizer = build_optim_wrapper(model, dict(optimizer=dict(type='AdamW', lr=1e-3)))
+    logs = [model.train_step(raw_batch(), optimizer) for _ in range(12)]
+    assert all(value.isfinite().all() for log in logs for value in log.values())
+    assert sum(log['loss'] for log in logs[-4:]) < sum(log['loss'] for log in logs[:4])
+
+
+def test_batch_augmentations_are_the_users_to_switch_off_and_never_lost(teacher_checkpoint):
+    off = dict(data_preprocessor=dict(num_classes=10, batch_augments=None))
+    assert build_deit(teacher_checkpoint, deit(), **off).data_preprocessor.batch_augments is None
+    with pytest.raises(ValueError, match='batch augmentations would be lost: ImgDataPreprocessor has none'):
+        build_deit(teacher_checkpoint, deit(), data_preprocessor=dict(type='mmengine.ImgDataPreprocessor'))
+
+
+# What can be replaced.
+
+def test_replaced_recorders(teacher_checkpoint, batch):
+    expected = build(teacher_checkpoint).eval()(*batch, mode='loss')
+    fc = dict(type='ModuleOutputs', source='head.fc')
+    model = build(teacher_checkpoint, student_recorders=dict(logits=fc), teacher_recorders=dict(logits=fc)).eval()
+    assert model.distiller.student_recorders.get_recorder('logits').source == 'head.fc'
+    assert model.distiller.student_recorders.get_recorder('labels').source == 'head.loss_module'
+    assert model(*batch, mode='loss')['distill.loss_aekt'] == expected['distill.loss_aekt']
+
+
+def test_replaced_connector(teacher_checkpoint, batch):
+    torch.manual_seed(2)
+    model = build(teacher_checkpoint, connectors=dict(fc=dict(
+        type='mmkd_atsc.SerializationFC', num_classes=10, bias=False, init='default'))).eval()
+    losses, weight = model(*batch, mode='loss'), model.distiller.connectors['fc'].fc.weight
+    z, v = model.student(batch[0]), model.teacher(batch[0])
+    torch.testing.assert_close(losses['distill.loss_aekt'], aekt_loss(z @ weight.t(), v, LABELS))
+    assert {id(p) for p, _ in model.distiller.param_group_options()} == {id(weight)}
+
+
+def test_replaced_and_added_losses_with_their_mappings(teacher_checkpoint, batch):
+    model = build(
+        teacher_checkpoint, distill_losses=dict(
+            loss_aekt=dict(type='mmkd_atsc.AEKTLoss', tau=1.0), loss_kd=dict(type='mmrazor.KLDivergence', tau=2.0)),
+        loss_forward_mappings=dict(loss_kd=dict(
+            preds_S=dict(from_student=True, recorder='logits'), preds_T=dict(from_student=False, recorder='logits')))
+    ).eval()
+    losses = model(*batch, mode='loss')
+    z, v = model.student(batch[0]), model.teacher(batch[0])
+    torch.testing.assert_close(losses['distill.loss_aekt'], aekt_loss(z, v, LABELS, tau=1.0))
+    kd = 4 * F.kl_div((z / 2).log_softmax(1), (v / 2).softmax(1), reduction='batchmean')
+    torch.testing.assert_close(losses['distill.loss_kd'], kd)
+
+
+def test_replaced_mapping(teacher_checkpoint, batch):
+    """The logs follow the records that the mapping names."""
+    model = build(
+        teacher_checkpoint, student_recorders=dict(answer=dict(type='ModuleOutputs', source='head.fc')),
+        loss_forward_mappings=dict(loss_aekt=dict(
+            preds_S=dict(from_student=True, recorder='answer', connector='fc'),
+            preds_T=dict(from_student=False, recorder='logits'),
+            gt_labels=dict(from_student=True, recorder='labels', data_idx=1)))).eval()
+    losses = model(*batch, mode='loss')
+    torch.testing.assert_close(losses['distill.loss_aekt'], aekt_loss(model.student(batch[0]), model.teacher(batch[0]),
+                                                                      LABELS))
+    assert {f'distill.{name}' for name in TERMS} <= losses.keys()
+
+
+def test_another_loss_in_the_place_of_ours(teacher_checkpoint, batch):
+    model = build(
+        teacher_checkpoint, distill_losses=dict(loss_aekt=dict(type='mmrazor.KLDivergence')),
+        loss_forward_mappings=dict(loss_aekt=dict(
+            preds_S=dict(from_student=True, recorder='logits', connector='fc'),
+            preds_T=dict(from_student=False, recorder='logits'))))
+    assert set(model(*batch, mode='loss')) == {'student.loss', 'distill.loss_aekt'}
+
+
+# The layer: its parameter group, its absence where the student is used, its harmlessness at the identity.
+
+@pytest.mark.parametrize('rules', [None, dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+                                   dict(custom_keys={'fc': dict(lr_mult=3.0)})])
+def test_the_layer_has_a_slow_group_without_decay(teacher_checkpoint, rules):
+    model = build(teacher_checkpoint)
+    rest = {} if rules is None else dict(paramwise_cfg=rules)
+    optimizer = build_optim_wrapper(model, dict(
+        constructor='mmkd_atsc.DistillOptimWrapperConstructor', **rest,
+        optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4))).optimizer
+    layer = set(model.distiller.parameters())
+    groups = [group for group in optimizer.param_groups if layer & set(group['params'])]
+    assert all(set(group['params']) <= layer for group in groups)
+    assert {parameter for group in groups for parameter in group['params']} == layer and len(layer) == 2
+    assert all(group['lr'] == pytest.approx(0.001) and group['weight_decay'] == 0 for group in groups)
+    conv = next(group for group in optimizer.param_groups
+                if any(parameter is model.student.backbone.conv1.weight for parameter in group['params']))
+    assert conv['lr'] == 0.1 and conv['weight_decay'] == 5e-4
+    in_all = [parameter for group in optimizer.param_groups for parameter in group['params']]
+    assert len(in_all) == len(set(in_all)) and set(in_all) == layer | set(model.student.parameters())
+
+
+def test_the_groups_options_are_the_distillers(teacher_checkpoint):
+    model = build(teacher_checkpoint, fc_lr_mult=0.5, fc_weight_decay=0.25)
+    assert [wish for _, wish in model.distiller.param_group_options()] == [dict(lr_mult=0.5, weight_decay=0.25)] * 2
+
+
+def test_the_layer_is_absent_at_inference(teacher_checkpoint, batch):
+    model = build(teacher_checkpoint).eval()
+    scramble(model.distiller.fc)
+    model.distiller.fc.register_forward_hook(lambda *_: pytest.fail('the layer ran at inference'))
+    found = torch.stack([sample.pred_score for sample in model(*batch, mode='predict')])
+    expected = torch.stack([sample.pred_score for sample in model.student(*batch, mode='predict')])
+    assert torch.equal(found, expected)
+    assert torch.equal(model(*batch, mode='tensor'), model.student(batch[0]))
+    # What an exported student is: everything below `architecture.`, strictly.
+    exported = {key[len('architecture.'):]: value for key, value in model.state_dict().items()
+                if key.startswith('architecture.')}
+    MODELS.build(tiny_classifier(4)).load_state_dict(exported)
+    assert not any('connectors' in key for key in exported)
+    assert {key for key in model.state_dict() if 'connectors' in key} == {
+        'distiller.connectors.fc.fc.weight', 'distiller.connectors.fc.fc.bias'}
+
+
+def train(model, steps=5):
+    optimizer = build_optim_wrapper(model, dict(
+        constructor='mmkd_atsc.DistillOptimWrapperConstructor',
+        optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4)))
+    generator, history = torch.Generator().manual_seed(7), []
+    model.train()
+    for _ in range(steps):
+        images = torch.randn(8, 3, 32, 32, generator=generator)
+        labels = torch.randint(10, (8, ), generator=generator).tolist()
+        log = model.train_step(dict(inputs=images, data_samples=[DataSample().set_gt_label(y) for y in labels]),
+                               optimizer)
+        history.append(log['loss'].item())
+    return history
+
+
+def test_a_frozen_identity_changes_nothing_bit_for_bit(teacher_checkpoint):
+    with_layer, without = build(teacher_checkpoint, fc_lr_mult=0), build(teacher_checkpoint, with_fc=False)
+    start = copy.deepcopy(without.student.state_dict())
+    assert train(with_layer) == train(without)
+    expected = without.student.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in with_layer.student.state_dict().items())
+    assert not torch.equal(expected['head.fc.weight'], start['head.fc.weight'])
+    assert torch.equal(with_layer.distiller.fc.fc.weight, torch.eye(10))
+    moving = build(teacher_checkpoint)
+    train(moving)
+    assert not torch.equal(moving.distiller.fc.fc.weight, torch.eye(10))
+
+
+# What is refused, in one line.
+
+@pytest.mark.parametrize('settings, error, message', [
+    (dict(bta=2.0), TypeError, "AEKTDistiller has no option 'bta'; did you mean 'beta'?"),
+    (dict(fc_lr=0.1), TypeError, "no option 'fc_lr'; did you mean 'fc_lr_mult'?"),
+    (dict(tau=0), ValueError, 'tau=0 must be a number greater than 0'),
+    (dict(num_classes=1), ValueError, 'num_classes=1 must be an integer at least 2'),
+    (dict(with_fc=False, num_classes='10'), TypeError, "num_classes='10' must be an integer"),
+    (dict(with_fc='False'), TypeError, "with_fc='False' must be True or False"),
+    (dict(log_terms=1), TypeError, 'log_terms=1 must be True or False'),
+    (dict(fc_lr_mult=-0.1), ValueError, 'fc_lr_mult=-0.1 must be a number at least 0'),
+    (dict(fc_weight_decay=None), TypeError, 'fc_weight_decay=None must be a number'),
+    (dict(fc_init='idenity'), ValueError, "did you mean 'identity'?"),
+    (dict(beta=2.0, distill_losses=dict(loss_aekt=dict(type='mmkd_atsc.AEKTLoss'))), ValueError,
+     'beta would be lost: distill_losses gives loss_aekt of its own'),
+    (dict(loss_forward_mappings=dict(loss_aekt=dict(
+        preds_S=dict(from_student=True, recorder='logits'), preds_T=dict(from_student=False, recorder='logits'),
+        gt_labels=dict(from_student=True, recorder='labels', data_idx=1)))), ValueError,
+     "no loss_forward_mappings entry has connector='fc'; set with_fc=False"),
+])
+def test_wrong_options_are_refused_in_one_line(settings, error, message):
+    with pytest.raises(error) as caught:
+        AEKTDistiller(**{'num_classes': 10, **settings})
+    assert message in str(caught.value) and '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('with_fc', [True, False])
+def test_heads_of_other_classes_are_refused_at_once(teacher_checkpoint, with_fc):
+    with pytest.raises(ValueError, match="num_classes=100, the student's head has 10"):
+        build(teacher_checkpoint, distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=100, with_fc=with_fc))
+    with pytest.raises(ValueError, match="num_classes=12, the teacher's head has 10"):
+        build(teacher_checkpoint, student=tiny_classifier(4, num_classes=12),
+              distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=12, with_fc=with_fc))
