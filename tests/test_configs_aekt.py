@@ -66,7 +66,8 @@ def test_aekts_settings(pair):
 
 def logits(num_samples):
     generator = np.random.default_rng(0)
-    return [3 * generator.normal(size=(num_samples, 100)) for _ in range(2)] + [generator.integers(100, size=num_samples)]
+    student, teacher = 3 * generator.normal(size=(2, num_samples, 100))
+    return student, teacher, generator.integers(100, size=num_samples)
 
 
 def softmax(x):
@@ -157,3 +158,37 @@ def test_the_readme_lists_every_config_with_the_published_figures():
     for method in ('kd', 'dkd'):
         assert {path for path in linked if path.startswith(f'../{method}/')} == {
             f'../{method}/{pair}_cifar100.py' for pair in BASELINES}
+
+
+def readme_configs():
+    return re.findall(r'^```python\n(.*?)^```', (CONFIGS / 'aekt' / 'README.md').read_text(), flags=re.M | re.S)
+
+
+def test_the_readmes_config_with_zoo_networks_builds(tmp_path):
+    (tmp_path / 'zoo.py').write_text(readme_configs()[0])
+    config = Config.fromfile(tmp_path / 'zoo.py')
+    assert resolve_network(config.model.teacher.to_dict(), 'teacher').weights.startswith('https://download.openmmlab')
+    config.model.teacher.pretrained = False
+    init_default_scope(config.default_scope)
+    model = MODELS.build(dict(config.model, allow_random_teacher=True, data_preprocessor=config.data_preprocessor))
+    groups = build_optim_wrapper(model, config.optim_wrapper).optimizer.param_groups
+    assert sorted(group['lr'] / config.optim_wrapper.optimizer.lr for group in groups) == pytest.approx([0.01, 1])
+    batch = dict(inputs=torch.zeros(2, 3, 32, 32), data_samples=[DataSample().set_gt_label(0) for _ in range(2)])
+    losses = model(**model.data_preprocessor(batch, True), mode='loss')
+    assert losses['distill.loss_aekt'] > 0 and losses['student.loss'] > 0
+
+
+def test_the_readmes_change_of_an_mmrazor_config_builds(tmp_path):
+    network = dict(cfg_path='mmpretrain::resnet/resnet18_8xb32_in1k.py', pretrained=False)
+    model = dict(_scope_='mmrazor', type='SingleTeacherDistill', architecture=network, teacher=network, distiller=dict(
+        type='ConfigurableDistiller', distill_losses=dict(loss_dkd=dict(type='DKDLoss', tau=1))))
+    (tmp_path / 'my_mmrazor_config.py').write_text(
+        f'default_scope = "mmpretrain"\nmodel = {model!r}\noptim_wrapper = dict(optimizer=dict(type="SGD", lr=0.1))\n')
+    (tmp_path / 'mine.py').write_text(readme_configs()[1])
+    config = Config.fromfile(tmp_path / 'mine.py')
+    init_default_scope(config.default_scope)
+    algorithm = MODELS.build(config.model)
+    assert type(algorithm).__name__ == 'SingleTeacherDistill'
+    assert list(algorithm.distiller.distill_losses) == ['loss_aekt']
+    groups = build_optim_wrapper(algorithm, config.optim_wrapper).optimizer.param_groups
+    assert sorted(group['lr'] for group in groups) == pytest.approx([0.001, 0.1])

@@ -10,8 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional
@@ -22,6 +20,8 @@ from mmengine.registry import MODELS
 import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.analysis.runs import find_metric, read_scalars
+from mmkd_atsc.analysis.training import run_training
+from mmkd_atsc.models.heads import SharedClassifierHead
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,15 +38,17 @@ ROWS = (
     Row('teacher', 'teacher_digits', uses_teacher=False),
     Row('student alone', 'student_digits', uses_teacher=False),
     Row('KD (mmrazor)', 'kd_digits'),
+    Row('AEKT', 'aekt_digits'),
+    Row('SimKD', 'simkd_digits'),
+    Row('ATSC', 'atsc_digits'),
 )
 
 
 def train(row: Row, out: Path, teacher: Optional[Path]) -> dict:
     """Trains a row, or takes the result that is there; returns what the table needs."""
     work_dir, config_file = out / row.config, ROOT / 'configs' / 'demo' / f'{row.config}.py'
-    environment = dict(os.environ)
-    if row.uses_teacher:
-        environment['DEMO_TEACHER'] = os.environ['DEMO_TEACHER'] = str(teacher)
+    environment = {'DEMO_TEACHER': str(teacher)} if row.uses_teacher else {}
+    os.environ.update(environment)
     config = Config.fromfile(config_file)
     identity = hashlib.sha256(config.pretty_text.encode() + (_digest(teacher) if row.uses_teacher else b'')).hexdigest()
     note = work_dir / 'result.json'
@@ -59,21 +61,24 @@ def train(row: Row, out: Path, teacher: Optional[Path]) -> dict:
         shutil.rmtree(work_dir)  # another config's: its log must not be read as this one's
     work_dir.mkdir(parents=True, exist_ok=True)
     started.write_text(identity)
-    command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(config_file), '--work-dir', str(work_dir)]
     print(f'training {row.name} ...', flush=True)
     begin = time.time()
-    with open(work_dir / 'output.log', 'w') as log:
-        done = subprocess.run(command + ['--resume'] * resumes, cwd=ROOT, env=environment, stdout=log,
-                              stderr=subprocess.STDOUT)
-    if done.returncode:
-        raise RuntimeError(f'{row.name} did not train; its output is in {work_dir / "output.log"}')
-    student = config.model.get('architecture', config.model)
+    run_training(config_file, work_dir, resume=resumes, **environment)
     result = dict(
         identity=identity, name=row.name, config=str(config_file.relative_to(ROOT)),
-        parameters=sum(p.numel() for p in MODELS.build(student).parameters()),
+        parameters=deployed_parameters(config.model),
         accuracy=find_metric(read_scalars(work_dir), 'accuracy/top1')[-1][1], seconds=round(time.time() - begin, 1))
     note.write_text(json.dumps(result, indent=2))
     return result
+
+
+def deployed_parameters(model: dict) -> int:
+    """What the student has when it leaves: a shared classifier counts, it goes along as a copy."""
+    student = MODELS.build(model.get('architecture', model))
+    networks = [student]
+    if isinstance(student.head, SharedClassifierHead):
+        networks.append(MODELS.build(model['teacher']).head)
+    return sum(parameter.numel() for network in networks for parameter in network.parameters())
 
 
 def _digest(path: Path) -> bytes:
@@ -87,20 +92,32 @@ def table(results: List[dict]) -> str:
     return '\n'.join(lines)
 
 
-def plot(curves: Dict[str, list], path: Path) -> None:
-    """Accuracy over epochs, a line a row."""
+def plot(curves: Dict[str, list], atsc: List[dict], path: Path) -> None:
+    """Left: accuracy over epochs, a line a row. Right: ATSC's student beside its teacher and the teacher's drift."""
     import matplotlib
     matplotlib.use('Agg')
     from matplotlib import pyplot
-    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout='constrained')
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.4), layout='constrained')
     for name, points in curves.items():
         style = dict(color='0.4', linestyle='--') if name == 'teacher' else {}
-        axes.plot(*zip(*points), label=f'{name} ({points[-1][1]:.1f})', marker='.', **style)
-    axes.set(xlabel='epoch', ylabel='test accuracy, %', title='Handwritten digits, 400 training images')
-    axes.set_ylim(bottom=max(0, min(points[-1][1] for points in curves.values()) - 25), top=100)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=120)
+        left.plot(*zip(*points), label=f'{name} ({points[-1][1]:.1f})', marker='.', **style)
+    left.set(xlabel='epoch', ylabel='test accuracy, %', title='Handwritten digits, 400 training images')
+    left.set_ylim(bottom=0, top=102)
+    for name, color in (('student', 'C5'), ('teacher', '0.4')):
+        points = [(line['step'], line[f'{name}/accuracy/top1']) for line in atsc if f'{name}/accuracy/top1' in line]
+        right.plot(*zip(*points), label=f"ATSC's {name}", marker='.', color=color)
+    right.set(xlabel='epoch', ylabel='test accuracy, %', title='ATSC: the teacher adapts', ylim=(0, 102))
+    drift = right.twinx()
+    points = [(line['epoch'], 100 * line['teacher/drift']) for line in atsc if 'teacher/drift' in line]
+    drift.plot(*zip(*points), label='drift of the teacher', color='C3', linestyle=':')
+    drift.set_ylabel('‖θ − θ*‖ / ‖θ*‖, %')
+    drift.set_ylim(bottom=0)
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    left.legend(loc='lower right')
+    lines = right.get_lines() + drift.get_lines()
+    right.legend(lines, [line.get_label() for line in lines], loc='lower right')
+    figure.savefig(path, dpi=110)
 
 
 def main(argv: Optional[List[str]] = None) -> None:
@@ -114,7 +131,7 @@ def main(argv: Optional[List[str]] = None) -> None:
             if row.config == 'teacher_digits':
                 teacher = Path((out / row.config / 'last_checkpoint').read_text().strip())
         plot({row.name: find_metric(read_scalars(out / row.config), 'accuracy/top1') for row in ROWS},
-             out / 'accuracy.png')
+             read_scalars(out / 'atsc_digits'), out / 'accuracy.png')
         text = table(results)
         (out / 'table.md').write_text(text + '\n')
     print(f'\n{text}\n\nplot: {out / "accuracy.png"}\ntable: {out / "table.md"}')

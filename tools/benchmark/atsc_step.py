@@ -16,6 +16,7 @@ from typing import Callable, Dict, List, Optional
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
@@ -117,6 +118,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         check_number('--repeats', args.repeats, 1, integer=True)
         if args.threads is not None:
             torch.set_num_threads(check_number('--threads', args.threads, 1, integer=True))
+        MMLogger.get_instance('benchmark', log_level='WARNING')  # else a line for each parameter that is initialised
         device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
         generator = torch.Generator().manual_seed(0)
         images = torch.randint(0, 256, (args.batch, 3, 32, 32), generator=generator, dtype=torch.uint8).to(device)

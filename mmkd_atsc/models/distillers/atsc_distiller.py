@@ -39,8 +39,9 @@ class ATSCDistiller(ConfigurableDistiller):
     """
 
     def __init__(self, align_weight: float = 1.0, anchor_weight: float = 1.0, anchor_reduction: str = 'sum',
-                 anchor_min_dims: int = 2, student_recorders: Optional[dict] = None, teacher_recorders: Optional[dict] = None,
-                 connectors: Optional[dict] = None, distill_losses: Optional[dict] = None,
+                 anchor_min_dims: int = 2, student_recorders: Optional[dict] = None,
+                 teacher_recorders: Optional[dict] = None, connectors: Optional[dict] = None,
+                 distill_losses: Optional[dict] = None,
                  loss_forward_mappings: Optional[dict] = None, distill_deliveries: Optional[dict] = None,
                  init_cfg: Optional[dict] = None) -> None:
         # Losses that were added may listen to the student's head, which alignment alone does not run.
