@@ -12,8 +12,8 @@ from mmkd_atsc.registry import OPTIM_WRAPPER_CONSTRUCTORS
 class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """MMEngine's constructor, that also asks the model's modules for their learning rate and weight decay.
 
-    A module that has ``param_group_options() -> dict`` (``lr_mult``, ``weight_decay``) gets a parameter group of its
-    own; ``paramwise_cfg`` rules the rest as always. Parameters with equal options share a group: MMEngine makes one
+    A module with ``param_group_options()``, pairs of a parameter and ``dict(lr_mult=..., weight_decay=...)``, gets a
+    group of its own; ``paramwise_cfg`` rules the rest as always. Parameters with equal options share a group: MMEngine makes one
     group a parameter, and the optimizer then runs its kernels once a parameter instead of once for all.
     """
 

@@ -32,8 +32,8 @@ class Teacher(nn.Module):
                  name: str = 'teacher') -> None:
         super().__init__()
         self.name = name
-        own_preprocessor = isinstance(network, BaseModel)
-        if not own_preprocessor:
+        own_preprocessor = is_built = isinstance(network, BaseModel)
+        if not is_built:
             network = resolve_network(network, name)
             own_preprocessor = network.model.get('data_preprocessor') is not None
             checkpoint = checkpoint or network.weights
@@ -41,18 +41,19 @@ class Teacher(nn.Module):
         self.adapting = False
         # Zero until a checkpoint is read: then a resumed run can tell whether it has the same teacher.
         self.register_buffer('fingerprint', torch.zeros(16, dtype=torch.uint8))
-        self._load(checkpoint, allow_random)
+        self._load(checkpoint, allow_random, is_built)
         self.model.requires_grad_(False)
         self.renormalize = Renormalize(student_preprocessor or self.model.data_preprocessor,
                                        self.model.data_preprocessor if own_preprocessor else None)
 
-    def _load(self, checkpoint: Optional[str], allow_random: bool) -> None:
+    def _load(self, checkpoint: Optional[str], allow_random: bool, is_built: bool) -> None:
         if checkpoint:
             load_strictly(self.model, read_weights(checkpoint), checkpoint, role=self.name)
             self.model._is_init = True
             self.fingerprint.copy_(fingerprint(self.model.state_dict()))
         elif allow_random:
-            self.model.init_weights()
+            if not is_built:  # a built model may have been trained
+                self.model.init_weights()
         else:
             raise ValueError(f'{self.name} has no checkpoint: set teacher_ckpt '
                              '(or allow_random_teacher=True, for tests)')

@@ -81,6 +81,13 @@ def test_a_teacher_with_its_own_preprocessor_gets_its_own_input(teacher_checkpoi
     torch.testing.assert_close(teacher(batch[0]), plain((batch[0] * 50 + 100) / 255), atol=1e-5, rtol=1e-5)
 
 
+def test_a_built_model_keeps_its_weights():
+    model = MODELS.build(tiny_classifier(8))
+    model.init_weights()
+    weight = model.backbone.conv1.weight.detach().clone()
+    assert torch.equal(Teacher(model, allow_random=True).model.backbone.conv1.weight, weight)
+
+
 @pytest.mark.parametrize('teacher, ckpt, words', [
     ([dict(type='A'), dict(type='B')], ['a.pth'], '1 files for 2 teachers'),
     (dict(a=dict(type='A')), dict(b='b.pth'), 'teacher_ckpt is for b, the teachers are a'),
