@@ -12,9 +12,10 @@ from mmkd_atsc.registry import OPTIM_WRAPPER_CONSTRUCTORS
 class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """MMEngine's constructor, that also asks the model's modules for their learning rate and weight decay.
 
-    A module with ``param_group_options()``, pairs of a parameter and ``dict(lr_mult=..., weight_decay=...)``, gets a
-    group of its own; ``paramwise_cfg`` rules the rest as always. Parameters with equal options share a group: MMEngine makes one
-    group a parameter, and the optimizer then runs its kernels once a parameter instead of once for all.
+    What a module's ``param_group_options()`` yields, pairs of a parameter and ``dict(lr_mult=..., weight_decay=...)``,
+    makes a group of its own; ``paramwise_cfg`` rules the rest as always. Parameters with equal options share a group:
+    MMEngine makes one group a parameter, and the optimizer then runs its kernels once a parameter instead of once for
+    all.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:

@@ -47,8 +47,10 @@ class ATSCDistiller(ConfigurableDistiller):
         # Losses that were added may listen to the student's head, which alignment alone does not run.
         self_needs_head = bool(student_recorders)
         super().__init__(
-            student_recorders={'features': dict(type='mmrazor.ModuleOutputs', source='neck'), **(student_recorders or {})},
-            teacher_recorders={'features': dict(type='mmrazor.ModuleOutputs', source='backbone'), **(teacher_recorders or {})},
+            student_recorders={
+                'features': dict(type='mmrazor.ModuleOutputs', source='neck'), **(student_recorders or {})},
+            teacher_recorders={
+                'features': dict(type='mmrazor.ModuleOutputs', source='backbone'), **(teacher_recorders or {})},
             connectors=connectors,
             distill_losses={'loss_align': dict(type='mmkd_atsc.FeatureAlignLoss', loss_weight=align_weight),
                             **(distill_losses or {})},
