@@ -225,7 +225,15 @@ def leave_processes() -> None:
 def forget_teacher_checkpoints(config: Config) -> None:
     """For scoring: the checkpoint to be scored holds the teachers too, their own files need not be at hand."""
     model = config.model
+    if 'teacher' not in model:
+        return
     if 'teacher_ckpt' in model:
         model.teacher_ckpt = None
-    if 'allow_random_teacher' in model or str(model.get('type', '')).startswith('mmkd_atsc.'):
+    if str(model.type).startswith('mmkd_atsc.'):
         model.allow_random_teacher = True
+    teachers = model.teacher
+    named = {'type', 'cfg_path'} & set(teachers) if isinstance(teachers, dict) else True
+    several = teachers if isinstance(teachers, (list, tuple)) else [teachers] if named else teachers.values()
+    for teacher in several:
+        if isinstance(teacher, dict) and teacher.get('pretrained'):
+            teacher['pretrained'] = False  # else the zoo's weights would be fetched only to be replaced

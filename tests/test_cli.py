@@ -1,5 +1,6 @@
 """What a user types wrong is answered in one line."""
 import pytest
+from mmengine.config import Config
 
 from mmkd_atsc import cli
 from mmkd_atsc.launch import free_port, parse_processes, torchrun_arguments
@@ -120,3 +121,13 @@ def test_fewer_gpus_than_asked_is_refused(monkeypatch):
     with pytest.raises(SystemExit, match='8 GPUs asked for, this machine has 2'):
         launch.check_devices(8)
     launch.check_devices(2)
+
+
+@pytest.mark.parametrize('teacher', [
+    dict(cfg_path='mmpretrain::a/b.py', pretrained=True), [dict(cfg_path='mmpretrain::a/b.py', pretrained=True)],
+    dict(big=dict(cfg_path='mmpretrain::a/b.py', pretrained=True)), dict(type='mmpretrain.ImageClassifier')])
+def test_scoring_needs_no_teachers_files(teacher):
+    config = Config(dict(model=dict(type='mmkd_atsc.MultiTeacherDistill', teacher=teacher, teacher_ckpt='gone.pth')))
+    cli.forget_teacher_checkpoints(config)
+    assert config.model.teacher_ckpt is None and config.model.allow_random_teacher is True
+    assert 'pretrained=True' not in config.pretty_text
