@@ -3,11 +3,12 @@ import gc
 from typing import Any, Dict, Optional
 
 import torch
+from mmengine.dist import broadcast
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 
-from mmkd_atsc.checks import check_number
+from mmkd_atsc.checks import check_number, nearest
 from mmkd_atsc.registry import HOOKS
 
 
@@ -49,7 +50,9 @@ class AdaptiveTeacherHook(Hook):
         """Whether the teacher adapts in an epoch, counted from 0."""
         return epoch >= self.start and (self.stop is None or epoch < self.stop)
 
-    def before_run(self, runner: Runner) -> None:
+    def before_train(self, runner: Runner) -> None:
+        if isinstance(runner.train_loop, IterBasedTrainLoop):
+            raise ValueError('AdaptiveTeacherHook counts epochs; with train_cfg=dict(by_epoch=False) there are none')
         model = unwrap(runner)
         if not getattr(model, 'adaptive', False):
             what = type(model).__name__ + (' with adaptive=False' if hasattr(model, 'adaptive') else '')
@@ -65,6 +68,11 @@ class AdaptiveTeacherHook(Hook):
         unwrap(runner).set_adapting(active)
         runner.logger.info(f'the teacher {"adapts from" if active else "is frozen in"} epoch {runner.epoch + 1} on')
         if is_model_wrapper(runner.model):
+            if not active:
+                # Its batch norm has counted other images in each process, and from now on runs on those statistics:
+                # all take those of the process that saves.
+                for buffer in unwrap(runner).teachers.buffers():
+                    broadcast(buffer)
             rewrap(runner)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
@@ -78,9 +86,17 @@ class AdaptiveTeacherHook(Hook):
             runner.message_hub.update_scalar(f'train/{name}', drift)
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
-        for key, value in (metrics or {}).items():
-            is_a_teachers = key.endswith(self.metric) and not key.startswith('student/') and key != self.metric
-            if is_a_teachers and self.min_teacher_accuracy is not None and value < self.min_teacher_accuracy:
+        if self.min_teacher_accuracy is None:
+            return
+        for name in getattr(unwrap(runner), 'teachers', ()):
+            key, measured = f'{name}/{self.metric}', [m for m in metrics or () if m.startswith(f'{name}/')]
+            if not measured:  # not its turn
+                continue
+            if key not in measured:
+                raise ValueError(f'metric={self.metric!r}: the validation gives {", ".join(measured)}, no {key}'
+                                 f'{nearest(key, measured)}')
+            value = metrics[key]
+            if value < self.min_teacher_accuracy:
                 raise RuntimeError(f'{key} fell to {value:.2f} in epoch {runner.epoch}, below '
                                    f'min_teacher_accuracy={self.min_teacher_accuracy}: the teacher has collapsed; '
                                    'raise anchor_weight or lower the learning rate')

@@ -4,6 +4,7 @@ from typing import Any, Dict, List, Sequence
 
 import torch
 from mmengine.evaluator import Evaluator
+from mmengine.hooks import CheckpointHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, TestLoop, ValLoop
 from mmengine.runner.amp import autocast
@@ -67,6 +68,21 @@ class DistillValLoop(_Scores, ValLoop):
         self._find_networks()
         self.teachers = check_flag('teachers', teachers)
         self.every_n_epochs = check_number('every_n_epochs', every_n_epochs, 1, integer=True)
+        for hook in runner.hooks:
+            for key in getattr(hook, 'key_indicators', ()) if isinstance(hook, CheckpointHook) else ():
+                self._check_save_best(key)
+
+    def _check_save_best(self, key: str) -> None:
+        """A metric that is not there in every validation would stop the run at the end of an epoch."""
+        name, _, metric = key.partition('/')
+        if key == 'auto' or name == 'student':
+            return
+        if name not in self._model.teachers:
+            raise ValueError(f"save_best={key!r} does not say whose: 'student/{key}', or one of the teachers "
+                             f'({", ".join(self._model.teachers)}) in place of the student')
+        if not self.teachers or self.every_n_epochs > 1:
+            raise ValueError(f'save_best={key!r} needs the teachers in every validation: DistillValLoop with '
+                             'teachers=True and every_n_epochs=1')
 
     def run(self) -> Dict[str, float]:
         self.runner.call_hook('before_val')

@@ -22,8 +22,9 @@ class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         model = getattr(model, 'module', model)
         self._options = requested_options(model)
         self._has_rules = bool(self.paramwise_cfg)
-        if self._options and not self._has_rules:
-            # Without any rule MMEngine takes model.parameters() as they are and never asks add_params.
+        has_frozen = any(not parameter.requires_grad for parameter in model.parameters())
+        if (self._options or has_frozen) and not self._has_rules:
+            # Without any rule MMEngine takes model.parameters() as they are, frozen ones too, and asks nobody.
             self.paramwise_cfg = dict(bypass_duplicate=False)
         return super().__call__(model)
 

@@ -39,6 +39,7 @@ class Teacher(nn.Module):
             checkpoint = checkpoint or network.weights
         self.model = build_network(network, name)
         self.adapting = False
+        self.start_is_unknown = False
         # Zero until a checkpoint is read: then a resumed run can tell whether it has the same teacher.
         self.register_buffer('fingerprint', torch.zeros(16, dtype=torch.uint8))
         self._load(checkpoint, allow_random, is_built)
@@ -96,6 +97,8 @@ class Teacher(nn.Module):
         if own.any() and saved.any() and not torch.equal(own, saved):
             raise ValueError(f'the checkpoint was trained with another {self.name} than teacher_ckpt gives; '
                              'resume with the teacher that the run was started with')
+        # Scoring needs no more than what is loaded now; an anchor would need the weights that it began with.
+        self.start_is_unknown = bool(saved.any() and not own.any())
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -1,16 +1,21 @@
-"""Several processes warm up from one process's rate; one process keeps the protocol's schedule."""
+"""A larger batch warms up from the config's rate; the protocol's batch keeps the protocol's schedule."""
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
 from mmengine.registry import PARAM_SCHEDULERS
+from mmengine.runner import Runner
 
-from mmkd_atsc.engine import distributed_warmup
+import mmkd_atsc.engine  # noqa: F401
 
 
-def rates(processes, monkeypatch, epochs=7):
-    monkeypatch.setattr(distributed_warmup, 'get_world_size', lambda: processes)
-    # auto_scale_lr has multiplied the rate by the number of processes before schedulers are built
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.05 * processes)
+def rates(processes, batch_size=64, epochs=7):
+    weight, bias = (torch.zeros(1, requires_grad=True) for _ in range(2))
+    optimizer = torch.optim.SGD([dict(params=[weight]), dict(params=[bias], lr=0.1)], lr=0.05)  # bias_lr_mult=2
+    runner = SimpleNamespace(_train_dataloader=dict(batch_size=batch_size), world_size=processes, param_schedulers=None,
+                             logger=SimpleNamespace(info=lambda message: None))
+    Runner.scale_lr(runner, OptimWrapper(optimizer), dict(enable=True, base_batch_size=64))
     scheduler = PARAM_SCHEDULERS.build(
         dict(type='mmkd_atsc.DistributedWarmupLR', by_epoch=True, end=5), default_args=dict(
             optimizer=OptimWrapper(optimizer)))
@@ -22,11 +27,15 @@ def rates(processes, monkeypatch, epochs=7):
     return seen
 
 
-def test_eight_processes_grow_from_one_processes_rate(monkeypatch):
-    seen = rates(8, monkeypatch)
+def test_eight_processes_grow_from_one_processes_rate():
+    seen = rates(8)
     assert seen[0] == pytest.approx(0.05) and seen[-1] == pytest.approx(0.4)
     assert all(later >= earlier for earlier, later in zip(seen, seen[1:])) and seen[2] < 0.4
 
 
-def test_one_process_is_left_alone(monkeypatch):
-    assert rates(1, monkeypatch) == pytest.approx([0.05] * 7)
+def test_one_process_is_left_alone():
+    assert rates(1) == pytest.approx([0.05] * 7)
+
+
+def test_the_protocols_batch_divided_among_eight_keeps_the_protocols_rate():
+    assert rates(8, batch_size=8) == pytest.approx([0.05] * 7)

@@ -1,4 +1,5 @@
 """Parameter groups: what a module asks for it gets, and nothing else changes."""
+import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
 from torch import nn
@@ -34,8 +35,9 @@ def test_a_wish_makes_one_group_of_its_own():
     assert len(rest['params']) == 4
 
 
-def test_frozen_parameters_stay_out():
-    model = nn.Sequential(nn.Linear(2, 2).requires_grad_(False), Slow(2, 2))
+@pytest.mark.parametrize('layer', [Slow, nn.Linear])
+def test_frozen_parameters_stay_out(layer):
+    model = nn.Sequential(nn.Linear(2, 2).requires_grad_(False), layer(2, 2))
     assert sum(len(group['params']) for group in build(model).param_groups) == 2
 
 

@@ -1,9 +1,12 @@
 """ATSC through the entry points: adaptation windows, two processes, resume, whose metric is whose."""
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from mmkd_atsc.engine import AdaptiveTeacherHook
+from mmkd_atsc.engine.checkpoint import read_checkpoint
 from tests.conftest import ROOT, TINY_TRAINING, assert_one_line_error, run_command, run_tool, tiny_classifier
 
 ATSC = TINY_TRAINING + """
@@ -91,10 +94,33 @@ def test_one_process_window_metrics_resume_and_test(atsc_config, teacher_checkpo
 
 
 def test_two_processes_train_through_the_window(atsc_config, teacher_checkpoint, tmp_path):
-    work_dir = tmp_path / 'dist'
-    done = run_command(ROOT / 'tools' / 'dist_train.sh', atsc_config, 2, '--work-dir', work_dir)
+    work_dir, resumed = tmp_path / 'dist', tmp_path / 'resumed'
+    train = (ROOT / 'tools' / 'dist_train.sh', atsc_config, 2)
+    momentum = ('--cfg-options', 'optim_wrapper.optimizer.momentum=0.9', 'optim_wrapper.optimizer.lr=0.01')
+    done = run_command(*train, '--work-dir', work_dir, *momentum)
     assert done.returncode == 0, done.stderr
     assert_teacher_moved_in_its_window_only(work_dir, weights(teacher_checkpoint))
+    # From the end of the window: both processes go on with the one frozen teacher that was saved.
+    done = run_command(*train, '--work-dir', resumed, '--resume', work_dir / 'epoch_2.pth', *momentum)
+    assert done.returncode == 0, done.stderr
+    whole, parts = weights(work_dir / 'epoch_3.pth'), weights(resumed / 'epoch_3.pth')
+    assert [key for key in whole if not torch.equal(whole[key], parts[key])] == []
+
+
+def test_averaged_weights_train_and_resume(atsc_config, tmp_path):
+    hooks = "[dict(type='EMAHook', momentum=0.1), dict(type='mmkd_atsc.AdaptiveTeacherHook', start=1, stop=2)]"
+    atsc_config.write_text(atsc_config.read_text() + f'custom_hooks = {hooks}\n')
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    done = run_tool('train.py', atsc_config, '--work-dir', whole)
+    assert done.returncode == 0, done.stderr
+    done = run_tool('train.py', atsc_config, '--work-dir', parts, '--resume', whole / 'epoch_2.pth')
+    assert done.returncode == 0, done.stderr
+    one, other = (read_checkpoint(folder / 'epoch_3.pth') for folder in (whole, parts))
+    for entry in ('state_dict', 'ema_state_dict'):
+        assert all(torch.equal(value, other[entry][key]) for key, value in one[entry].items())
+    # What is scored and saved as the state dict is the average of the student and of its classifier.
+    key = 'teachers.teacher.model.head.fc.bias'
+    assert not torch.equal(one['state_dict'][key], one['ema_state_dict'][f'module.{key}'])
 
 
 def test_a_collapsed_teacher_stops_the_run(atsc_config, tmp_path):
@@ -103,13 +129,35 @@ def test_a_collapsed_teacher_stops_the_run(atsc_config, tmp_path):
     assert done.returncode != 0 and 'below min_teacher_accuracy=99.5' in done.stderr
 
 
+def test_a_floor_under_a_metric_that_is_not_measured_is_no_floor():
+    hook = AdaptiveTeacherHook(min_teacher_accuracy=50, metric='accuracy/top5')
+    runner = SimpleNamespace(model=SimpleNamespace(teachers=dict(big=None)), epoch=3)
+    hook.after_val_epoch(runner, {'student/accuracy/top1': 10.0})  # not the teachers' turn
+    hook.after_val_epoch(runner, {'student/accuracy/top5': 10.0, 'big/accuracy/top5': 60.0})
+    with pytest.raises(ValueError, match="no big/accuracy/top5; did you mean 'big/accuracy/top1'"):
+        hook.after_val_epoch(runner, {'student/accuracy/top5': 10.0, 'big/accuracy/top1': 60.0})
+    with pytest.raises(RuntimeError, match='big/accuracy/top5 fell to 40.00 in epoch 3'):
+        hook.after_val_epoch(runner, {'student/accuracy/top5': 60.0, 'big/accuracy/top5': 40.0})
+
+
 @pytest.mark.parametrize('option, words', [
     ('model.teacher_ckpt=None', 'teacher has no checkpoint'),
     ('model.teacher_ckpt=gone.pth', 'gone.pth: no such checkpoint'),
     ('model.architecture.neck.out_channels=32', 'out_channels to 16'),
     ('custom_hooks.0.stop=1', 'stop=1 must be an integer at least 2'),
     ('model.adaptive=False', 'AdaptiveTeacherDistill with adaptive=False'),
+    ('model.distiller.teacher_recorders.x.type=mmrazor.ModuleOutputs '
+     'model.distiller.teacher_recorders.x.source=backbone.layr1', "did you mean 'backbone.layer1'"),
+    ('default_hooks.checkpoint.save_best=accuracy/top1', "does not say whose: 'student/accuracy/top1'"),
+    ('default_hooks.checkpoint.save_best=teacher/accuracy/top1 val_cfg.every_n_epochs=2', 'every_n_epochs=1'),
 ])
 def test_wrong_configs_say_no_in_one_line(atsc_config, tmp_path, option, words):
-    done = run_tool('train.py', atsc_config, '--work-dir', tmp_path / 'w', '--cfg-options', option)
+    done = run_tool('train.py', atsc_config, '--work-dir', tmp_path / 'w', '--cfg-options', *option.split())
     assert_one_line_error(done, words)
+
+
+def test_epochs_are_not_counted_where_there_are_none(atsc_config, tmp_path):
+    atsc_config.write_text(atsc_config.read_text() + (
+        'train_cfg = dict(by_epoch=False, max_iters=4)\nparam_scheduler = None\n'))
+    done = run_tool('train.py', atsc_config, '--work-dir', tmp_path / 'w')
+    assert_one_line_error(done, 'AdaptiveTeacherHook counts epochs')

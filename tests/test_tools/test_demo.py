@@ -39,26 +39,26 @@ def row(demo):
 
 
 def test_a_row_that_is_done_is_not_trained_again(demo, tmp_path):
-    first = demo.train(row(demo), tmp_path / 'out', None)
+    first = demo.train([row(demo)], tmp_path / 'out')[0]
     assert first['accuracy'] == 90.0 and first['parameters'] == 5214 and len(demo.resumed) == 1
-    assert demo.train(row(demo), tmp_path / 'out', None) == first and len(demo.resumed) == 1
+    assert demo.train([row(demo)], tmp_path / 'out')[0] == first and len(demo.resumed) == 1
 
 
 def test_a_changed_config_is_trained_anew_and_old_logs_do_not_count(demo, tmp_path):
-    demo.train(row(demo), tmp_path / 'out', None)
+    demo.train([row(demo)], tmp_path / 'out')[0]
     config = tmp_path / 'configs' / 'demo' / 'student_digits.py'
     config.write_text(config.read_text() + 'train_cfg = dict(max_epochs=5)\n')
     demo.epochs = [5]
-    assert demo.train(row(demo), tmp_path / 'out', None)['accuracy'] == 85.0
+    assert demo.train([row(demo)], tmp_path / 'out')[0]['accuracy'] == 85.0
     assert demo.resumed == [False, False]
 
 
 def test_an_interrupted_row_goes_on(demo, tmp_path):
     demo.fails = True
     with pytest.raises(RuntimeError):
-        demo.train(row(demo), tmp_path / 'out', None)
+        demo.train([row(demo)], tmp_path / 'out')[0]
     demo.fails = False
-    demo.train(row(demo), tmp_path / 'out', None)
+    demo.train([row(demo)], tmp_path / 'out')[0]
     assert demo.resumed == [False, True]
 
 
@@ -67,7 +67,7 @@ def test_another_teacher_means_another_result(demo, tmp_path):
     teacher = tmp_path / 'teacher.pth'
     for content in (b'one', b'one', b'two'):
         teacher.write_bytes(content)
-        demo.train(taught, tmp_path / 'out', teacher)
+        demo.train([taught], tmp_path / 'out', teacher)
     assert len(demo.resumed) == 2 and os.environ['DEMO_TEACHER'] == str(teacher)
 
 

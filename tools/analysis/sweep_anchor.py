@@ -21,12 +21,15 @@ FIELDS = ('anchor_weight', 'student', 'teacher', 'drift')
 
 def measure(config: str, weight: float, work_dir: Path, options: List[str]) -> Dict[str, float]:
     """The last accuracies and the last drift of the run with this weight."""
-    marker = work_dir / 'finished'
+    marker, wanted = work_dir / 'finished', ' '.join([config, *options])
+    if marker.is_file() and marker.read_text() != wanted:
+        raise ValueError(f'{work_dir} is a finished run of something else ({marker.read_text()}); '
+                         'give another --out, or delete it')
     if not marker.is_file():
         print(f'training with anchor_weight={weight:g} ...', flush=True)
         run_training(config, work_dir, [f'model.distiller.anchor_weight={weight}', 'val_cfg.teachers=True', *options],
                      resume=work_dir.is_dir())
-        marker.touch()
+        marker.write_text(wanted)
     logged = read_scalars(work_dir)
     drift = [line['teacher/drift'] for line in logged if 'teacher/drift' in line]
     teacher = [line['teacher/accuracy/top1'] for line in logged if 'teacher/accuracy/top1' in line]
@@ -63,9 +66,8 @@ def main(argv: Optional[List[str]] = None) -> None:
     args = parser.parse_args(argv)
     with cli.one_line_errors():
         cli.load_config(args.config)
-        out = args.out.resolve()
-        rows = [measure(args.config, check_number('--weights', weight, 0), out / f'anchor_{weight:g}',
-                        args.cfg_options) for weight in sorted(set(args.weights))]
+        out, weights = args.out.resolve(), sorted({check_number('--weights', weight, 0) for weight in args.weights})
+        rows = [measure(args.config, weight, out / f'anchor_{weight:g}', args.cfg_options) for weight in weights]
         with open(out / 'sweep.csv', 'w', newline='') as file:
             writer = csv.DictWriter(file, FIELDS)
             writer.writeheader()

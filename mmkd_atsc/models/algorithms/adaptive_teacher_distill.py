@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmkd_atsc.checks import check_choice, check_flag, check_number
 from mmkd_atsc.registry import MODELS
 
-from ..classifier import split_classifier
+from ..classifier import Classifier, split_classifier
 from ..distillers import ATSCDistiller
 from ..heads import SharedClassifierHead
 from .multi_teacher_distill import MultiTeacherDistill
@@ -39,7 +39,8 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         adaptive: The teacher adapts (within the epochs of an ``AdaptiveTeacherHook``, if there is one).
         classifier_step: 'joint': (a) and (b) from one forward of the teacher, one backward, one optimizer step.
             'alternate': (b) after (a)'s optimizer step, with a fresh forward of the changed encoder, as the authors'
-            loop does; on one process. (a) does not depend on C, so both give the same encoders and student.
+            loop does; on one process. (a) does not depend on C, so both give the same encoders and student
+            (but for ``clip_grad``, which takes the gradients of one optimizer step together).
         student_ce_weight: Weight of a cross-entropy of the student through the shared classifier, which learns
             nothing from it. 0: none.
     """
@@ -52,8 +53,6 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
             adaptive=check_flag('adaptive', adaptive),
             classifier_step=check_choice('classifier_step', classifier_step, ('joint', 'alternate')),
             student_ce_weight=check_number('student_ce_weight', student_ce_weight, 0))
-        if classifier_step == 'alternate' and get_world_size() > 1:
-            raise ValueError("classifier_step='alternate' runs on one process only; 'joint' gives the same student")
         super().__init__(architecture, teacher, distiller or dict(type='mmkd_atsc.ATSCDistiller'), teacher_ckpt,
                          allow_random_teacher, student_ce_weight > 0, data_preprocessor, init_cfg)
         for name, value in self_options.items():
@@ -71,6 +70,9 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
                             'in_channels=..., out_channels=...) and head=dict(type="mmkd_atsc.SharedClassifierHead"); '
                             f'its head is a {type(student_head).__name__}')
         student_head.bind(neck, head)
+        if getattr(self.data_preprocessor, 'to_onehot', False) and not self.data_preprocessor.num_classes:
+            # Mixup and CutMix ask the student's head, which has no number of its own.
+            self.data_preprocessor.num_classes = getattr(head, 'num_classes', None)
 
     @property
     def adapting(self) -> bool:
@@ -88,6 +90,12 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
 
     def loss(self, inputs: Tensor, data_samples: Optional[List] = None) -> Dict[str, Tensor]:
         """(a) and, where the teacher adapts, (b): one forward of each network."""
+        for name, teacher in self.teachers.items():
+            if self.adapting and teacher.start_is_unknown:
+                raise ValueError(f'the checkpoint that was loaded began with a {name} that is not given: there is '
+                                 'nothing to anchor it to; set teacher_ckpt')
+        if self.classifier_step == 'alternate' and self.training and get_world_size() > 1:
+            raise ValueError("classifier_step='alternate' trains on one process only; 'joint' gives the same student")
         losses = self.alignment_losses(inputs, data_samples)
         if self.adapting and self.classifier_step == 'joint':
             losses.update(self.classifier_losses(self._teacher_features, data_samples))
@@ -102,18 +110,20 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         self.distiller.set_deliveries_override(False)
         with self.distiller.teacher_recorders, self.distiller.deliveries:
             self._teacher_features = next(iter(self.teachers.values())).encode(inputs)
+            if self.distiller.needs_teacher_head:  # targets only: neither side learns from them
+                with torch.no_grad():
+                    Classifier(self.teacher.neck, self.teacher.head).run_detached(self._teacher_features)
 
     def run_student(self, inputs: Tensor, data_samples: Optional[List]) -> Dict[str, Tensor]:
-        if self.calculate_student_loss:
-            losses = super().run_student(inputs, data_samples)
-            return {key: value * self.student_ce_weight if 'loss' in key else value for key, value in losses.items()}
         self.distiller.set_deliveries_override(True)
         with self.distiller.student_recorders, self.distiller.deliveries:
-            if self.distiller.needs_student_head:
-                self.student(inputs, data_samples, mode='tensor')
-            else:
-                self.student.extract_feat(inputs)
-        return {}
+            features, losses = self.student.extract_feat(inputs), {}
+            if self.distiller.needs_student_head:  # its loss runs the teacher's head, which is not recorded here
+                self.student.head(features)
+            if self.calculate_student_loss:
+                losses = self.student.head.loss(features, data_samples)
+        return add_prefix({key: value * self.student_ce_weight if 'loss' in key else value
+                           for key, value in losses.items()}, 'student')
 
     def classifier_losses(self, features: Any, data_samples: Optional[List]) -> Dict[str, Tensor]:
         """Part (b): the classifier's own loss on the teacher's features, which get no gradient from it."""

@@ -1,9 +1,12 @@
 """Distillation from frozen teachers."""
+import difflib
 from typing import Any, Dict, List, Optional, Union
 
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmrazor.models.algorithms import BaseAlgorithm
+from mmrazor.models.task_modules import RecorderManager
+from mmrazor.models.task_modules.recorder import ModuleOutputsRecorder, ParameterRecorder
 from mmrazor.models.utils import add_prefix
 from torch import Tensor, nn
 
@@ -11,7 +14,7 @@ from mmkd_atsc.checks import check_flag
 from mmkd_atsc.registry import MODELS
 
 from ..network import build_network, resolve_network, without_our_scope
-from ..teacher import Teacher, named_teachers
+from ..teacher import Teacher, fingerprint, named_teachers
 
 
 @MODELS.register_module()
@@ -69,8 +72,19 @@ class MultiTeacherDistill(BaseAlgorithm):
         if len(self.teachers) > 1:
             raise ValueError(f'{type(self.distiller).__name__} records one teacher, '
                              f'{len(self.teachers)} are given ({", ".join(self.teachers)})')
+        check_recorder_sources(self.distiller.student_recorders, self.student, 'student')
+        check_recorder_sources(self.distiller.teacher_recorders, self.teacher, 'teacher')
         self.distiller.prepare_from_student(self.student)
         self.distiller.prepare_from_teacher(self.teacher)
+
+    def init_weights(self) -> None:
+        """Initialises the student; an ``init_cfg`` of the algorithm that would reach a teacher is refused."""
+        before = [fingerprint(teacher.model.state_dict()) for teacher in self.teachers.values()]
+        super().init_weights()
+        for name, teacher, own in zip(self.teachers, self.teachers.values(), before):
+            if not fingerprint(teacher.model.state_dict()).equal(own):
+                raise ValueError(f"init_cfg={self.init_cfg!r} overwrites the weights of {name}: it holds for the "
+                                 "whole algorithm; put it into the student's config")
 
     def loss(self, inputs: Tensor, data_samples: Optional[List] = None) -> Dict[str, Tensor]:
         """The student's own loss and the distiller's, from one forward of each network."""
@@ -78,6 +92,10 @@ class MultiTeacherDistill(BaseAlgorithm):
         losses = self.run_student(inputs, data_samples)
         if not self.distillation_stopped:
             losses.update(add_prefix(self.distiller.compute_distill_losses(), 'distill'))
+        # What was recorded has a graph, with which nothing can be copied; and it is memory.
+        for recorders in (self.distiller.student_recorders, self.distiller.teacher_recorders):
+            for recorder in recorders.recorders.values():
+                recorder.reset_data_buffer()
         return losses
 
     def run_teachers(self, inputs: Tensor, data_samples: Optional[List]) -> None:
@@ -91,6 +109,24 @@ class MultiTeacherDistill(BaseAlgorithm):
         with self.distiller.student_recorders, self.distiller.deliveries:
             losses = self.student(inputs, data_samples, mode='loss')
         return add_prefix(losses, 'student') if self.calculate_student_loss else {}
+
+
+def check_recorder_sources(recorders: RecorderManager, network: nn.Module, role: str) -> None:
+    """Refuses a recorder of a module or parameter that the network does not have, with the nearest that it has."""
+    for name, recorder in recorders.recorders.items():
+        if isinstance(recorder, ModuleOutputsRecorder):
+            kind, known = 'module', [path for path, _ in network.named_modules() if path]
+        elif isinstance(recorder, ParameterRecorder):
+            kind, known = 'parameter', [path for path, _ in network.named_parameters()]
+        else:  # functions and methods, which MMRazor imports by their paths
+            continue
+        if recorder.source in known:
+            continue
+        close = difflib.get_close_matches(str(recorder.source), known, n=3)
+        children = [path for path, _ in network.named_children() if path != 'data_preprocessor']
+        hint = f'did you mean {" or ".join(map(repr, close))}?' if close else f'it has {", ".join(children)}'
+        raise ValueError(f'{role}_recorders: {name} has source={recorder.source!r}, which is no {kind} of the '
+                         f'{role} ({type(network).__name__}); {hint}')
 
 
 def build_preprocessor(config: Optional[Union[dict, nn.Module]], student: BaseModel) -> nn.Module:

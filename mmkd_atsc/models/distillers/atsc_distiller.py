@@ -44,8 +44,8 @@ class ATSCDistiller(ConfigurableDistiller):
                  distill_losses: Optional[dict] = None,
                  loss_forward_mappings: Optional[dict] = None, distill_deliveries: Optional[dict] = None,
                  init_cfg: Optional[dict] = None) -> None:
-        # Losses that were added may listen to the student's head, which alignment alone does not run.
-        self_needs_head = bool(student_recorders)
+        # Losses that were added may listen to the heads, which alignment alone does not run.
+        self_needs_heads = bool(student_recorders), bool(teacher_recorders)
         super().__init__(
             student_recorders={
                 'features': dict(type='mmrazor.ModuleOutputs', source='neck'), **(student_recorders or {})},
@@ -58,7 +58,7 @@ class ATSCDistiller(ConfigurableDistiller):
                 preds_S=dict(from_student=True, recorder='features'),
                 preds_T=dict(from_student=False, recorder='features')), **(loss_forward_mappings or {})},
             distill_deliveries=distill_deliveries, init_cfg=init_cfg)
-        self.needs_student_head = self_needs_head
+        self.needs_student_head, self.needs_teacher_head = self_needs_heads
         self.anchor_min_dims = check_number('anchor_min_dims', anchor_min_dims, 1, 2, integer=True)
         self.anchor = TeacherAnchorLoss(anchor_weight, anchor_reduction)
         self.teacher_adapts = False

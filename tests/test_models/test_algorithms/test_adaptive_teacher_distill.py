@@ -259,3 +259,112 @@ def test_a_teacher_that_cannot_be_split_is_refused(teacher_checkpoint):
                   teacher=dict(tiny_classifier(8), head=None), allow_random_teacher=True)
     with pytest.raises(ValueError, match='has no head'):
         MODELS.build(config)
+
+
+LOGITS = dict(logits=dict(type='mmrazor.ModuleOutputs', source='head'))
+KD = dict(
+    student_recorders=LOGITS, teacher_recorders=LOGITS,
+    distill_losses=dict(loss_kd=dict(type='mmrazor.KLDivergence', tau=4, teacher_detach=False)),
+    loss_forward_mappings=dict(loss_kd=dict(
+        preds_S=dict(from_student=True, recorder='logits'), preds_T=dict(from_student=False, recorder='logits'))))
+
+
+@pytest.mark.parametrize('options', [{}, dict(student_ce_weight=0.5), dict(adaptive=False)])
+def test_a_loss_on_the_logits_can_be_added(teacher_checkpoint, batch, options):
+    model = build(teacher_checkpoint, copy.deepcopy(KD), **options)
+    losses = model(*batch, mode='loss')
+    features = model.student.extract_feat(batch[0])  # train mode, so the same batch statistics again
+    logits = model.student.head(features), model.teacher(batch[0])
+    kd = 16 * F.kl_div(F.log_softmax(logits[0] / 4, 1), F.softmax(logits[1] / 4, 1), reduction='batchmean')
+    torch.testing.assert_close(losses['distill.loss_kd'], kd)
+    # The teacher's side of it is a target, even where the loss does not detach it.
+    grads = torch.autograd.grad(losses['distill.loss_kd'], [p for p in model.parameters() if p.requires_grad],
+                                allow_unused=True)
+    learning = {name.split('.')[0] for (name, _), grad in zip(
+        [(n, p) for n, p in model.named_parameters() if p.requires_grad], grads) if grad is not None}
+    assert learning == {'architecture'}
+
+
+def test_autocast_keeps_losses_in_single_precision_and_every_gradient(teacher_checkpoint, batch):
+    model = build(teacher_checkpoint, student_ce_weight=0.5)
+    exact = {key: value.item() for key, value in model(*batch, mode='loss').items()}
+    with torch.autocast('cpu', torch.bfloat16):
+        losses = model(*batch, mode='loss')
+    assert {value.dtype for value in losses.values()} == {torch.float32}
+    assert {key: value.item() for key, value in losses.items()} == pytest.approx(exact, rel=0.05, abs=1e-3)
+    sum(losses.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_accumulated_halves_are_one_whole_step(teacher_checkpoint):
+    models = [build(teacher_checkpoint, classifier_step='joint') for _ in range(2)]
+    whole, halves = models
+    for model in models:  # batch statistics would differ
+        model.eval()
+    (data, _), = batches(1)
+    whole.train_step(copy.deepcopy(data), optimizer_of(whole, clip_grad=dict(max_norm=1.0)))
+    wrapper = optimizer_of(halves, clip_grad=dict(max_norm=1.0), accumulative_counts=2)
+    for part in (slice(0, 4), slice(4, 8)):
+        halves.train_step({key: value[part] for key, value in copy.deepcopy(data).items()}, wrapper)
+    for key, value in whole.state_dict().items():
+        torch.testing.assert_close(halves.state_dict()[key], value, atol=1e-6, rtol=1e-5, msg=key)
+
+
+def test_mixed_labels_reach_the_teachers_classifier(teacher_checkpoint):
+    student = dict(student_config(), train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8)]))
+    model = build(teacher_checkpoint, student=student, data_preprocessor=dict(mean=[127.5] * 3, std=[64.0] * 3))
+    data = model.data_preprocessor(next(batches(1))[0], True)
+    scores = torch.stack([sample.gt_score for sample in data['data_samples']])
+    assert scores.shape == (8, 10) and (scores.amax(1) < 1).any()
+    with torch.no_grad():
+        logits = model.teacher(data['inputs'])
+    torch.testing.assert_close(model(**data, mode='loss')['teacher.loss'], F.cross_entropy(logits, scores))
+
+
+def test_vector_features(batch):
+    backbone = dict(type='mmpretrain.VisionTransformer', img_size=32, patch_size=8, arch=dict(
+        embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=32))
+    teacher = dict(type='mmpretrain.ImageClassifier', backbone=backbone, head=dict(
+        type='mmpretrain.VisionTransformerClsHead', num_classes=10, in_channels=32))
+    student = dict(teacher, head=dict(type='mmkd_atsc.SharedClassifierHead'), neck=dict(
+        type='mmkd_atsc.FeatureProjector', in_channels=32, out_channels=32, spatial=False, final_relu=False))
+    config = dict(type='mmkd_atsc.AdaptiveTeacherDistill', teacher=teacher, allow_random_teacher=True)
+    model = MODELS.build(dict(config, architecture=student)).train()
+    sum(model(*batch, mode='loss').values()).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    model = MODELS.build(dict(config, architecture=student_config(32))).train()
+    with pytest.raises(ValueError, match="features of different kind.*the projector's spatial"):
+        model(*batch, mode='loss')
+
+
+def test_it_can_be_copied_after_a_step(teacher_checkpoint, batch):
+    model = build(teacher_checkpoint)
+    data, _ = next(batches(1))
+    model.train_step(data, optimizer_of(model))
+    twin = copy.deepcopy(model)
+    for key, value in model(*batch, mode='loss').items():
+        torch.testing.assert_close(twin(*batch, mode='loss')[key], value)
+
+
+def test_a_teacher_is_not_anchored_to_weights_it_did_not_begin_with(teacher_checkpoint, batch):
+    saved = build(teacher_checkpoint).state_dict()
+    scored = build(None, allow_random_teacher=True)
+    scored.load_state_dict(saved)
+    scored.eval()(*batch, mode='predict')  # as tools/test.py does
+    with pytest.raises(ValueError, match='began with a teacher that is not given.*set teacher_ckpt'):
+        scored.train()(*batch, mode='loss')
+
+
+def test_simkd_has_nothing_of_the_teacher_in_the_optimizer(teacher_checkpoint):
+    model = build(teacher_checkpoint, adaptive=False)
+    listed = {id(p) for group in optimizer_of(model).param_groups for p in group['params']}
+    assert listed == {id(p) for p in model.student.parameters()}
+
+
+def test_alternate_trains_on_one_process_only_but_is_scored_on_several(teacher_checkpoint, batch, monkeypatch):
+    from mmkd_atsc.models.algorithms import adaptive_teacher_distill
+    monkeypatch.setattr(adaptive_teacher_distill, 'get_world_size', lambda: 2)
+    model = build(teacher_checkpoint, classifier_step='alternate')
+    assert len(model.eval()(*batch, mode='predict')) == 4
+    with pytest.raises(ValueError, match='trains on one process only'):
+        model.train()(*batch, mode='loss')

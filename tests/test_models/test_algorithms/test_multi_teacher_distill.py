@@ -91,3 +91,23 @@ def test_a_distiller_for_one_teacher_refuses_two(teacher_checkpoint):
 def test_wrong_options_are_refused(teacher_checkpoint):
     with pytest.raises(TypeError, match="calculate_student_loss='no' must be True or False"):
         distill(teacher_checkpoint, calculate_student_loss='no')
+
+
+def test_an_init_cfg_does_not_reach_the_teacher(teacher_checkpoint):
+    model = distill(teacher_checkpoint, init_cfg=dict(type='Kaiming', layer='Conv2d'))
+    with pytest.raises(ValueError, match='init_cfg=.*overwrites the weights of teacher'):
+        model.init_weights()
+
+
+@pytest.mark.parametrize('side', ['student', 'teacher'])
+@pytest.mark.parametrize('recorder, words', [
+    (dict(type='ModuleOutputs', source='backbone.layr3'), "no module.*did you mean.*'backbone.layer3'"),
+    (dict(type='ModuleInputs', source='nothing_like_it'), 'it has backbone, neck, head'),
+    (dict(type='Parameter', source='head.fc.weigth'), "no parameter.*did you mean 'head.fc.weight'"),
+])
+def test_a_recorder_of_what_is_not_there_names_what_is(teacher_checkpoint, side, recorder, words):
+    recorders = {'logits': dict(type='ModuleOutputs', source='head'), 'other': recorder}
+    config = dict(type='mmkd_atsc.MultiTeacherDistill', architecture=tiny_classifier(4), teacher=tiny_classifier(8),
+                  teacher_ckpt=teacher_checkpoint, distiller=dict(KD, **{f'{side}_recorders': recorders}))
+    with pytest.raises(ValueError, match=f'^{side}_recorders: other has source=.*{words}'):
+        MODELS.build(config)
