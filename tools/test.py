@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 import mmkd_atsc  # noqa: F401  makes mmrazor importable before any config asks for it
 from mmkd_atsc import cli
 from mmkd_atsc.engine.checkpoint import load_strictly, read_weights
+from mmkd_atsc.engine.unwrap import unwrap
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -29,8 +30,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         cli.prepare_processes(config, args.launcher, args.local_rank)
         weights = read_weights(args.checkpoint)
         runner = Runner.from_cfg(config)
-        model = getattr(runner.model, 'module', runner.model)
-        load_strictly(model, weights, args.checkpoint)
+        load_strictly(unwrap(runner), weights, args.checkpoint)
         cli.watch(runner, first_step)
         metrics = runner.test()
         if args.out and runner.rank == 0:

@@ -2,7 +2,6 @@
 import gc
 from typing import Any, Dict, Optional
 
-import torch
 from mmengine.dist import broadcast
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -10,6 +9,8 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmkd_atsc.checks import check_number, nearest
 from mmkd_atsc.registry import HOOKS
+
+from .unwrap import unwrap
 
 
 @HOOKS.register_module()
@@ -100,11 +101,6 @@ class AdaptiveTeacherHook(Hook):
                 raise RuntimeError(f'{key} fell to {value:.2f} in epoch {runner.epoch}, below '
                                    f'min_teacher_accuracy={self.min_teacher_accuracy}: the teacher has collapsed; '
                                    'raise anchor_weight or lower the learning rate')
-
-
-def unwrap(runner: Runner) -> torch.nn.Module:
-    """The model without its distributed wrapper."""
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def rewrap(runner: Runner) -> None:

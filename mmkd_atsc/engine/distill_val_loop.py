@@ -5,12 +5,13 @@ from typing import Any, Dict, List, Sequence
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, TestLoop, ValLoop
 from mmengine.runner.amp import autocast
 
 from mmkd_atsc.checks import check_flag, check_number
 from mmkd_atsc.registry import LOOPS
+
+from .unwrap import unwrap
 
 
 class _Scores:
@@ -20,15 +21,28 @@ class _Scores:
     every_n_epochs: int
 
     def _find_networks(self) -> None:
-        self._model = self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
+        self._model = unwrap(self.runner)
         if not hasattr(self._model, 'teachers'):
             raise TypeError(f'{type(self).__name__} scores a student and its teachers, {type(self._model).__name__} '
                             'has none; use val_cfg=dict() and test_cfg=dict()')
 
-    def _start(self, evaluator: Evaluator, score_teachers: bool) -> None:
-        self._evaluators: Dict[str, Evaluator] = {'student': evaluator}
+    def _pass(self, stage: str, score_teachers: bool) -> Dict[str, float]:
+        """One pass over the data with the hooks of a stage, 'val' or 'test'; returns the metrics."""
+        call_hook = self.runner.call_hook
+        call_hook(f'before_{stage}')
+        call_hook(f'before_{stage}_epoch')
+        self.runner.model.eval()
+        self._evaluators: Dict[str, Evaluator] = {'student': self.evaluator}
         if score_teachers:
-            self._evaluators.update((name, copy.deepcopy(evaluator)) for name in self._model.teachers)
+            self._evaluators.update((name, copy.deepcopy(self.evaluator)) for name in self._model.teachers)
+        for index, data_batch in enumerate(self.dataloader):
+            call_hook(f'before_{stage}_iter', batch_idx=index, data_batch=data_batch)
+            outputs = self._score(data_batch)
+            call_hook(f'after_{stage}_iter', batch_idx=index, data_batch=data_batch, outputs=outputs)
+        metrics = self._metrics()
+        call_hook(f'after_{stage}_epoch', metrics=metrics)
+        call_hook(f'after_{stage}')
+        return metrics
 
     @torch.no_grad()
     def _score(self, data_batch: Any) -> Sequence:
@@ -85,20 +99,9 @@ class DistillValLoop(_Scores, ValLoop):
                              'teachers=True and every_n_epochs=1')
 
     def run(self) -> Dict[str, float]:
-        self.runner.call_hook('before_val')
-        self.runner.call_hook('before_val_epoch')
-        self.runner.model.eval()
         epoch = self.runner.epoch
         due = epoch % self.every_n_epochs == 0 or epoch == self.runner.max_epochs
-        self._start(self.evaluator, self.teachers and due)
-        for index, data_batch in enumerate(self.dataloader):
-            self.runner.call_hook('before_val_iter', batch_idx=index, data_batch=data_batch)
-            outputs = self._score(data_batch)
-            self.runner.call_hook('after_val_iter', batch_idx=index, data_batch=data_batch, outputs=outputs)
-        metrics = self._metrics()
-        self.runner.call_hook('after_val_epoch', metrics=metrics)
-        self.runner.call_hook('after_val')
-        return metrics
+        return self._pass('val', self.teachers and due)
 
 
 @LOOPS.register_module()
@@ -117,15 +120,4 @@ class DistillTestLoop(_Scores, TestLoop):
         self.teachers = check_flag('teachers', teachers)
 
     def run(self) -> Dict[str, float]:
-        self.runner.call_hook('before_test')
-        self.runner.call_hook('before_test_epoch')
-        self.runner.model.eval()
-        self._start(self.evaluator, self.teachers)
-        for index, data_batch in enumerate(self.dataloader):
-            self.runner.call_hook('before_test_iter', batch_idx=index, data_batch=data_batch)
-            outputs = self._score(data_batch)
-            self.runner.call_hook('after_test_iter', batch_idx=index, data_batch=data_batch, outputs=outputs)
-        metrics = self._metrics()
-        self.runner.call_hook('after_test_epoch', metrics=metrics)
-        self.runner.call_hook('after_test')
-        return metrics
+        return self._pass('test', self.teachers)

@@ -6,12 +6,12 @@ from urllib.parse import urlparse
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmkd_atsc.registry import HOOKS
 
 from .checkpoint import misfit, read_checkpoint
+from .unwrap import unwrap
 
 # Without these MMEngine cannot go on where a training stopped.
 TRAINING_STATE = ('meta', 'optimizer', 'message_hub')
@@ -28,7 +28,7 @@ class StrictResumeHook(Hook):
     priority = 'HIGHEST'  # EMAHook swaps weights in the checkpoint after this
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        own = (runner.model.module if is_model_wrapper(runner.model) else runner.model).state_dict()
+        own = unwrap(runner).state_dict()
         weights = checkpoint.get('state_dict', checkpoint)
         weights = {re.sub(r'^module\.', '', key): value for key, value in weights.items()}
         problem = misfit(own, weights)

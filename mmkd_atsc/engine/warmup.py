@@ -2,12 +2,13 @@
 from typing import Dict, Optional, Sequence
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
 from mmkd_atsc.checks import check_choice, check_number
 from mmkd_atsc.registry import HOOKS
+
+from .unwrap import unwrap
 
 
 @HOOKS.register_module()
@@ -65,7 +66,7 @@ class DistillWarmupHook(Hook):
 
     @staticmethod
     def _modules(runner: Runner) -> Dict[str, nn.Module]:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner)
         if not hasattr(getattr(model, 'distiller', None), 'distill_losses'):
             raise ValueError(f'DistillWarmupHook: {type(model).__name__} has no distiller with distill_losses')
         return dict(model.distiller.distill_losses.items())

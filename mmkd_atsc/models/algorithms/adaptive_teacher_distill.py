@@ -77,7 +77,7 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
     @property
     def adapting(self) -> bool:
         """Whether the teacher learns now."""
-        return next(iter(self.teachers.values())).adapting
+        return self.first_teacher.adapting
 
     def set_adapting(self, adapting: bool) -> None:
         """Lets the teacher learn, or freezes it as it is; between two epochs (``AdaptiveTeacherHook`` does it)."""
@@ -96,20 +96,16 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
                                  'nothing to anchor it to; set teacher_ckpt')
         if self.classifier_step == 'alternate' and self.training and get_world_size() > 1:
             raise ValueError("classifier_step='alternate' trains on one process only; 'joint' gives the same student")
-        losses = self.alignment_losses(inputs, data_samples)
+        losses = super().loss(inputs, data_samples)  # (a), and the student's own loss if it has a weight
         if self.adapting and self.classifier_step == 'joint':
             losses.update(self.classifier_losses(self._teacher_features, data_samples))
         self._teacher_features = None
         return losses
 
-    def alignment_losses(self, inputs: Tensor, data_samples: Optional[List]) -> Dict[str, Tensor]:
-        """Part (a), and the student's own loss if it has a weight."""
-        return super().loss(inputs, data_samples)
-
     def run_teachers(self, inputs: Tensor, data_samples: Optional[List]) -> None:
         self.distiller.set_deliveries_override(False)
         with self.distiller.teacher_recorders, self.distiller.deliveries:
-            self._teacher_features = next(iter(self.teachers.values())).encode(inputs)
+            self._teacher_features = self.first_teacher.encode(inputs)
             if self.distiller.needs_teacher_head:  # targets only: neither side learns from them
                 with torch.no_grad():
                     Classifier(self.teacher.neck, self.teacher.head).run_detached(self._teacher_features)
@@ -127,7 +123,7 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
 
     def classifier_losses(self, features: Any, data_samples: Optional[List]) -> Dict[str, Tensor]:
         """Part (b): the classifier's own loss on the teacher's features, which get no gradient from it."""
-        return add_prefix(next(iter(self.teachers.values())).classifier_loss(features, data_samples), 'teacher')
+        return add_prefix(self.first_teacher.classifier_loss(features, data_samples), 'teacher')
 
     def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> Dict[str, Tensor]:
         """One optimizer step; with ``classifier_step='alternate'`` two, (b)'s after (a)'s."""
@@ -144,7 +140,7 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         with optim_wrapper.optim_context(self):
             with torch.no_grad():
                 # Its batch norm has counted this batch in (a) already.
-                features = next(iter(self.teachers.values())).encode(data['inputs'], keep_statistics=True)
+                features = self.first_teacher.encode(data['inputs'], keep_statistics=True)
             classifier_losses = self.classifier_losses(features, data['data_samples'])
         total, classifier_log = self.parse_losses(classifier_losses)
         optim_wrapper.update_params(total)

@@ -65,7 +65,11 @@ class MultiTeacherDistill(BaseAlgorithm):
     @property
     def teacher(self) -> nn.Module:
         """The (first) teacher's network, by the name that MMRazor's hooks look for."""
-        return next(iter(self.teachers.values())).model
+        return self.first_teacher.model
+
+    @property
+    def first_teacher(self) -> Teacher:
+        return next(iter(self.teachers.values()))
 
     def prepare_distiller(self) -> None:
         """Tells the distiller's recorders which networks they listen to."""
