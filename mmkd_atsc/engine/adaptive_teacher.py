@@ -19,7 +19,7 @@ class AdaptiveTeacherHook(Hook):
 
     Before ``start`` and from ``stop`` on the teacher is frozen as it is then, which is SimKD's step. While it adapts,
     its drift :math:`\lVert\theta-\theta^*\rVert/\lVert\theta^*\rVert` is logged as ``teacher/drift`` and, for each
-    stage of the encoder, ``teacher/drift/<stage>``.
+    stage of the encoder, ``teacher/drift/<stage>``; several teachers have names of their own in place of 'teacher'.
 
     Args:
         start: First epoch, counted from 0, in which the teacher adapts.
@@ -82,9 +82,10 @@ class AdaptiveTeacherHook(Hook):
         if not model.adapting or not (self.every_n_inner_iters(batch_idx, self.interval)
                                       or self.end_of_epoch(runner.train_dataloader, batch_idx)):
             return
-        for stage, drift in model.distiller.anchor.drift().items():
-            name = 'teacher/drift' if stage == 'total' else f'teacher/drift/{stage}'
-            runner.message_hub.update_scalar(f'train/{name}', drift)
+        for name, anchor in model.distiller.anchors.items():
+            for stage, drift in anchor.drift().items():
+                key = f'{name}/drift' if stage == 'total' else f'{name}/drift/{stage}'
+                runner.message_hub.update_scalar(f'train/{key}', drift)
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
         if self.min_teacher_accuracy is None:

@@ -4,7 +4,7 @@ import re
 import struct
 import zipfile
 from pathlib import Path
-from typing import Dict, Mapping, Optional
+from typing import Dict, Iterable, Mapping, Optional
 from urllib.parse import urlparse
 
 import torch
@@ -133,3 +133,16 @@ def _hint(missing: list, unexpected: list) -> str:
     if any(key.startswith('fc.') or key.startswith('classifier') or key == 'conv1.weight' for key in unexpected):
         return '; a checkpoint of another repository is brought over by tools/model_converters/convert_teacher.py'
     return ''
+
+
+def check_teacher_names(weights: Iterable[str], teachers: Iterable[str], prefix: str = 'teachers.') -> None:
+    """Refuses weights of other teachers, or of the same in another order: the optimizer knows them by their places.
+
+    >>> check_teacher_names(['teachers.big.fingerprint', 'teachers.small.fingerprint'], ['small', 'big'])
+    Traceback (most recent call last):
+    ValueError: the checkpoint was trained with the teachers big, small; the config gives small, big
+    """
+    saved = list(dict.fromkeys(key[len(prefix):].split('.')[0] for key in weights if key.startswith(prefix)))
+    if saved and saved != list(teachers):
+        raise ValueError(f'the checkpoint was trained with the teachers {", ".join(saved)}; '
+                         f'the config gives {", ".join(teachers)}')

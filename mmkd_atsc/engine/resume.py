@@ -10,7 +10,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmkd_atsc.registry import HOOKS
 
-from .checkpoint import misfit, read_checkpoint
+from .checkpoint import check_teacher_names, misfit, read_checkpoint
 from .unwrap import unwrap
 
 # Without these MMEngine cannot go on where a training stopped.
@@ -31,6 +31,8 @@ class StrictResumeHook(Hook):
         own = unwrap(runner).state_dict()
         weights = checkpoint.get('state_dict', checkpoint)
         weights = {re.sub(r'^module\.', '', key): value for key, value in weights.items()}
+        if hasattr(unwrap(runner), 'teachers'):
+            check_teacher_names(weights, unwrap(runner).teachers)
         problem = misfit(own, weights)
         if not problem:
             return

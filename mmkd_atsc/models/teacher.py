@@ -1,16 +1,20 @@
 """A teacher: a network, the checkpoint it must come from, the input it was trained on."""
 import hashlib
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Union
 
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from mmkd_atsc.checks import check_number
 from mmkd_atsc.engine.checkpoint import load_strictly, read_weights
 
 from .classifier import Classifier, last_feature
 from .network import build_network, resolve_network
 from .normalization import Renormalize
+
+# Words that stand beside a teacher's name in a loss mapping, a metric or a recorder.
+RESERVED_NAMES = ('student', 'all', 'mean_prob', 'mean_logit', 'confidence', 'vote')
 
 
 class Teacher(nn.Module):
@@ -92,6 +96,11 @@ class Teacher(nn.Module):
     def train(self, mode: bool = True) -> 'Teacher':
         return super().train(mode and self.adapting)
 
+    @property
+    def num_classes(self) -> Optional[int]:
+        """Classes of the head, where it tells."""
+        return getattr(getattr(self.model, 'head', None), 'num_classes', None)
+
     def _load_from_state_dict(self, state_dict: Dict[str, Tensor], prefix: str, *args) -> None:
         own, saved = self.fingerprint.cpu(), state_dict.get(f'{prefix}fingerprint', torch.zeros(1)).cpu()
         if own.any() and saved.any() and not torch.equal(own, saved):
@@ -112,15 +121,24 @@ def fingerprint(weights: Dict[str, Tensor]) -> Tensor:
     return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)
 
 
-def named_teachers(teacher: Any, teacher_ckpt: Any = None) -> Dict[str, tuple]:
-    """``{name: (network, checkpoint)}`` from one teacher, a list of them, or a dict of named ones.
+class TeacherSource(NamedTuple):
+    """What a config says of a teacher."""
+
+    network: Any
+    checkpoint: Optional[str] = None
+    weight: float = 1.0
+
+
+def named_teachers(teacher: Any, teacher_ckpt: Any = None, teacher_weights: Any = None) -> Dict[str, TeacherSource]:
+    """The sources by name, from one teacher, a list of them, or a dict of named ones; the weights sum to one.
 
     >>> named_teachers(dict(type='Net'), 'a.pth')
-    {'teacher': ({'type': 'Net'}, 'a.pth')}
+    {'teacher': TeacherSource(network={'type': 'Net'}, checkpoint='a.pth', weight=1.0)}
     >>> list(named_teachers([dict(type='Net'), dict(type='Net')], ['a.pth', 'b.pth']))
     ['teacher0', 'teacher1']
-    >>> list(named_teachers(dict(big=dict(type='Net'), small=dict(type='Net'))))
-    ['big', 'small']
+    >>> two = named_teachers(dict(big=dict(type='Net'), small=dict(type='Net')), teacher_weights=[3, 1])
+    >>> {name: source.weight for name, source in two.items()}
+    {'big': 0.75, 'small': 0.25}
     """
     if isinstance(teacher, (list, tuple)):
         networks = {f'teacher{i}': network for i, network in enumerate(teacher)}
@@ -130,18 +148,49 @@ def named_teachers(teacher: Any, teacher_ckpt: Any = None) -> Dict[str, tuple]:
         networks = {'teacher': teacher}
     if not networks:
         raise ValueError('teacher is empty: at least one is needed')
-    return {name: (networks[name], path) for name, path in
-            zip(networks, _checkpoints(list(networks), teacher_ckpt))}
+    for name in networks:
+        check_name(name)
+    checkpoints = for_each('teacher_ckpt', list(networks), teacher_ckpt)
+    weights = for_each('teacher_weights', list(networks), teacher_weights)
+    if teacher_weights is None:
+        weights = [1] * len(networks)
+    for name, weight in zip(networks, weights):
+        check_number(f'teacher_weights: {name}', weight, above=0)
+    return {name: TeacherSource(networks[name], checkpoint, weight / sum(weights))
+            for name, checkpoint, weight in zip(networks, checkpoints, weights)}
 
 
-def _checkpoints(names: List[str], teacher_ckpt: Any) -> List[Optional[str]]:
-    if teacher_ckpt is None:
+def check_name(name: Any) -> None:
+    """Refuses names that a log, a state dict or a loss mapping would misread.
+
+    >>> check_name('lossless')
+    Traceback (most recent call last):
+    ValueError: teacher: 'lossless' cannot be a name, it holds 'loss', by which MMEngine knows a loss
+    """
+    why = ''
+    if not isinstance(name, str) or not name.isidentifier():
+        why = 'letters, digits and underscores make one'
+    elif 'loss' in name:
+        why = "it holds 'loss', by which MMEngine knows a loss"
+    elif name in RESERVED_NAMES or hasattr(nn.ModuleDict, name):
+        why = 'the word has a meaning already'
+    if why:
+        raise ValueError(f'teacher: {name!r} cannot be a name, {why}')
+
+
+def for_each(option: str, names: List[str], values: Any) -> list:
+    """One value a teacher, from a single value, a list in their order, or a dict by their names.
+
+    >>> for_each('teacher_ckpt', ['big', 'small'], dict(small='s.pth', big='b.pth'))
+    ['b.pth', 's.pth']
+    """
+    if values is None:
         return [None] * len(names)
-    if isinstance(teacher_ckpt, dict):
-        if set(teacher_ckpt) != set(names):
-            raise ValueError(f'teacher_ckpt is for {", ".join(teacher_ckpt)}, the teachers are {", ".join(names)}')
-        return [teacher_ckpt[name] for name in names]
-    paths = [teacher_ckpt] if isinstance(teacher_ckpt, str) else list(teacher_ckpt)
-    if len(paths) != len(names):
-        raise ValueError(f'teacher_ckpt has {len(paths)} files for {len(names)} teachers ({", ".join(names)})')
-    return paths
+    if isinstance(values, dict):
+        if set(values) != set(names):
+            raise ValueError(f'{option} is for {", ".join(map(str, values))}, the teachers are {", ".join(names)}')
+        return [values[name] for name in names]
+    values = list(values) if isinstance(values, (list, tuple)) else [values]
+    if len(values) != len(names):
+        raise ValueError(f'{option} has {len(values)} entries for {len(names)} teachers ({", ".join(names)})')
+    return values

@@ -89,7 +89,7 @@ def test_a_built_model_keeps_its_weights():
 
 
 @pytest.mark.parametrize('teacher, ckpt, words', [
-    ([dict(type='A'), dict(type='B')], ['a.pth'], '1 files for 2 teachers'),
+    ([dict(type='A'), dict(type='B')], ['a.pth'], '1 entries for 2 teachers'),
     (dict(a=dict(type='A')), dict(b='b.pth'), 'teacher_ckpt is for b, the teachers are a'),
     ([], None, 'at least one'),
 ])

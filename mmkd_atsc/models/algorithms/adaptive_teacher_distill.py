@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from mmkd_atsc.checks import check_choice, check_flag, check_number
 from mmkd_atsc.registry import MODELS
 
-from ..classifier import Classifier, split_classifier
+from ..classifier import Classifier, SplitNetwork, split_classifier
+from ..connectors import MultiFeatureProjector
 from ..distillers import ATSCDistiller
-from ..heads import SharedClassifierHead
+from ..heads import MultiClassifierHead, SharedClassifierHead
 from .multi_teacher_distill import MultiTeacherDistill
 
 
@@ -32,8 +33,17 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
     ``SharedClassifierHead`` that uses the teacher's own modules while training. With ``adaptive=False`` nothing of the
     teacher learns: that is SimKD.
 
+    With several teachers the neck is a ``MultiFeatureProjector`` and the head a ``MultiClassifierHead``: a projector
+    and a classifier a teacher, whose answers are combined. Every teacher adapts under its own anchor, and every branch
+    (projector, teacher) learns as it would alone; what the branches share, the student's encoder, descends
+
+    .. math:: \sum_i w_i\,\beta\,\mathrm{MSE}(P_i(E_S(x)), E_{T_i}(x)),
+
+    where the weights sum to one. That is gradient descent on the weighted sum of the teachers' (a), with the learning
+    rate of branch i multiplied by :math:`1/w_i`: the weights say who is followed, not who learns fast.
+
     Args:
-        architecture, teacher, teacher_ckpt, allow_random_teacher, data_preprocessor, init_cfg: As in
+        architecture, teacher, teacher_ckpt, teacher_weights, allow_random_teacher, data_preprocessor, init_cfg: As in
             :class:`MultiTeacherDistill`.
         distiller: An ``mmkd_atsc.ATSCDistiller``; None takes its defaults.
         adaptive: The teacher adapts (within the epochs of an ``AdaptiveTeacherHook``, if there is one).
@@ -48,13 +58,14 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
     def __init__(self, architecture: Union[dict, str, BaseModel], teacher: Any, distiller: Optional[dict] = None,
                  teacher_ckpt: Union[None, str, list, dict] = None, allow_random_teacher: bool = False,
                  adaptive: bool = True, classifier_step: str = 'joint', student_ce_weight: float = 0.0,
-                 data_preprocessor: Optional[Union[dict, nn.Module]] = None, init_cfg: Optional[dict] = None) -> None:
+                 data_preprocessor: Optional[Union[dict, nn.Module]] = None,
+                 teacher_weights: Union[None, list, dict] = None, init_cfg: Optional[dict] = None) -> None:
         self_options = dict(
             adaptive=check_flag('adaptive', adaptive),
             classifier_step=check_choice('classifier_step', classifier_step, ('joint', 'alternate')),
             student_ce_weight=check_number('student_ce_weight', student_ce_weight, 0))
         super().__init__(architecture, teacher, distiller or dict(type='mmkd_atsc.ATSCDistiller'), teacher_ckpt,
-                         allow_random_teacher, student_ce_weight > 0, data_preprocessor, init_cfg)
+                         allow_random_teacher, student_ce_weight > 0, data_preprocessor, teacher_weights, init_cfg)
         for name, value in self_options.items():
             setattr(self, name, value)
         self.set_adapting(adaptive)
@@ -63,24 +74,19 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         if not isinstance(self.distiller, ATSCDistiller):
             raise TypeError(f'AdaptiveTeacherDistill needs an ATSCDistiller, not a {type(self.distiller).__name__}')
         super().prepare_distiller()
-        _, neck, head = split_classifier(self.teacher, role=next(iter(self.teachers)))
-        student_head = getattr(self.student, 'head', None)
-        if not isinstance(student_head, SharedClassifierHead) or getattr(self.student, 'neck', None) is None:
-            raise TypeError('the student of AdaptiveTeacherDistill needs neck=dict(type="mmkd_atsc.FeatureProjector", '
-                            'in_channels=..., out_channels=...) and head=dict(type="mmkd_atsc.SharedClassifierHead"); '
-                            f'its head is a {type(student_head).__name__}')
-        student_head.bind(neck, head)
+        teachers = {name: split_classifier(teacher.model, role=name) for name, teacher in self.teachers.items()}
+        bind_student(self.student, teachers, self.teacher_weights)
         if getattr(self.data_preprocessor, 'to_onehot', False) and not self.data_preprocessor.num_classes:
             # Mixup and CutMix ask the student's head, which has no number of its own.
-            self.data_preprocessor.num_classes = getattr(head, 'num_classes', None)
+            self.data_preprocessor.num_classes = self.first_teacher.num_classes
 
     @property
     def adapting(self) -> bool:
-        """Whether the teacher learns now."""
+        """Whether the teachers learn now."""
         return self.first_teacher.adapting
 
     def set_adapting(self, adapting: bool) -> None:
-        """Lets the teacher learn, or freezes it as it is; between two epochs (``AdaptiveTeacherHook`` does it)."""
+        """Lets the teachers learn, or freezes them as they are; between two epochs (``AdaptiveTeacherHook``)."""
         if adapting and not self.adaptive:
             raise ValueError('the teacher was built with adaptive=False and is not in the optimizer')
         for teacher in self.teachers.values():
@@ -104,11 +110,13 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
 
     def run_teachers(self, inputs: Tensor, data_samples: Optional[List]) -> None:
         self.distiller.set_deliveries_override(False)
-        with self.distiller.teacher_recorders, self.distiller.deliveries:
-            self._teacher_features = self.first_teacher.encode(inputs)
-            if self.distiller.needs_teacher_head:  # targets only: neither side learns from them
-                with torch.no_grad():
-                    Classifier(self.teacher.neck, self.teacher.head).run_detached(self._teacher_features)
+        self._teacher_features = {}
+        for name, teacher in self.teachers.items():
+            with self.listen_to(name), self.distiller.deliveries:
+                self._teacher_features[name] = features = teacher.encode(inputs)
+                if self.distiller.needs_teacher_head:  # targets only: neither side learns from them
+                    with torch.no_grad():
+                        Classifier(teacher.model.neck, teacher.model.head).run_detached(features)
 
     def run_student(self, inputs: Tensor, data_samples: Optional[List]) -> Dict[str, Tensor]:
         self.distiller.set_deliveries_override(True)
@@ -121,9 +129,10 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         return add_prefix({key: value * self.student_ce_weight if 'loss' in key else value
                            for key, value in losses.items()}, 'student')
 
-    def classifier_losses(self, features: Any, data_samples: Optional[List]) -> Dict[str, Tensor]:
-        """Part (b): the classifier's own loss on the teacher's features, which get no gradient from it."""
-        return add_prefix(self.first_teacher.classifier_loss(features, data_samples), 'teacher')
+    def classifier_losses(self, features: Dict[str, Any], data_samples: Optional[List]) -> Dict[str, Tensor]:
+        """Part (b): each classifier's own loss on its teacher's features, which get no gradient from it."""
+        return {f'{name}.{key}': value for name, teacher in self.teachers.items()
+                for key, value in teacher.classifier_loss(features[name], data_samples).items()}
 
     def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> Dict[str, Tensor]:
         """One optimizer step; with ``classifier_step='alternate'`` two, (b)'s after (a)'s."""
@@ -140,8 +149,29 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         with optim_wrapper.optim_context(self):
             with torch.no_grad():
                 # Its batch norm has counted this batch in (a) already.
-                features = self.first_teacher.encode(data['inputs'], keep_statistics=True)
+                features = {name: teacher.encode(data['inputs'], keep_statistics=True)
+                            for name, teacher in self.teachers.items()}
             classifier_losses = self.classifier_losses(features, data['data_samples'])
         total, classifier_log = self.parse_losses(classifier_losses)
         optim_wrapper.update_params(total)
         return {**log, **classifier_log, 'loss': log['loss'] + classifier_log['loss']}
+
+
+def bind_student(student: BaseModel, teachers: Dict[str, SplitNetwork], weights: Dict[str, float]) -> None:
+    """Gives the student's head the teachers' classifiers, and its projectors the teachers' weights."""
+    neck, head = getattr(student, 'neck', None), getattr(student, 'head', None)
+    if isinstance(head, MultiClassifierHead) and isinstance(neck, MultiFeatureProjector):
+        neck.set_pulls(weights)
+        head.bind(teachers)
+        return
+    if len(teachers) > 1:
+        raise TypeError(f'with {len(teachers)} teachers the student of AdaptiveTeacherDistill needs '
+                        'neck=dict(type="mmkd_atsc.MultiFeatureProjector", projectors=dict(NAME=dict(in_channels=..., '
+                        'out_channels=...), ...)) and head=dict(type="mmkd_atsc.MultiClassifierHead"); its neck is a '
+                        f'{type(neck).__name__}, its head is a {type(head).__name__}')
+    if not isinstance(head, SharedClassifierHead) or neck is None or isinstance(neck, MultiFeatureProjector):
+        raise TypeError('the student of AdaptiveTeacherDistill needs neck=dict(type="mmkd_atsc.FeatureProjector", '
+                        'in_channels=..., out_channels=...) and head=dict(type="mmkd_atsc.SharedClassifierHead"); '
+                        f'its neck is a {type(neck).__name__}, its head is a {type(head).__name__}')
+    split, = teachers.values()
+    head.bind(split.neck, split.head)

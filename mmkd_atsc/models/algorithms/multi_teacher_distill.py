@@ -1,25 +1,27 @@
-"""Distillation from frozen teachers."""
+"""Distillation from frozen teachers, one or several."""
 import difflib
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, ContextManager, Dict, List, Optional, Union
 
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmrazor.models.algorithms import BaseAlgorithm
 from mmrazor.models.task_modules import RecorderManager
-from mmrazor.models.task_modules.recorder import ModuleOutputsRecorder, ParameterRecorder
 from mmrazor.models.utils import add_prefix
 from torch import Tensor, nn
 
 from mmkd_atsc.checks import check_flag
+from mmkd_atsc.engine.checkpoint import check_teacher_names
+from mmkd_atsc.recorders import MultiTeacherRecorder
 from mmkd_atsc.registry import MODELS
 
+from ..distillers import MultiTeacherDistiller
 from ..network import build_network, resolve_network, without_our_scope
 from ..teacher import Teacher, fingerprint, named_teachers
 
 
 @MODELS.register_module()
 class MultiTeacherDistill(BaseAlgorithm):
-    """A student that learns from frozen teachers by any MMRazor distiller.
+    """A student that learns from any number of frozen teachers by any MMRazor distiller.
 
     What MMRazor's ``SingleTeacherDistill`` does, with these differences: a teacher's checkpoint is loaded strictly and
     must be given; the teacher runs in eval mode, without gradients, and computes no loss; it sees its own input
@@ -27,9 +29,13 @@ class MultiTeacherDistill(BaseAlgorithm):
 
     Args:
         architecture: The student: config dict, ``package::path``, config file, or a built model.
-        teacher: The teacher likewise, a list of them, or a dict of named ones.
-        distiller: Config of the distiller (``mmrazor.ConfigurableDistiller``, ``mmkd_atsc.AEKTDistiller``, ...).
+        teacher: The teacher likewise, a list of them (``teacher0``, ``teacher1``, ...), or a dict of named ones. Their
+            heads must have the same number of classes.
+        distiller: Config of the distiller (``mmrazor.ConfigurableDistiller``, ``mmkd_atsc.AEKTDistiller``, ...). For
+            several teachers an ``mmkd_atsc.MultiTeacherDistiller`` or one of its kind.
         teacher_ckpt: File or URL with the teacher's weights; a list or dict of them for several.
+        teacher_weights: How much each of several teachers counts, a list or dict of numbers; they count in proportion
+            to their sum. None: alike.
         allow_random_teacher: Accept teachers without a checkpoint. Only tests want that.
         calculate_student_loss: Also train the student on its own loss.
         data_preprocessor: Default: the config's, or else the student's.
@@ -38,16 +44,19 @@ class MultiTeacherDistill(BaseAlgorithm):
     def __init__(self, architecture: Union[dict, str, BaseModel], teacher: Any, distiller: dict,
                  teacher_ckpt: Union[None, str, list, dict] = None, allow_random_teacher: bool = False,
                  calculate_student_loss: bool = True, data_preprocessor: Optional[Union[dict, nn.Module]] = None,
-                 init_cfg: Optional[dict] = None) -> None:
+                 teacher_weights: Union[None, list, dict] = None, init_cfg: Optional[dict] = None) -> None:
         if not isinstance(architecture, BaseModel):
             architecture = resolve_network(architecture, 'student')
         student = build_network(architecture, 'student')
         super().__init__(student, build_preprocessor(data_preprocessor, student), init_cfg)
         check_flag('allow_random_teacher', allow_random_teacher)
         self.calculate_student_loss = check_flag('calculate_student_loss', calculate_student_loss)
+        sources = named_teachers(teacher, teacher_ckpt, teacher_weights)
+        self.teacher_weights = {name: source.weight for name, source in sources.items()}
         self.teachers = nn.ModuleDict({
-            name: Teacher(network, checkpoint, self.data_preprocessor, allow_random_teacher, name)
-            for name, (network, checkpoint) in named_teachers(teacher, teacher_ckpt).items()})
+            name: Teacher(source.network, source.checkpoint, self.data_preprocessor, allow_random_teacher, name)
+            for name, source in sources.items()})
+        check_class_counts(self.teachers)
         # As MMRazor does for the student: what a recorder holds must not be overwritten by the next layer.
         for module in self.teachers.modules():
             if hasattr(module, 'inplace'):
@@ -73,13 +82,17 @@ class MultiTeacherDistill(BaseAlgorithm):
 
     def prepare_distiller(self) -> None:
         """Tells the distiller's recorders which networks they listen to."""
-        if len(self.teachers) > 1:
-            raise ValueError(f'{type(self.distiller).__name__} records one teacher, '
-                             f'{len(self.teachers)} are given ({", ".join(self.teachers)})')
-        check_recorder_sources(self.distiller.student_recorders, self.student, 'student')
-        check_recorder_sources(self.distiller.teacher_recorders, self.teacher, 'teacher')
+        networks = {name: teacher.model for name, teacher in self.teachers.items()}
+        check_recorder_sources(self.distiller.student_recorders, {'student': self.student}, 'student')
+        check_recorder_sources(self.distiller.teacher_recorders, networks, 'teacher')
         self.distiller.prepare_from_student(self.student)
-        self.distiller.prepare_from_teacher(self.teacher)
+        if isinstance(self.distiller, MultiTeacherDistiller):
+            self.distiller.prepare_from_teachers(networks, self.teacher_weights)
+        elif len(networks) == 1:
+            self.distiller.prepare_from_teacher(self.teacher)
+        else:
+            raise ValueError(f'{type(self.distiller).__name__} records one teacher, {len(networks)} are given '
+                             f"({', '.join(networks)}); type='mmkd_atsc.MultiTeacherDistiller' takes the same options")
 
     def init_weights(self) -> None:
         """Initialises the student; an ``init_cfg`` of the algorithm that would reach a teacher is refused."""
@@ -95,6 +108,8 @@ class MultiTeacherDistill(BaseAlgorithm):
         self.run_teachers(inputs, data_samples)
         losses = self.run_student(inputs, data_samples)
         if not self.distillation_stopped:
+            if isinstance(self.distiller, MultiTeacherDistiller):
+                self.distiller.data_samples = data_samples
             losses.update(add_prefix(self.distiller.compute_distill_losses(), 'distill'))
         # What was recorded has a graph, with which nothing can be copied; and it is memory.
         for recorders in (self.distiller.student_recorders, self.distiller.teacher_recorders):
@@ -104,9 +119,15 @@ class MultiTeacherDistill(BaseAlgorithm):
 
     def run_teachers(self, inputs: Tensor, data_samples: Optional[List]) -> None:
         self.distiller.set_deliveries_override(False)
-        with self.distiller.teacher_recorders, self.distiller.deliveries:
-            for teacher in self.teachers.values():
+        for name, teacher in self.teachers.items():
+            with self.listen_to(name), self.distiller.deliveries:
                 teacher(inputs)
+
+    def listen_to(self, teacher: str) -> ContextManager:
+        """The recorders of one teacher."""
+        if isinstance(self.distiller, MultiTeacherDistiller):
+            return self.distiller.listen_to(teacher)
+        return self.distiller.teacher_recorders
 
     def run_student(self, inputs: Tensor, data_samples: Optional[List]) -> Dict[str, Tensor]:
         self.distiller.set_deliveries_override(True)
@@ -115,22 +136,40 @@ class MultiTeacherDistill(BaseAlgorithm):
         return add_prefix(losses, 'student') if self.calculate_student_loss else {}
 
 
-def check_recorder_sources(recorders: RecorderManager, network: nn.Module, role: str) -> None:
-    """Refuses a recorder of a module or parameter that the network does not have, with the nearest that it has."""
+    def _load_from_state_dict(self, state_dict: Dict[str, Tensor], prefix: str, *args) -> None:
+        check_teacher_names(state_dict, self.teachers, f'{prefix}teachers.')
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def check_class_counts(teachers: Dict[str, Teacher]) -> None:
+    """Refuses teachers that answer different questions."""
+    counts = {name: teacher.num_classes for name, teacher in teachers.items() if teacher.num_classes is not None}
+    if len(set(counts.values())) > 1:
+        raise ValueError('the teachers have different numbers of classes: '
+                         + ', '.join(f'{name} {count}' for name, count in counts.items()))
+
+
+def check_recorder_sources(recorders: RecorderManager, networks: Dict[str, nn.Module], role: str) -> None:
+    """Refuses a recorder of a module or parameter that a network does not have, with the nearest that it has."""
     for name, recorder in recorders.recorders.items():
-        if isinstance(recorder, ModuleOutputsRecorder):
-            kind, known = 'module', [path for path, _ in network.named_modules() if path]
-        elif isinstance(recorder, ParameterRecorder):
-            kind, known = 'parameter', [path for path, _ in network.named_parameters()]
-        else:  # functions and methods, which MMRazor imports by their paths
-            continue
-        if recorder.source in known:
-            continue
-        close = difflib.get_close_matches(str(recorder.source), known, n=3)
-        children = [path for path, _ in network.named_children() if path != 'data_preprocessor']
-        hint = f'did you mean {" or ".join(map(repr, close))}?' if close else f'it has {", ".join(children)}'
-        raise ValueError(f'{role}_recorders: {name} has source={recorder.source!r}, which is no {kind} of the '
-                         f'{role} ({type(network).__name__}); {hint}')
+        for owner, network in networks.items():
+            if isinstance(recorder, MultiTeacherRecorder):
+                source, kind = recorder.source_in(owner, networks), recorder.kind.rpartition('.')[2]
+            else:
+                source, kind = recorder.source, type(recorder).__name__.replace('Recorder', '')
+            if kind in ('ModuleOutputs', 'ModuleInputs'):
+                what, known = 'module', [path for path, _ in network.named_modules() if path]
+            elif kind == 'Parameter':
+                what, known = 'parameter', [path for path, _ in network.named_parameters()]
+            else:  # functions and methods, which MMRazor imports by their paths
+                continue
+            if source in known:
+                continue
+            close = difflib.get_close_matches(str(source), known, n=3)
+            children = [path for path, _ in network.named_children() if path != 'data_preprocessor']
+            hint = f'did you mean {" or ".join(map(repr, close))}?' if close else f'it has {", ".join(children)}'
+            raise ValueError(f'{role}_recorders: {name} has source={source!r}, which is no {what} of the '
+                             f'{owner} ({type(network).__name__}); {hint}')
 
 
 def build_preprocessor(config: Optional[Union[dict, nn.Module]], student: BaseModel) -> nn.Module:

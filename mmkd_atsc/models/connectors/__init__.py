@@ -1,4 +1,5 @@
 from .feature_projector import FeatureProjector
+from .multi_feature_projector import MultiFeatureProjector
 from .serialization_fc import SerializationFC
 
-__all__ = ['FeatureProjector', 'SerializationFC']
+__all__ = ['FeatureProjector', 'MultiFeatureProjector', 'SerializationFC']

@@ -27,7 +27,8 @@ class FeatureProjector(BaseModule):
         in_channels: Channels of the student's feature.
         out_channels: Channels of the teacher's feature.
         factor: How much narrower the bottleneck is than the output: 2, 4 or 8.
-        spatial: The feature is a map (N, C, H, W); False for vectors (N, C): class tokens, pooled features.
+        spatial: The teacher's feature is a map (N, C, H, W); False for vectors (N, C): class tokens, pooled features. A
+            student's map is then averaged over its pixels first.
         out_size: Height and width of the teacher's map. A larger map of the student is pooled down to it first.
         final_relu: End with ReLU, right for a teacher whose features are never negative (ResNet, WRN, VGG). Set False
             for features that can be: those after a layer norm (ViT, Swin, ConvNeXt) or a linear bottleneck.
@@ -74,6 +75,8 @@ class FeatureProjector(BaseModule):
     def forward(self, features: Features) -> Features:
         """The projection of the last feature: a tensor for a tensor, a tuple of one for a backbone's outputs."""
         feature = last_feature(features, 'FeatureProjector')
+        if not self.spatial and feature.dim() == 4:
+            feature = feature.mean((2, 3))
         self._check(feature)
         if self.out_size:
             size = tuple(min(have, want) for have, want in zip(feature.shape[2:], self.out_size))
@@ -83,9 +86,9 @@ class FeatureProjector(BaseModule):
         return projected if isinstance(features, Tensor) else (projected, )
 
     def _check(self, feature: Tensor) -> None:
-        kind, dims, other = ('map', 4, False) if self.spatial else ('vector', 2, True)
+        kind, dims = ('map', 4) if self.spatial else ('vector', 2)
         if feature.dim() != dims:
-            hint = f' (set spatial={other})' if feature.dim() in (2, 4) else ''
+            hint = ' (set spatial=False)' if feature.dim() == 2 else ''
             raise ValueError(f'FeatureProjector got a feature of shape {tuple(feature.shape)}, with '
                              f'spatial={self.spatial} it takes a {kind} of {dims} dimensions{hint}')
         if feature.shape[1] != self.in_channels:

@@ -1,4 +1,5 @@
 from .aekt_distiller import AEKTDistiller
 from .atsc_distiller import ATSCDistiller
+from .multi_teacher_distiller import MultiTeacherDistiller
 
-__all__ = ['AEKTDistiller', 'ATSCDistiller']
+__all__ = ['AEKTDistiller', 'ATSCDistiller', 'MultiTeacherDistiller']

@@ -1,8 +1,7 @@
 """AEKT in one line of a config."""
 from inspect import signature
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, Optional, Tuple, Union
 
-from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
 from mmkd_atsc.checks import check_flag, check_number, nearest
@@ -10,12 +9,13 @@ from mmkd_atsc.registry import MODELS
 
 from ..connectors import SerializationFC
 from ..losses import AEKTLoss
+from .multi_teacher_distiller import MultiTeacherDistiller
 
 LOSS_OPTIONS = tuple(signature(AEKTLoss.__init__).parameters)[1:]
 
 
 @MODELS.register_module()
-class AEKTDistiller(ConfigurableDistiller):
+class AEKTDistiller(MultiTeacherDistiller):
     r"""Adaptive explicit knowledge transfer for any MMPretrain classifier.
 
     Fills in MMRazor's recorders, connector, loss and mapping: the logits of both heads are recorded, the student's pass
@@ -30,6 +30,8 @@ class AEKTDistiller(ConfigurableDistiller):
 
     Args:
         num_classes: Classes of student and teacher; other heads are refused.
+        teacher: How several teachers teach: 'all' of them a loss each, averaged by their weights; one by its name; or
+            one answer of all, 'mean_prob', 'mean_logit' or 'confidence' (see :class:`MultiTeacherDistiller`).
         with_fc: Use the serialization layer. False is AEKT's loss on the student's logits themselves.
         fc_init: 'identity', or 'default' for PyTorch's random one.
         fc_bias: Give it a bias.
@@ -49,8 +51,9 @@ class AEKTDistiller(ConfigurableDistiller):
 
     def __init__(self, num_classes: int, with_fc: bool = True, fc_init: str = 'identity', fc_bias: bool = True,
                  fc_lr_mult: float = 0.01, fc_weight_decay: float = 0.0, log_terms: bool = True,
-                 student_recorders: Optional[dict] = None, teacher_recorders: Optional[dict] = None,
-                 connectors: Optional[dict] = None, distill_losses: Optional[dict] = None,
+                 teacher: Union[str, int] = 'all', student_recorders: Optional[dict] = None,
+                 teacher_recorders: Optional[dict] = None, connectors: Optional[dict] = None,
+                 distill_losses: Optional[dict] = None,
                  loss_forward_mappings: Optional[dict] = None, distill_deliveries: Optional[dict] = None,
                  init_cfg: Optional[dict] = None, **loss_options: Any) -> None:
         check_loss_options(loss_options, distill_losses)
@@ -72,7 +75,7 @@ class AEKTDistiller(ConfigurableDistiller):
             connectors={**default_connectors, **(connectors or {})},
             distill_losses={'loss_aekt': dict(type='mmkd_atsc.AEKTLoss', **loss_options), **(distill_losses or {})},
             loss_forward_mappings={'loss_aekt': dict(
-                preds_S=student_logits, preds_T=dict(from_student=False, recorder='logits'),
+                preds_S=student_logits, preds_T=dict(from_student=False, recorder='logits', teacher=teacher),
                 gt_labels=dict(from_student=True, recorder='labels', data_idx=1)), **(loss_forward_mappings or {})},
             distill_deliveries=distill_deliveries, init_cfg=init_cfg)
         if with_fc and not any(record.get('connector') == 'fc' for mapping in self.loss_forward_mappings.values()
@@ -100,42 +103,48 @@ class AEKTDistiller(ConfigurableDistiller):
         self._check_classes(model, 'student')
         super().prepare_from_student(model)
 
-    def prepare_from_teacher(self, model: nn.Module) -> None:
-        self._check_classes(model, 'teacher')
-        super().prepare_from_teacher(model)
+    def prepare_from_teachers(self, teachers: Dict[str, nn.Module], weights: Optional[Dict[str, float]] = None) -> None:
+        for name, model in teachers.items():
+            self._check_classes(model, name)
+        super().prepare_from_teachers(teachers, weights)
 
     def _check_classes(self, model: nn.Module, role: str) -> None:
         classes = getattr(getattr(model, 'head', None), 'num_classes', self.num_classes)
         if classes != self.num_classes:
             raise ValueError(f"AEKTDistiller has num_classes={self.num_classes}, the {role}'s head has {classes}")
 
-    def get_record(self, recorder: str, from_student: bool, record_idx: int = 0, data_idx: Optional[int] = None,
-                   connector: Optional[str] = None, connector_idx: Optional[int] = None) -> Any:
-        record = super().get_record(recorder, from_student, record_idx, data_idx, connector, connector_idx)
+    def get_record(self, *args: Any, connector: Optional[str] = None, **kwargs: Any) -> Any:
+        record = super().get_record(*args, connector=connector, **kwargs)
         if connector == 'fc' and self.log_terms:
             self._serialized_logits = record.detach()
         return record
 
+    def run_loss(self, name: str, arguments: Dict[str, Any]) -> Dict[str, Any]:
+        losses = super().run_loss(name, arguments)
+        if name == 'loss_aekt' and self.log_terms:
+            # No name holds 'loss', so MMEngine adds none of them to the total.
+            losses.update(getattr(self.distill_losses[name], 'terms', {}))
+        return losses
+
     def compute_distill_losses(self) -> Dict[str, Tensor]:
         losses = super().compute_distill_losses()
         if self.log_terms:
-            losses.update(self._monitored())
+            losses.update(self._accuracies())
         return losses
 
-    def _monitored(self) -> Dict[str, Tensor]:
-        """What is logged beside the loss; no name holds 'loss', so MMEngine adds none of it to the total."""
-        monitored = dict(getattr(self.distill_losses['loss_aekt'], 'terms', {}))
+    def _accuracies(self) -> Dict[str, Tensor]:
+        """How well the student does before and after the layer, in the batch at hand."""
         mapping = self.loss_forward_mappings['loss_aekt']
         if not {'preds_S', 'gt_labels'} <= mapping.keys():  # another loss in its place
-            return monitored
+            return {}
         labels = self.get_record(**mapping['gt_labels'])
         labels = labels if labels.dim() == 1 else labels.argmax(1)
         logits = self.get_record(**{**mapping['preds_S'], 'connector': None}).detach()
-        monitored['accuracy_before_fc'] = 100 * (logits.argmax(1) == labels).float().mean()
+        accuracies = {'accuracy_before_fc': 100 * (logits.argmax(1) == labels).float().mean()}
         if self._serialized_logits is not None:
-            monitored['accuracy_after_fc'] = 100 * (self._serialized_logits.argmax(1) == labels).float().mean()
+            accuracies['accuracy_after_fc'] = 100 * (self._serialized_logits.argmax(1) == labels).float().mean()
             self._serialized_logits = None
-        return monitored
+        return accuracies
 
 
 def check_loss_options(options: Dict[str, Any], distill_losses: Optional[dict]) -> None:

@@ -1,19 +1,18 @@
 """ATSC's losses: the student's feature meets the teacher's, the teacher stays near where it started."""
-from typing import Dict, Optional
+from typing import Any, Dict, Optional
 
-from mmengine.model import BaseModel
-from mmrazor.models.distillers import ConfigurableDistiller
-from torch import Tensor
+from torch import nn
 
 from mmkd_atsc.checks import check_number
 from mmkd_atsc.registry import MODELS
 
 from ..classifier import split_classifier
 from ..losses import TeacherAnchorLoss
+from .multi_teacher_distiller import MultiTeacherDistiller
 
 
 @MODELS.register_module()
-class ATSCDistiller(ConfigurableDistiller):
+class ATSCDistiller(MultiTeacherDistiller):
     r"""Adaptive teaching with a shared classifier, the losses of one teacher:
 
     .. math::
@@ -21,7 +20,8 @@ class ATSCDistiller(ConfigurableDistiller):
 
     The first term records the student's neck (the projector :math:`P`) and the teacher's backbone; the second is for
     the teacher's encoder and counts only while it adapts. Both are for :class:`AdaptiveTeacherDistill`, which adds the
-    classifier's cross-entropy. Further losses can be given as in MMRazor's ``ConfigurableDistiller``.
+    classifier's cross-entropy. With several teachers there is one of each a teacher. Further losses can be given as in
+    :class:`MultiTeacherDistiller`.
 
     Args:
         align_weight: The weight beta of the alignment.
@@ -34,8 +34,8 @@ class ATSCDistiller(ConfigurableDistiller):
 
     >>> import mmkd_atsc
     >>> distiller = ATSCDistiller(align_weight=2.0)
-    >>> distiller.distill_losses['loss_align'].loss_weight, distiller.anchor.loss_weight
-    (2.0, 1.0)
+    >>> distiller.distill_losses['loss_align'].loss_weight
+    2.0
     """
 
     def __init__(self, align_weight: float = 1.0, anchor_weight: float = 1.0, anchor_reduction: str = 'sum',
@@ -55,21 +55,30 @@ class ATSCDistiller(ConfigurableDistiller):
             distill_losses={'loss_align': dict(type='mmkd_atsc.FeatureAlignLoss', loss_weight=align_weight),
                             **(distill_losses or {})},
             loss_forward_mappings={'loss_align': dict(
-                preds_S=dict(from_student=True, recorder='features'),
+                preds_S=dict(from_student=True, recorder='features', data_idx='teacher'),
                 preds_T=dict(from_student=False, recorder='features')), **(loss_forward_mappings or {})},
             distill_deliveries=distill_deliveries, init_cfg=init_cfg)
         self.needs_student_head, self.needs_teacher_head = self_needs_heads
         self.anchor_min_dims = check_number('anchor_min_dims', anchor_min_dims, 1, 2, integer=True)
-        self.anchor = TeacherAnchorLoss(anchor_weight, anchor_reduction)
+        self.anchor_options = dict(loss_weight=anchor_weight, reduction=anchor_reduction)
+        TeacherAnchorLoss(**self.anchor_options)  # says at once what is wrong with them
+        self.anchors = nn.ModuleDict()
         self.teacher_adapts = False
 
-    def prepare_from_teacher(self, model: BaseModel) -> None:
-        super().prepare_from_teacher(model)
-        # Now, while the weights are those of the teacher's checkpoint: a resumed state comes later.
-        self.anchor.bind(split_classifier(model).backbone, self.anchor_min_dims)
+    def prepare_from_teachers(self, teachers: Dict[str, nn.Module], weights: Optional[Dict[str, float]] = None) -> None:
+        super().prepare_from_teachers(teachers, weights)
+        # Now, while the weights are those of the teachers' checkpoints: a resumed state comes later.
+        for name, teacher in teachers.items():
+            self.anchors[name] = TeacherAnchorLoss(**self.anchor_options)
+            self.anchors[name].bind(split_classifier(teacher, role=name).backbone, self.anchor_min_dims)
 
-    def compute_distill_losses(self) -> Dict[str, Tensor]:
+    def loss_share(self, name: str, teacher: str) -> float:
+        """Of what the student answers each teacher, its projectors weigh the gradients; see MultiFeatureProjector."""
+        answers_each = any(record.get('data_idx') == 'teacher' for record in self.loss_forward_mappings[name].values())
+        return 1 if answers_each else super().loss_share(name, teacher)
+
+    def compute_distill_losses(self) -> Dict[str, Any]:
         losses = super().compute_distill_losses()
-        if self.teacher_adapts:
-            losses['loss_anchor'] = self.anchor()
+        for name, anchor in self.anchors.items() if self.teacher_adapts else ():
+            losses['loss_anchor' if len(self.anchors) == 1 else f'{name}.loss_anchor'] = anchor()
         return losses

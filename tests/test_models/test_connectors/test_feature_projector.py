@@ -57,6 +57,11 @@ def test_only_a_larger_map_is_pooled(size, out_size, expected):
     assert torch.equal(pooled, projector(F.adaptive_avg_pool2d(x, expected)))
 
 
+def test_a_map_is_averaged_for_a_teacher_of_vectors():
+    projector, x = FeatureProjector(6, 8, spatial=False).eval(), torch.randn(2, 6, 4, 5)
+    torch.testing.assert_close(projector(x), projector(x.mean((2, 3))))
+
+
 @pytest.mark.parametrize('spatial, shape', [(True, (4, 6, 4, 4)), (False, (4, 6))])
 def test_every_parameter_is_used(spatial, shape):
     projector = FeatureProjector(6, 8, spatial=spatial)
@@ -94,7 +99,7 @@ def test_bad_arguments(kwargs, error, words):
 
 
 @pytest.mark.parametrize('spatial, shape, words', [
-    (False, (2, 6, 4, 4), r'shape \(2, 6, 4, 4\), with spatial=False it takes a vector .*\(set spatial=True\)'),
+    (False, (2, 6, 4), r'shape \(2, 6, 4\), with spatial=False it takes a vector of 2 dimensions$'),
     (True, (2, 6), r'shape \(2, 6\), with spatial=True it takes a map .*\(set spatial=False\)'),
     (True, (2, 17, 6), r'shape \(2, 17, 6\), with spatial=True it takes a map of 4 dimensions$'),
     (True, (2, 5, 4, 4), 'channels are 5 and not in_channels=6'),

@@ -1,0 +1,80 @@
+"""One answer from several: logits whose softmax is what the networks say together."""
+import math
+from typing import List, Optional, Sequence
+
+import torch
+from torch import Tensor
+
+AGGREGATES = ('mean_prob', 'mean_logit', 'confidence', 'vote')
+
+# What breaks a tie of votes: so much of the mean probability is mixed in.
+_TIE_BREAK = 1e-3
+
+
+def aggregate_logits(logits: Sequence[Tensor], how: str = 'mean_prob', weights: Optional[Sequence[float]] = None,
+                     labels: Optional[Tensor] = None) -> Tensor:
+    r"""Combines logits :math:`v_i` (N, C) of several networks with weights :math:`w_i` that sum to one.
+
+    - ``mean_prob``: :math:`\log \sum_i w_i\,\mathrm{softmax}(v_i)`
+    - ``mean_logit``: :math:`\sum_i w_i v_i`
+    - ``confidence``: ``mean_prob`` with weights of each sample's own, :math:`w_i c_i / \sum_j w_j c_j`, where
+      :math:`c_i` is the probability that network i gives the true class, or its largest one where no labels are known.
+    - ``vote``: the logarithm of each class's share of the votes; a thousandth of the mean probability breaks ties.
+
+    The result is in single precision at least, and finite wherever the logits are.
+
+    Args:
+        logits: One tensor (N, C) a network.
+        how: One of ``AGGREGATES``.
+        weights: One number a network, None for equal ones; they count in proportion to their sum.
+        labels: For 'confidence': classes (N,), or scores (N, C) from mixup and its like.
+
+    >>> sure, unsure = torch.tensor([[9.0, 0.0]]), torch.tensor([[0.0, 0.1]])
+    >>> for how in AGGREGATES:
+    ...     print(how, f'{aggregate_logits([sure, unsure], how).softmax(1)[0, 0]:.2f}')
+    mean_prob 0.74
+    mean_logit 0.99
+    confidence 0.82
+    vote 0.50
+    """
+    shapes = {tuple(tensor.shape) for tensor in logits}
+    if len(shapes) > 1:
+        raise ValueError(f'logits of different shapes cannot be combined: {", ".join(map(str, sorted(shapes)))}')
+    dtype = torch.promote_types(logits[0].dtype, torch.float32)
+    stacked = torch.stack([tensor.to(dtype) for tensor in logits])
+    log_weights = _log_weights(len(logits), weights, stacked)
+    if how == 'mean_logit':
+        return (log_weights.exp() * stacked).sum(0)
+    log_probs = stacked.log_softmax(-1)
+    if how == 'confidence':
+        log_weights = (log_weights + _log_confidence(log_probs, labels)).log_softmax(0)
+    mean = (log_weights + log_probs).logsumexp(0)
+    if how != 'vote':
+        return mean
+    votes = torch.zeros_like(stacked).scatter_(-1, stacked.argmax(-1, keepdim=True), 1.0)
+    share = (log_weights.exp() * votes).sum(0)
+    return torch.logaddexp(share.clamp_min(torch.finfo(dtype).tiny).log(), mean + math.log(_TIE_BREAK))
+
+
+def _log_weights(count: int, weights: Optional[Sequence[float]], like: Tensor) -> Tensor:
+    weights = [1.0] * count if weights is None else list(weights)
+    total = sum(weights)
+    # One by one: torch.tensor of a list on the device would wait for a copy.
+    return torch.stack([like.new_full((1, 1), math.log(weight / total)) for weight in weights])
+
+
+def _log_confidence(log_probs: Tensor, labels: Optional[Tensor]) -> Tensor:
+    """(teachers, N, 1): the log probability of the true class, or of the most likely one."""
+    if labels is None:
+        return log_probs.max(-1, keepdim=True).values
+    if labels.dim() == 1:
+        index = labels.view(1, -1, 1).expand(len(log_probs), -1, 1)
+        return log_probs.gather(-1, index)
+    return (log_probs + labels.to(log_probs).clamp_min(0).log()).logsumexp(-1, keepdim=True)
+
+
+def labels_of(data_samples: List) -> Tensor:
+    """The classes (N,) of a batch, or its scores (N, C) where labels were mixed; as MMPretrain's heads read them."""
+    if 'gt_score' in data_samples[0]:
+        return torch.stack([sample.gt_score for sample in data_samples])
+    return torch.cat([sample.gt_label for sample in data_samples])

@@ -1,0 +1,82 @@
+"""One entry of a distiller's recorders that listens to every teacher."""
+from typing import Any, Dict, Optional, Union
+
+from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
+from torch import nn
+
+from mmkd_atsc.checks import nearest
+from mmkd_atsc.registry import TASK_UTILS
+
+KINDS = ('ModuleOutputs', 'ModuleInputs', 'Parameter', 'MethodOutputs', 'FunctionOutputs', 'MethodInputs',
+         'FunctionInputs')
+
+
+@TASK_UTILS.register_module()
+class MultiTeacherRecorder(BaseRecorder):
+    """Records a source in each of several teachers, by one of MMRazor's own recorders a teacher.
+
+    In a config it is ``type='mmkd_atsc.MultiTeacher'``, for MMRazor adds the ``Recorder``; and a
+    :class:`MultiTeacherDistiller` makes one out of every plain recorder that it is given for its teachers.
+
+    Args:
+        source: What is recorded; a dict by the teachers' names where it differs.
+        kind: MMRazor's recorder, without the word Recorder.
+        options: Further options of that recorder.
+
+    >>> import torch
+    >>> teachers = dict(small=nn.Sequential(nn.Linear(2, 3)), large=nn.Sequential(nn.Linear(2, 8), nn.Linear(8, 3)))
+    >>> recorder = MultiTeacherRecorder(source=dict(small='0', large='1'))
+    >>> recorder.initialize(teachers)
+    >>> with recorder:
+    ...     answers = [teacher(torch.ones(1, 2)) for teacher in teachers.values()]
+    >>> recorder.of('large').get_record_data() is answers[1]
+    True
+    """
+
+    def __init__(self, source: Union[str, Dict[str, str]], kind: str = 'mmrazor.ModuleOutputs', **options: Any) -> None:
+        super().__init__(source)
+        # MMRazor names its recorders without a prefix, whatever the default scope is.
+        self.kind = kind if '.' in kind else f'mmrazor.{kind}'
+        if TASK_UTILS.get(f'{self.kind}Recorder') is None:
+            raise ValueError(f'there is no recorder {kind!r}, it is one of {", ".join(KINDS)}{nearest(kind, KINDS)}')
+        self.options = options
+        self.recorders: Dict[str, BaseRecorder] = {}
+
+    def prepare_from_model(self, model: Union[None, nn.Module, Dict[str, nn.Module]] = None) -> None:
+        """Takes the teachers as a dict by name; a network alone is one called 'teacher'."""
+        networks = model if isinstance(model, dict) else {'teacher': model}
+        for name, network in networks.items():
+            self.recorders[name] = TASK_UTILS.build(dict(
+                type=f'{self.kind}Recorder', source=self.source_in(name, networks), **self.options))
+            self.recorders[name].initialize(network)
+
+    def source_in(self, teacher: str, teachers: Dict[str, nn.Module]) -> str:
+        """The source in a teacher of that name."""
+        if not isinstance(self.source, dict):
+            return self.source
+        if set(self.source) != set(teachers):
+            raise ValueError(f'source is for {", ".join(self.source)}, the teachers are {", ".join(teachers)}')
+        return self.source[teacher]
+
+    def of(self, teacher: str) -> BaseRecorder:
+        """The recorder of one teacher."""
+        return self.recorders[teacher]
+
+    def get_record_data(self, record_idx: int = 0, data_idx: Optional[int] = None) -> Any:
+        if len(self.recorders) != 1:
+            raise ValueError(f'this recorder listens to several teachers ({", ".join(self.recorders)}): '
+                             'the loss mapping must say which, teacher=...')
+        return next(iter(self.recorders.values())).get_record_data(record_idx, data_idx)
+
+    def reset_data_buffer(self) -> None:
+        for recorder in self.recorders.values():
+            recorder.reset_data_buffer()
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        for recorder in self.recorders.values():
+            recorder.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        for recorder in self.recorders.values():
+            recorder.__exit__(*error)

@@ -1,0 +1,96 @@
+"""What several networks say together, against NumPy."""
+import numpy as np
+import pytest
+import torch
+
+from mmkd_atsc.models.aggregate import AGGREGATES, aggregate_logits, labels_of
+
+WEIGHTS = [0.2, 0.3, 0.5]
+
+
+def three(scale=2.0, dtype=torch.float64):
+    return [scale * torch.randn(6, 5, generator=torch.Generator().manual_seed(seed), dtype=dtype) for seed in range(3)]
+
+
+def softmax(logits):
+    exp = np.exp(logits - logits.max(-1, keepdims=True))
+    return exp / exp.sum(-1, keepdims=True)
+
+
+def expected(logits, how, weights, labels=None):
+    """The probabilities (N, C) that the aggregate stands for."""
+    stacked, weights = np.stack([tensor.numpy() for tensor in logits]), np.array(weights)[:, None, None]
+    probs = softmax(stacked)
+    if how == 'mean_logit':
+        return softmax((weights * stacked).sum(0))
+    if how == 'confidence':
+        trust = probs.max(-1) if labels is None else (probs * labels).sum(-1)
+        weights = weights * trust[..., None]
+        weights = weights / weights.sum(0)
+    mean = (weights * probs).sum(0)
+    if how != 'vote':
+        return mean
+    votes = np.zeros_like(probs)
+    np.put_along_axis(votes, probs.argmax(-1)[..., None], 1.0, -1)
+    return ((weights * votes).sum(0) + 1e-3 * mean) / (1 + 1e-3)
+
+
+@pytest.mark.parametrize('how', AGGREGATES)
+def test_the_softmax_is_what_they_say_together(how):
+    logits = three()
+    got = aggregate_logits(logits, how, WEIGHTS).softmax(1).numpy()
+    np.testing.assert_allclose(got, expected(logits, how, WEIGHTS), atol=1e-12)
+
+
+def test_weights_count_in_proportion():
+    logits = three()
+    assert torch.equal(aggregate_logits(logits), aggregate_logits(logits, weights=[1, 1, 1]))
+    torch.testing.assert_close(aggregate_logits(logits, weights=[2, 3, 5]), aggregate_logits(logits, weights=WEIGHTS))
+
+
+def test_confidence_is_that_in_the_true_class_where_labels_are_known():
+    logits, labels = three(), torch.tensor([0, 1, 2, 3, 4, 0])
+    one_hot = torch.nn.functional.one_hot(labels, 5).double()
+    got = aggregate_logits(logits, 'confidence', WEIGHTS, labels)
+    np.testing.assert_allclose(got.softmax(1), expected(logits, 'confidence', WEIGHTS, one_hot.numpy()), atol=1e-12)
+    torch.testing.assert_close(got, aggregate_logits(logits, 'confidence', WEIGHTS, one_hot))
+    mixed = 0.7 * one_hot + 0.3 * one_hot.roll(1, 1)
+    got = aggregate_logits(logits, 'confidence', WEIGHTS, mixed)
+    np.testing.assert_allclose(got.softmax(1), expected(logits, 'confidence', WEIGHTS, mixed.numpy()), atol=1e-12)
+
+
+@pytest.mark.parametrize('how', AGGREGATES)
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float32])
+def test_extreme_logits_stay_finite_and_in_single_precision(how, dtype):
+    logits = [torch.tensor([[6e4, 0.0, -6e4]], dtype=dtype), torch.tensor([[-6e4, 6e4, 0.0]], dtype=dtype)]
+    for labels in (None, torch.tensor([2])):
+        out = aggregate_logits(logits, how, labels=labels)
+        assert out.dtype == torch.float32 and out.isfinite().all()
+
+
+@pytest.mark.parametrize('how', AGGREGATES)
+def test_one_network_is_itself(how):
+    logits = three()[:1]
+    if how == 'vote':
+        assert torch.equal(aggregate_logits(logits, how).argmax(1), logits[0].argmax(1))
+    else:
+        torch.testing.assert_close(aggregate_logits(logits, how).softmax(1), logits[0].softmax(1))
+
+
+def test_the_majority_wins_a_vote_and_the_sure_one_a_tie():
+    no, yes, sure = torch.tensor([[0.1, 0.0]]), torch.tensor([[0.0, 0.2]]), torch.tensor([[9.0, 0.0]])
+    assert aggregate_logits([sure, yes, yes], 'vote').argmax() == 1
+    assert aggregate_logits([sure, yes], 'vote').argmax() == 0
+    assert aggregate_logits([no, yes], 'vote').argmax() == 1
+
+
+def test_different_classes_are_refused():
+    with pytest.raises(ValueError, match=r'different shapes.*\(2, 3\), \(2, 4\)'):
+        aggregate_logits([torch.zeros(2, 3), torch.zeros(2, 4)])
+
+
+def test_labels_of_a_batch(batch):
+    assert labels_of(batch[1]).tolist() == [0, 3, 9, 1]
+    for sample in batch[1]:
+        sample.set_gt_score(torch.full((10, ), 0.1))
+    assert labels_of(batch[1]).shape == (4, 10)

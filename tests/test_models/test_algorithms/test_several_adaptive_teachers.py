@@ -1,0 +1,218 @@
+"""ATSC with several teachers: each branch learns as it would alone, the encoder follows them by their weights."""
+import copy
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch.nn import functional as F
+
+import mmkd_atsc.engine  # noqa: F401
+from mmkd_atsc.models.aggregate import aggregate_logits
+from tests.conftest import tiny_classifier
+from tests.test_models.test_algorithms.test_adaptive_teacher_distill import AsTheyAre, batches, optimizer_of
+
+VIT = dict(
+    type='mmpretrain.ImageClassifier', data_preprocessor=dict(mean=[0.] * 3, std=[255.] * 3, to_rgb=True),
+    backbone=dict(type='mmpretrain.VisionTransformer', img_size=32, patch_size=8, arch=dict(
+        embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=32)),
+    head=dict(type='mmpretrain.VisionTransformerClsHead', num_classes=10, in_channels=32))
+
+
+def student_config(teachers, **head):
+    """A student with a branch a teacher of ``tiny_classifier(8)``'s kind."""
+    config = tiny_classifier(4)
+    config['neck'] = dict(type='mmkd_atsc.MultiFeatureProjector', projectors={
+        name: dict(in_channels=8, out_channels=network['head']['in_channels']) for name, network in teachers.items()})
+    config['head'] = dict(type='mmkd_atsc.MultiClassifierHead', **head)
+    return config
+
+
+def build(teachers, distiller=None, student=None, **options):
+    torch.manual_seed(0)
+    options.setdefault('allow_random_teacher', True)
+    model = MODELS.build(dict(
+        type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student or student_config(teachers), teacher=teachers,
+        distiller=dict(type='mmkd_atsc.ATSCDistiller', **(distiller or {})), **options))
+    model.init_weights()
+    return model.train()
+
+
+def two(**options):
+    return build(dict(big=tiny_classifier(8), deep=tiny_classifier(4, depth=14)), **options)
+
+
+def single(checkpoint, **options):
+    torch.manual_seed(0)
+    student = tiny_classifier(4)
+    student['neck'] = dict(type='mmkd_atsc.FeatureProjector', in_channels=8, out_channels=16)
+    student['head'] = dict(type='mmkd_atsc.SharedClassifierHead')
+    model = MODELS.build(dict(
+        type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student, teacher=tiny_classifier(8),
+        teacher_ckpt=checkpoint, **options))
+    model.init_weights()
+    return model.train()
+
+
+@pytest.mark.parametrize('options', [{}, dict(classifier_step='alternate'), dict(adaptive=False),
+                                     dict(student_ce_weight=0.5)])
+@pytest.mark.parametrize('count', [1, 2])
+def test_twenty_steps_with_one_teacher_or_twice_the_same(teacher_checkpoint, count, options):
+    """In train mode; with weights of one half every network goes where it goes with one teacher."""
+    names = [f'teacher{i}' for i in range(count)]
+    alone = single(teacher_checkpoint, **options)
+    several = build({name: tiny_classifier(8) for name in names}, teacher_ckpt=[teacher_checkpoint] * count,
+                    teacher_weights=[1 / count] * count, **options)
+    several.student.backbone.load_state_dict(alone.student.backbone.state_dict())
+    for name in names:
+        several.student.neck.projectors[name].load_state_dict(alone.student.neck.state_dict())
+    start = alone.student.backbone.conv1.weight.detach().clone()
+    for model in (alone, several):
+        wrapper = optimizer_of(model)
+        for data, _ in batches(20):
+            data['inputs'] = data['inputs'] / 64 - 2
+            model.train_step(data, wrapper)
+    assert not torch.allclose(alone.student.backbone.conv1.weight, start, atol=1e-3)
+    pairs = [(alone.student.backbone, several.student.backbone)]
+    for name in names:
+        pairs += [(alone.student.neck, several.student.neck.projectors[name]),
+                  (alone.teacher, several.teachers[name].model)]
+    for ours, theirs in pairs:
+        for key, value in ours.state_dict().items():
+            torch.testing.assert_close(theirs.state_dict()[key], value, atol=1e-6, rtol=1e-6, msg=key)
+
+
+def test_losses_are_those_of_each_branch(batch):
+    model = two(distiller=dict(anchor_weight=0.5, align_weight=2.0), teacher_weights=[3, 1])
+    losses = model(*batch, mode='loss')
+    assert set(losses) == {f'distill.{name}.{loss}' for name in ('big', 'deep')
+                           for loss in ('loss_align', 'loss_anchor')} | {'big.loss', 'deep.loss'}
+    projected = model.student.extract_feat(batch[0])
+    for name, feature in zip(('big', 'deep'), projected):
+        network = model.teachers[name].model
+        seen = network.backbone(batch[0])[-1]
+        torch.testing.assert_close(losses[f'distill.{name}.loss_align'], 2 * F.mse_loss(feature, seen))
+        torch.testing.assert_close(losses[f'{name}.loss'], F.cross_entropy(
+            network.head(network.neck((seen, ))), torch.tensor([0, 3, 9, 1])))
+
+
+def test_the_encoder_descends_the_weighted_sum_and_each_branch_its_own(batch):
+    model = two(teacher_weights=dict(big=3, deep=1)).double()
+    model.data_preprocessor = AsTheyAre()
+    images = batch[0].double()
+    losses = model(images, batch[1], mode='loss')
+    sum(losses.values()).backward()
+    shared = model.student.backbone.conv1.weight
+    plain = copy.deepcopy(model)
+    plain.zero_grad()
+    plain.student.neck.set_pulls(dict(big=1, deep=1))
+    losses = plain(images, batch[1], mode='loss')
+    shares = [torch.autograd.grad(losses[f'distill.{name}.loss_align'], plain.student.backbone.conv1.weight,
+                                  retain_graph=True)[0] for name in ('big', 'deep')]
+    torch.testing.assert_close(shared.grad, 0.75 * shares[0] + 0.25 * shares[1])
+    sum(losses.values()).backward()
+    for name in ('big', 'deep'):
+        for mine, other in ((model.student.neck.projectors[name], plain.student.neck.projectors[name]),
+                            (model.teachers[name], plain.teachers[name])):
+            for a, b in zip(mine.parameters(), other.parameters()):
+                torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_every_parameter_is_used_and_is_in_the_optimizer_once(batch):
+    model = two()
+    sum(model(*batch, mode='loss').values()).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    listed = [p for group in optimizer_of(model).param_groups for p in group['params']]
+    assert len(listed) == len({id(p) for p in listed}) == len(list(model.parameters()))
+
+
+def test_one_forward_of_each_teacher_a_step():
+    model, forwards = two(), []
+    for teacher in model.teachers.values():
+        teacher.model.backbone.register_forward_hook(lambda module, *_: forwards.append(module))
+    model.train_step(next(batches(1))[0], optimizer_of(model))
+    assert len(forwards) == len(set(forwards)) == 2
+
+
+@pytest.mark.parametrize('aggregate', ['mean_prob', 'vote'])
+def test_the_student_answers_with_all_its_branches(batch, aggregate):
+    teachers = dict(big=tiny_classifier(8), deep=tiny_classifier(4, depth=14))
+    model = build(teachers, student=student_config(teachers, aggregate=aggregate)).eval()
+    scores = torch.stack([sample.pred_score for sample in model(*batch, mode='predict')])
+    branches = [network.model.head(network.model.neck((feature, )))
+                for network, feature in zip(model.teachers.values(), model.student.extract_feat(batch[0]))]
+    torch.testing.assert_close(scores, aggregate_logits(branches, aggregate).softmax(1))
+
+
+def test_families_sizes_and_normalisations_mix(batch):
+    """A CNN and a transformer with an input normalisation of its own teach together."""
+    teachers = dict(cnn=tiny_classifier(8), vit=VIT)
+    student = student_config(teachers)
+    student['neck']['projectors']['vit'].update(final_relu=False, spatial=False)
+    model = build(teachers, student=student, data_preprocessor=dict(mean=[127.5] * 3, std=[64.] * 3))
+    wrapper = optimizer_of(model)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    for data, _ in batches(2):
+        log = model.train_step(data, wrapper)
+    assert log['loss'].isfinite()
+    still = [key for key, value in model.named_parameters() if torch.equal(before[key], value)]
+    assert not still
+    model.eval()
+    vit = model.teachers['vit']
+    images = batch[0] * 64 + 127.5
+    expected = vit.model.backbone(images.flip(1) / 255)[-1]
+    torch.testing.assert_close(vit.encode(batch[0])[-1], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_frozen_and_released_between_steps():
+    model = two()
+    wrapper, stream = optimizer_of(model), batches(4)
+    model.train_step(next(stream)[0], wrapper)
+    model.set_adapting(False)
+    before = {key: value.clone() for key, value in model.teachers.state_dict().items()}
+    log = model.train_step(next(stream)[0], wrapper)
+    assert set(log) == {'loss', 'distill.big.loss_align', 'distill.deep.loss_align'}
+    assert all(torch.equal(before[key], value) for key, value in model.teachers.state_dict().items())
+    model.set_adapting(True)
+    model.train_step(next(stream)[0], wrapper)
+    for name in ('big', 'deep'):
+        key = f'{name}.model.backbone.conv1.weight'
+        assert not torch.equal(before[key], model.teachers.state_dict()[key])
+
+
+def test_a_loss_on_the_common_answer_is_averaged_over_the_teachers(batch):
+    """An AEKT term beside the alignment: it is weighted in the loss, the alignment in the projectors."""
+    logits = dict(logits=dict(type='mmrazor.ModuleOutputs', source='head'))
+    model = two(distiller=dict(
+        student_recorders=logits, teacher_recorders=logits,
+        distill_losses=dict(loss_kd=dict(type='mmrazor.KLDivergence', tau=4)),
+        loss_forward_mappings=dict(loss_kd=dict(preds_S=dict(from_student=True, recorder='logits'),
+                                                preds_T=dict(from_student=False, recorder='logits')))),
+        teacher_weights=[3, 1])
+    losses = model(*batch, mode='loss')
+    student = model.student.head(model.student.extract_feat(batch[0]))
+    for name, weight in (('big', 0.75), ('deep', 0.25)):
+        teacher = model.teachers[name](batch[0])
+        kd = 16 * F.kl_div(F.log_softmax(student / 4, 1), F.softmax(teacher / 4, 1), reduction='batchmean')
+        torch.testing.assert_close(losses[f'distill.{name}.loss_kd'], weight * kd)
+
+
+def test_a_copy_answers_with_its_own_teachers(batch):
+    model = two().eval()
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for teacher in twin.teachers.values():
+            teacher.model.head.fc.bias.add_(100 * torch.arange(10.))
+    assert twin(*batch, mode='predict')[0].pred_label.item() == 9
+    assert model(*batch, mode='predict')[0].pred_score.max() < 0.99
+
+
+@pytest.mark.parametrize('student, error, words', [
+    (tiny_classifier(4), TypeError, 'with 2 teachers the student.*MultiFeatureProjector.*its head is a LinearClsHead'),
+    (student_config(dict(deep=tiny_classifier(4), big=tiny_classifier(8))), ValueError,
+     'projectors are for deep, big; the teachers are big, deep: names and order must agree'),
+    (student_config(dict(big=tiny_classifier(8), deep=tiny_classifier(4)), weights=dict(big=1)), ValueError,
+     'weights are for big, the classifiers are big, deep'),
+])
+def test_a_student_that_does_not_fit_its_teachers_is_refused(student, error, words):
+    with pytest.raises(error, match=words):
+        two(student=student)
