@@ -46,6 +46,7 @@ class Teacher(nn.Module):
         self.start_is_unknown = False
         # Zero until a checkpoint is read: then a resumed run can tell whether it has the same teacher.
         self.register_buffer('fingerprint', torch.zeros(16, dtype=torch.uint8))
+        self.origin = checkpoint or 'no checkpoint'
         self._load(checkpoint, allow_random, is_built)
         self.model.requires_grad_(False)
         self.renormalize = Renormalize(student_preprocessor or self.model.data_preprocessor,

@@ -2,6 +2,7 @@
 import difflib
 from typing import Any, ContextManager, Dict, List, Optional, Union
 
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmrazor.models.algorithms import BaseAlgorithm
@@ -57,6 +58,9 @@ class MultiTeacherDistill(BaseAlgorithm):
             name: Teacher(source.network, source.checkpoint, self.data_preprocessor, allow_random_teacher, name)
             for name, source in sources.items()})
         check_class_counts(self.teachers)
+        for name, teacher in self.teachers.items():
+            weight = f', weight {self.teacher_weights[name]:.3g}' if len(sources) > 1 else ''
+            print_log(f'{name}: {describe(teacher.model)} from {teacher.origin}{weight}', logger='current')
         # As MMRazor does for the student: what a recorder holds must not be overwritten by the next layer.
         for module in self.teachers.modules():
             if hasattr(module, 'inplace'):
@@ -139,6 +143,12 @@ class MultiTeacherDistill(BaseAlgorithm):
     def _load_from_state_dict(self, state_dict: Dict[str, Tensor], prefix: str, *args) -> None:
         check_teacher_names(state_dict, self.teachers, f'{prefix}teachers.')
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def describe(network: nn.Module) -> str:
+    """A network's kind and size, for the log."""
+    kind = type(getattr(network, 'backbone', network)).__name__
+    return f'{kind} ({sum(parameter.numel() for parameter in network.parameters()):,} parameters)'
 
 
 def check_class_counts(teachers: Dict[str, Teacher]) -> None:

@@ -1,0 +1,92 @@
+"""Several teachers through the entry points: log, metrics, resume, two processes, refusals."""
+import json
+
+import pytest
+import torch
+
+from tests.conftest import ROOT, TINY_TRAINING, assert_one_line_error, run_command, run_tool, tiny_classifier
+from tests.test_tools.test_atsc_training import scalars, weights
+
+ATSC = TINY_TRAINING + """
+student = dict(
+    type='mmpretrain.ImageClassifier',
+    backbone=dict(type='mmkd_atsc.CIFARResNet', depth=8, widths=(4, 4, 4, 8)),
+    neck=dict(type='mmkd_atsc.MultiFeatureProjector', projectors=dict(
+        big=dict(in_channels=8, out_channels=16), twin=dict(in_channels=8, out_channels=16))),
+    head=dict(type='mmkd_atsc.MultiClassifierHead'))
+model = dict(
+    type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student, teacher=dict(big=TEACHER, twin=TEACHER),
+    teacher_ckpt=dict(big=BIG, twin=TWIN), teacher_weights=dict(big=3, twin=1))
+custom_hooks = [dict(type='mmkd_atsc.AdaptiveTeacherHook', start=1, interval=2)]
+val_cfg = dict(type='mmkd_atsc.DistillValLoop', teachers=True)
+test_cfg = dict(type='mmkd_atsc.DistillTestLoop', teachers=True)
+default_hooks.update(checkpoint=dict(type='CheckpointHook', interval=1, save_best='twin/accuracy/top1'))
+train_cfg = dict(by_epoch=True, max_epochs=3)
+optim_wrapper['optimizer']['lr'] = 0.01
+"""
+
+
+@pytest.fixture
+def config(tmp_path, teacher_checkpoint):
+    twin = tmp_path / 'twin.pth'
+    changed = weights(teacher_checkpoint)
+    changed['head.fc.bias'] = changed['head.fc.bias'] + 100 * torch.eye(10)[3]  # it answers 3, whatever it sees
+    torch.save(dict(state_dict=changed), twin)
+    path = tmp_path / 'several.py'
+    path.write_text(f'TEACHER = {tiny_classifier(8)!r}\nBIG = {teacher_checkpoint!r}\nTWIN = {str(twin)!r}\n{ATSC}')
+    return path
+
+
+def test_log_metrics_resume_test_and_refusals(config, tmp_path):
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    done = run_tool('train.py', config, '--work-dir', whole)
+    assert done.returncode == 0, done.stderr
+    assert f'big: CIFARResNet (6,530 parameters) from {tmp_path / "teacher.pth"}, weight 0.75' in done.stdout
+    assert f'from {tmp_path / "twin.pth"}, weight 0.25' in done.stdout
+    logged = scalars(whole)
+    scores = [line for line in logged if 'student/accuracy/top1' in line]
+    assert len(scores) == 3 and all({'big/accuracy/top1', 'twin/accuracy/top1'} < set(line) for line in scores)
+    assert {'big/drift', 'twin/drift', 'distill.twin.loss_align', 'big.loss'} < set(logged[-2])
+    assert scores[0]['twin/accuracy/top1'] == pytest.approx(100 * 18 / 197) != scores[0]['big/accuracy/top1']
+    assert list(whole.glob('best_twin_accuracy_top1_epoch_*.pth'))
+
+    done = run_tool('train.py', config, '--work-dir', parts, '--resume', whole / 'epoch_2.pth')
+    assert done.returncode == 0, done.stderr
+    one, other = weights(whole / 'epoch_3.pth'), weights(parts / 'epoch_3.pth')
+    assert [key for key in one if not torch.equal(one[key], other[key])] == []
+    assert len({key.split('.')[1] for key in one if key.startswith('teachers.')}) == 2
+
+    # Scored without the teachers' own files: the checkpoint holds them.
+    for file in ('teacher.pth', 'twin.pth'):
+        (tmp_path / file).rename(tmp_path / f'moved_{file}')
+    tested = run_tool('test.py', config, whole / 'epoch_3.pth', '--work-dir', whole, '--out', tmp_path / 'm.json')
+    assert tested.returncode == 0, tested.stderr
+    metrics = json.loads((tmp_path / 'm.json').read_text())
+    assert metrics == pytest.approx({key: scores[-1][key] for key in metrics}) and len(metrics) == 3
+    for file in ('teacher.pth', 'twin.pth'):
+        (tmp_path / f'moved_{file}').rename(tmp_path / file)
+
+    text = config.read_text()
+    swapped = config.with_name('swapped.py')
+    swapped.write_text(text.replace('dict(big=TEACHER, twin=TEACHER)', 'dict(twin=TEACHER, big=TEACHER)').replace(
+        'big=dict(in_channels=8, out_channels=16), twin', 'twin=dict(in_channels=8, out_channels=16), big'))
+    refused = run_tool('train.py', swapped, '--work-dir', parts, '--resume', whole / 'epoch_2.pth')
+    assert_one_line_error(refused, 'trained with the teachers big, twin; the config gives twin, big')
+    exchanged = config.with_name('exchanged.py')
+    exchanged.write_text(text.replace('big=BIG, twin=TWIN', 'big=TWIN, twin=BIG'))
+    refused = run_tool('train.py', exchanged, '--work-dir', parts, '--resume', whole / 'epoch_2.pth')
+    assert_one_line_error(refused, 'trained with another big than teacher_ckpt gives')
+
+
+def test_two_processes(config, tmp_path):
+    work_dir, resumed = tmp_path / 'dist', tmp_path / 'resumed'
+    train = (ROOT / 'tools' / 'dist_train.sh', config, 2)
+    calm = ('--cfg-options', 'optim_wrapper.optimizer.lr=0.01')
+    done = run_command(*train, '--work-dir', work_dir, *calm)
+    assert done.returncode == 0, done.stderr
+    done = run_command(*train, '--work-dir', resumed, '--resume', work_dir / 'epoch_2.pth', *calm)
+    assert done.returncode == 0, done.stderr
+    whole, parts = weights(work_dir / 'epoch_3.pth'), weights(resumed / 'epoch_3.pth')
+    # The processes have batch statistics of their own, and only one's are saved; everything that is learnt is equal.
+    learnt = [key for key in whole if 'running' not in key and 'num_batches' not in key]
+    assert [key for key in learnt if not torch.equal(whole[key], parts[key])] == []
