@@ -4,6 +4,10 @@ import math
 from typing import Any, Iterable, Optional
 
 
+class TrainingStopped(RuntimeError):
+    """Ends a training that has begun, for a reason that is no bug: the tools say it in one line."""
+
+
 def nearest(name: Any, allowed: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for a near miss, else nothing.
 

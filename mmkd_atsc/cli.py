@@ -14,7 +14,7 @@ from mmengine.config import Config, DictAction
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from .checks import nearest
+from .checks import TrainingStopped, nearest
 
 # What a user can get wrong in a command or a config. Anything else is a bug and keeps its traceback.
 USER_ERRORS = (ValueError, TypeError, LookupError, OSError, NotImplementedError, ImportError, AttributeError,
@@ -56,13 +56,13 @@ def one_line_errors() -> Iterator[FirstStepHook]:
     """Ends the process with ``error: ...`` in one line instead of a traceback; ``MMKD_TRACEBACK=1`` brings it back.
 
     Yields a hook for the runner. Once that hook has seen a training step, errors keep their traceback: they are no
-    longer about the command or the config.
+    longer about the command or the config; but for :class:`TrainingStopped`, which is no bug.
     """
     first_step = FirstStepHook()
     try:
         yield first_step
     except USER_ERRORS as error:
-        if first_step.taken or os.environ.get('MMKD_TRACEBACK'):
+        if os.environ.get('MMKD_TRACEBACK') or first_step.taken and not isinstance(error, TrainingStopped):
             raise
         print(f'error{_rank()}: {describe(error)}', file=sys.stderr, flush=True)
         # Without this the other processes of a job would wait for this one until their timeout.
@@ -86,7 +86,7 @@ def describe(error: BaseException) -> str:
     if 'urlopen error' in message or 'Max retries exceeded' in message:
         message += ('; there is no data at data_root and it cannot be downloaded: put it there, or set the environment '
                     'variable MMKD_DATA_ROOT or --cfg-options train_dataloader.dataset.data_root=DIR')
-    speaks_for_itself = isinstance(error, (ValueError, OSError)) and message
+    speaks_for_itself = isinstance(error, (ValueError, OSError, TrainingStopped)) and message
     return message if speaks_for_itself else f'{type(error).__name__}: {message}'
 
 
@@ -151,6 +151,31 @@ def _settings_named(value: Any, name: str, prefix: str = '') -> List[str]:
     return found
 
 
+# What every training by our tools has unless its config says otherwise.
+TRAINING_HOOKS = dict(
+    runtime_info=dict(type='mmkd_atsc.DeferredRuntimeInfoHook'),
+    finite_loss=dict(type='mmkd_atsc.FiniteLossHook'),
+    checkpoint=dict(type='mmkd_atsc.AtomicCheckpointHook', interval=1))
+
+
+def add_training_hooks(config: Config) -> None:
+    """Completes ``default_hooks``; a hook that the config sets to None, or to a type of its own, stays so.
+
+    >>> own = dict(finite_loss=dict(max_skipped=3), checkpoint=dict(type='CheckpointHook'))
+    >>> config = Config(dict(default_hooks=own))
+    >>> add_training_hooks(config)
+    >>> config.default_hooks.finite_loss, config.default_hooks.checkpoint
+    ({'type': 'mmkd_atsc.FiniteLossHook', 'max_skipped': 3}, {'type': 'CheckpointHook'})
+    """
+    hooks = dict(config.get('default_hooks') or {})
+    for name, ours in TRAINING_HOOKS.items():
+        given = hooks.get(name, {})
+        hooks[name] = given if given is None or 'type' in given else {**ours, **given}
+    if hooks['finite_loss'] is None:
+        del hooks['finite_loss']  # MMEngine knows no such hook, so that it would refuse to leave it out
+    config.default_hooks = hooks
+
+
 def default_work_dir(config_path: str) -> str:
     return os.path.join('work_dirs', Path(config_path).stem)
 
@@ -201,6 +226,9 @@ def prepare_processes(config: Config, launcher: str, local_rank: int = 0) -> Non
     torch.distributed.init_process_group('gloo')
     wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
                    find_unused_parameters=config.get('find_unused_parameters', False))
+    if config.get('sync_bn') == 'torch':
+        # PyTorch's layer is for GPUs; the wrapper puts another of the same formula in its place.
+        config.sync_bn, wrapper['type'] = None, 'mmkd_atsc.CPUSyncedDataParallel'
     wrapper.update(config.get('model_wrapper_cfg') or {})
     config.model_wrapper_cfg = wrapper
 

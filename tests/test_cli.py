@@ -131,3 +131,13 @@ def test_scoring_needs_no_teachers_files(teacher):
     cli.forget_teacher_checkpoints(config)
     assert config.model.teacher_ckpt is None and config.model.allow_random_teacher is True
     assert 'pretrained=True' not in config.pretty_text
+
+
+def test_a_training_has_our_hooks_unless_its_config_says_otherwise():
+    config = Config(dict(default_hooks=dict(logger=dict(type='LoggerHook'))))
+    cli.add_training_hooks(config)
+    assert config.default_hooks == dict(cli.TRAINING_HOOKS, logger=dict(type='LoggerHook'))
+    theirs = dict(runtime_info=dict(type='RuntimeInfoHook'), finite_loss=None, checkpoint=None)
+    config = Config(dict(default_hooks=theirs))
+    cli.add_training_hooks(config)
+    assert config.default_hooks == dict(runtime_info=dict(type='RuntimeInfoHook'), checkpoint=None)

@@ -49,6 +49,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         config = cli.load_config(args.config, args.cfg_options)
         cli.require(config, args.config, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
         merge_arguments(config, args)
+        cli.add_training_hooks(config)
         check_start(config)
         cli.prepare_processes(config, args.launcher, args.local_rank)
         runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)

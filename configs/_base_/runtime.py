@@ -1,10 +1,14 @@
 default_scope = 'mmpretrain'
 
 default_hooks = dict(
+    accelerate=dict(type='mmkd_atsc.AccelerateHook', channels_last='auto', compile=False),
+    runtime_info=dict(type='mmkd_atsc.DeferredRuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2, save_best='auto', rule='greater'),
+    finite_loss=dict(type='mmkd_atsc.FiniteLossHook', max_skipped=0),
+    checkpoint=dict(
+        type='mmkd_atsc.AtomicCheckpointHook', interval=1, max_keep_ckpts=2, save_best='auto', rule='greater'),
     sampler_seed=dict(type='DistSamplerSeedHook'))
 
 env_cfg = dict(

@@ -1,9 +1,15 @@
 """Hooks, loops, optimizer groups and checkpoint loading; importing this registers them."""
+from .accelerate import AccelerateHook
 from .adaptive_teacher import AdaptiveTeacherHook
+from .atomic_checkpoint import AtomicCheckpointHook
+from .cpu_sync_bn import CPUSyncedDataParallel
 from .distill_val_loop import DistillTestLoop, DistillValLoop
 from .distributed_warmup import DistributedWarmupLR
+from .finite_loss import FiniteLossHook
 from .optim import DistillOptimWrapperConstructor
+from .runtime_info import DeferredRuntimeInfoHook
 from .warmup import DistillWarmupHook
 
-__all__ = ['AdaptiveTeacherHook', 'DistillOptimWrapperConstructor', 'DistillTestLoop', 'DistillValLoop',
-           'DistillWarmupHook', 'DistributedWarmupLR']
+__all__ = ['AccelerateHook', 'AdaptiveTeacherHook', 'AtomicCheckpointHook', 'CPUSyncedDataParallel',
+           'DeferredRuntimeInfoHook', 'DistillOptimWrapperConstructor', 'DistillTestLoop', 'DistillValLoop',
+           'DistillWarmupHook', 'DistributedWarmupLR', 'FiniteLossHook']

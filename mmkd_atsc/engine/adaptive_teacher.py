@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from mmkd_atsc.checks import check_number, nearest
+from mmkd_atsc.checks import TrainingStopped, check_number, nearest
 from mmkd_atsc.registry import HOOKS
 
 from .unwrap import unwrap
@@ -99,9 +99,9 @@ class AdaptiveTeacherHook(Hook):
                                  f'{nearest(key, measured)}')
             value = metrics[key]
             if value < self.min_teacher_accuracy:
-                raise RuntimeError(f'{key} fell to {value:.2f} in epoch {runner.epoch}, below '
-                                   f'min_teacher_accuracy={self.min_teacher_accuracy}: the teacher has collapsed; '
-                                   'raise anchor_weight or lower the learning rate')
+                raise TrainingStopped(f'{key} fell to {value:.2f} in epoch {runner.epoch}, below '
+                                      f'min_teacher_accuracy={self.min_teacher_accuracy}: the teacher has collapsed; '
+                                      'raise anchor_weight or lower the learning rate')
 
 
 def rewrap(runner: Runner) -> None:
