@@ -7,25 +7,19 @@ them alike, and the median of the turns counts. Memory is the largest sum of wha
 as torch's profiler records it: temporaries inside an operator and the gradient count, the logits themselves do not.
 """
 import argparse
-import os
-import platform
-import statistics
-import time
 from typing import Callable, Dict, List, Optional, Tuple
 
-# The profiler's own chatter; both are read when torch is imported.
-os.environ.setdefault('KINETO_LOG_LEVEL', '9')
-os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
+from measure import Step, environment, median_times, peak_memory
+
+# The module beside this one must come before torch.
+# isort: split
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 import mmkd_atsc  # noqa: F401  makes mmrazor importable
 from mmkd_atsc import cli
 from mmkd_atsc.checks import check_number
 from mmkd_atsc.models.losses import AEKTLoss
-
-Step = Callable[[], None]
 
 
 def make_steps(num_samples: int, num_classes: int) -> Dict[str, Step]:
@@ -51,31 +45,6 @@ def make_steps(num_samples: int, num_classes: int) -> Dict[str, Step]:
             'KLDivergence': step(lambda: kd(student, teacher))}
 
 
-def median_times(steps: Dict[str, Step], repeats: int) -> Dict[str, float]:
-    """Seconds a step, the median over ``repeats`` turns."""
-    times = {name: [] for name in steps}
-    for turn in range(repeats + 2):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if turn >= 2:  # the first turns also pay for what is set up once
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def peak_memory(step: Step) -> int:
-    """Bytes that a step holds at once, at most, beyond its inputs."""
-    step()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step()
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == '[memory]']
-    held, peak = 0, 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
-
-
 def default_repeats(num_samples: int, num_classes: int) -> int:
     return max(7, min(300, 20_000_000 // (num_samples * num_classes)))
 
@@ -89,19 +58,6 @@ def measure(shape: Tuple[int, int], repeats: Optional[int]) -> str:
              *(f'{1e3 * times[name]:.2f}' for name in steps), f'{times[dkd] / times[ours]:.2f}',
              *(f'{memory[name] / 2**20:.2f}' for name in steps), f'{memory[ours] / memory[dkd]:.2f}']
     return '| ' + ' | '.join(cells) + ' |'
-
-
-def environment(threads: int) -> str:
-    return (f'torch {torch.__version__}, {threads} thread{"s" * (threads > 1)}, Python {platform.python_version()}, '
-            f'{processor()}')
-
-
-def processor() -> str:
-    try:
-        with open('/proc/cpuinfo') as file:
-            return next(line.split(':', 1)[1].strip() for line in file if line.startswith('model name'))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def parse_shape(text: str) -> Tuple[int, int]:
@@ -123,7 +79,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         shapes = [parse_shape(text) for text in args.shapes]
         for threads in args.threads:
             torch.set_num_threads(check_number('--threads', threads, low=1, integer=True))
-            print(f'\n{environment(threads)}\n')
+            print(f'\n{environment()}\n')
             print('| shape | AEKT ms | DKD ms | KD ms | DKD / AEKT time | AEKT MiB | DKD MiB | KD MiB '
                   '| AEKT / DKD memory |\n' + '|---' * 9 + '|')
             for shape in shapes:

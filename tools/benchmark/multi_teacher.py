@@ -1,0 +1,102 @@
+"""What one, two and three teachers cost, as ratios to the sum of the parts (CPU or GPU).
+
+python tools/benchmark/multi_teacher.py --student resnet8x4 --teachers resnet32x4 resnet110x2 wrn_40_2
+
+The parts are measured bare and in the same run: the student with its backward pass; each teacher's forward pass, for
+ATSC with its backward pass, the projector, the classifier, the anchor and the optimizer. Ours is the whole
+``train_step`` through MMEngine. The rivals take turns and the median counts. Memory is what a step holds at most, in
+ratio to the step with one teacher.
+"""
+import argparse
+from typing import Callable, List, Optional
+
+from measure import environment, median_times, peak_memory
+
+# The module beside this one must come before torch.
+# isort: split
+
+import torch
+import torch.nn.functional as F
+from steps import SGD, Batch, aekt_model, atsc_model, engine_step, student_step
+
+from mmkd_atsc import cli
+from mmkd_atsc.checks import check_choice, check_number
+from mmkd_atsc.models.losses import TeacherAnchorLoss
+from mmkd_atsc.networks import CIFAR_NETWORKS
+
+METHODS = dict(atsc=atsc_model, aekt=aekt_model)
+
+
+def teacher_part(method: str, student: str, teacher: str, batch: Batch) -> Callable[[], None]:
+    """All that a teacher adds to a step, bare."""
+    model = METHODS[method](student, [teacher]).to(memory_format=torch.channels_last).to(batch.device)
+    network = model.teacher
+    if method == 'aekt':
+        network.eval()
+        return torch.no_grad()(lambda: network(batch.images))
+    anchor, neck = TeacherAnchorLoss(), model.student.neck
+    anchor.bind(network.backbone)
+    with torch.no_grad():
+        shape = model.student.backbone(batch.images)[-1].shape
+    feature = torch.randn(shape, device=batch.device).to(memory_format=torch.channels_last).requires_grad_()
+    optimizer = torch.optim.SGD([*network.parameters(), *neck.parameters()], **SGD)
+
+    def step() -> None:
+        seen = network.backbone(batch.images)[-1]
+        loss = F.mse_loss(neck((feature, ))[-1], seen) + anchor()
+        loss = loss + F.cross_entropy(network.head(network.neck((seen.detach(), ))), batch.labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def main(argv: Optional[List[str]] = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--student', default='resnet8x4')
+    parser.add_argument('--teachers', nargs='+', default=['resnet32x4', 'resnet110x2', 'wrn_40_2'])
+    parser.add_argument('--methods', nargs='+', default=list(METHODS))
+    parser.add_argument('--batch', type=int, default=64)
+    parser.add_argument('--repeats', type=int, default=3)
+    parser.add_argument('--threads', type=int, help="default: torch's")
+    args = parser.parse_args(argv)
+    with cli.one_line_errors():
+        for name in (args.student, *args.teachers):
+            check_choice('network', name, CIFAR_NETWORKS)
+        for method in args.methods:
+            check_choice('--methods', method, METHODS)
+        check_number('--batch', args.batch, 2, integer=True)
+        check_number('--repeats', args.repeats, 1, integer=True)
+        if args.threads is not None:
+            torch.set_num_threads(check_number('--threads', args.threads, 1, integer=True))
+        batch = Batch(args.batch, torch.device('cuda' if torch.cuda.is_available() else 'cpu'))
+        print(f'{environment()}; batch {args.batch}, fp32, median of {args.repeats}; student {args.student}\n')
+        print("| method | teachers | step, ms | sum of the parts, ms | ratio | memory to one teacher's |\n"
+              '|---|---|---:|---:|---:|---:|')
+        for method in args.methods:
+            compare(method, args, batch)
+
+
+def compare(method: str, args: argparse.Namespace, batch: Batch) -> None:
+    """Prints the rows of a method."""
+    def model(teachers: List[str]) -> torch.nn.Module:
+        return METHODS[method](args.student, teachers).to(memory_format=torch.channels_last)
+    counts = range(1, len(args.teachers) + 1)
+    steps = {f'{count} teachers': engine_step(model(args.teachers[:count]), batch) for count in counts}
+    plain = aekt_model(args.student, args.teachers[:1]).to(memory_format=torch.channels_last)
+    steps['student'] = student_step(plain, batch)
+    for teacher in dict.fromkeys(args.teachers):
+        steps[teacher] = teacher_part(method, args.student, teacher, batch)
+    times = {name: 1e3 * seconds for name, seconds in median_times(steps, args.repeats, warmup=1).items()}
+    memory = {count: peak_memory(steps[f'{count} teachers']) for count in counts}
+    for count in counts:
+        teachers = args.teachers[:count]
+        parts = times['student'] + sum(times[teacher] for teacher in teachers)
+        step = times[f'{count} teachers']
+        print(f'| {method} | {" + ".join(teachers)} | {step:.0f} | {parts:.0f} | {step / parts:.2f} '
+              f'| {memory[count] / memory[1]:.2f} |', flush=True)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,193 @@
+"""Training steps to be compared: ours through MMEngine, the same maths bare, and the rivals'.
+
+Every builder returns a function without arguments that takes one whole step on the same batch.
+"""
+from typing import Callable, Dict, List, Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.logging import MMLogger
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
+from mmpretrain.structures import DataSample
+from torch import nn
+
+import mmkd_atsc  # noqa: F401  makes mmrazor importable
+from mmkd_atsc.models.losses import AEKTLoss, TeacherAnchorLoss
+from mmkd_atsc.networks import CIFAR_NETWORKS, classifier
+
+SGD = dict(lr=0.05, momentum=0.9, weight_decay=5e-4)
+PREPROCESSOR = dict(type='mmpretrain.ClsDataPreprocessor', mean=[127.5] * 3, std=[64.0] * 3)
+LOGITS = dict(logits=dict(type='mmrazor.ModuleOutputs', source='head'))
+Step = Callable[[], object]
+
+MMLogger.get_instance('benchmark', log_level='WARNING')  # else a line for each parameter that is initialised
+
+
+class Batch:
+    """Random images of CIFAR's kind, as the data set gives them and normalised."""
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        generator = torch.Generator().manual_seed(0)
+        raw = torch.randint(0, 256, (size, 3, 32, 32), generator=generator, dtype=torch.uint8)
+        self.raw = raw.to(device)
+        self.labels = torch.randint(100, (size, ), generator=generator).to(device)
+        self.samples = [DataSample().set_gt_label(int(label)) for label in self.labels]
+        self.images = (self.raw.float() - 127.5) / 64
+        self.device = device
+
+
+def split_pair(pair: str) -> List[str]:
+    """Teacher and student of ``<teacher>_<student>``, both names of the table.
+
+    >>> split_pair('wrn_40_2_resnet8x4')
+    ['wrn_40_2', 'resnet8x4']
+    """
+    words = pair.split('_')
+    for cut in range(1, len(words)):
+        teacher, student = '_'.join(words[:cut]), '_'.join(words[cut:])
+        if teacher in CIFAR_NETWORKS and student in CIFAR_NETWORKS:
+            return [teacher, student]
+    raise ValueError(f'{pair}: not <teacher>_<student> of {", ".join(CIFAR_NETWORKS)}')
+
+
+def projector(student: str, teacher: str) -> dict:
+    return dict(type='mmkd_atsc.FeatureProjector', in_channels=CIFAR_NETWORKS[student].feature_shape[0],
+                out_channels=CIFAR_NETWORKS[teacher].feature_shape[0])
+
+
+def atsc_model(student: str, teachers: Sequence[str]) -> nn.Module:
+    """ATSC as its config has it, with teachers of random weights."""
+    network = classifier(student)
+    if len(teachers) == 1:
+        network['neck'] = projector(student, teachers[0])
+        network['head'] = dict(type='mmkd_atsc.SharedClassifierHead')
+    else:
+        network['neck'] = dict(type='mmkd_atsc.MultiFeatureProjector', projectors={
+            f'teacher{i}': projector(student, teacher) for i, teacher in enumerate(teachers)})
+        network['head'] = dict(type='mmkd_atsc.MultiClassifierHead')
+    return _built(dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=network,
+                       teacher=[classifier(teacher) for teacher in teachers] if len(teachers) > 1
+                       else classifier(teachers[0]), allow_random_teacher=True, data_preprocessor=PREPROCESSOR))
+
+
+def aekt_model(student: str, teachers: Sequence[str]) -> nn.Module:
+    """AEKT as its config has it, with teachers of random weights."""
+    return _built(dict(type='mmkd_atsc.MultiTeacherDistill', architecture=classifier(student),
+                       teacher=[classifier(teacher) for teacher in teachers], allow_random_teacher=True,
+                       distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=100),
+                       data_preprocessor=PREPROCESSOR))
+
+
+def dkd_model(student: str, teacher: str) -> nn.Module:
+    """MMRazor's own algorithm with its own loss."""
+    mapping = dict(preds_S=dict(from_student=True, recorder='logits'),
+                   preds_T=dict(from_student=False, recorder='logits'),
+                   gt_labels=dict(from_student=True, recorder='labels', data_idx=1))
+    labels = dict(type='mmrazor.ModuleInputs', source='head.loss_module')
+    student, teacher = (dict(classifier(name), data_preprocessor=PREPROCESSOR) for name in (student, teacher))
+    with DefaultScope.overwrite_default_scope('mmrazor'):
+        return _built(dict(
+            type='mmrazor.SingleTeacherDistill', architecture=student, teacher=teacher,
+            distiller=dict(type='ConfigurableDistiller', student_recorders=dict(LOGITS, labels=labels),
+                           teacher_recorders=LOGITS,
+                           distill_losses=dict(loss_dkd=dict(type='DKDLoss', tau=4, beta=8, loss_weight=1 / 64)),
+                           loss_forward_mappings=dict(loss_dkd=mapping)),
+            data_preprocessor=PREPROCESSOR))
+
+
+def _built(config: dict) -> nn.Module:
+    model = MODELS.build(config)
+    student = model.architecture
+    student.init_weights()
+    model.train()  # MMRazor's returns nothing
+    return model
+
+
+def engine_step(model: nn.Module, batch: Batch, amp: bool = False) -> Step:
+    """``train_step`` through MMEngine, as the runner calls it."""
+    model = model.to(batch.device)
+    wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16') if amp else dict(type='OptimWrapper')
+    wrapper = build_optim_wrapper(model, dict(
+        wrapper, constructor='mmkd_atsc.DistillOptimWrapperConstructor', optimizer=dict(type='SGD', **SGD)))
+    return lambda: model.train_step(dict(inputs=batch.raw, data_samples=batch.samples), wrapper)
+
+
+def student_step(model: nn.Module, batch: Batch) -> Step:
+    """The student's own training: forward, cross-entropy, backward, optimizer; no teacher."""
+    student = model.architecture.to(batch.device)
+    optimizer = torch.optim.SGD(student.parameters(), **SGD)
+
+    def step() -> None:
+        loss = F.cross_entropy(student(batch.images), batch.labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def bare_atsc_step(model: nn.Module, batch: Batch, with_anchor: bool = True) -> Step:
+    """ATSC's maths in a plain loop: one forward of each network, one backward, one optimizer."""
+    model = model.to(batch.device)
+    student, neck, teacher = model.student.backbone, model.student.neck, model.teacher
+    anchor = TeacherAnchorLoss()
+    anchor.bind(teacher.backbone)
+    optimizer = torch.optim.SGD(model.parameters(), **SGD)
+
+    def step() -> None:
+        features = teacher.backbone(batch.images)
+        loss = F.mse_loss(neck(student(batch.images))[-1], features[-1])
+        loss = loss + F.cross_entropy(teacher.head(teacher.neck((features[-1].detach(), ))), batch.labels)
+        if with_anchor:
+            loss = loss + anchor()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def bare_aekt_step(model: nn.Module, batch: Batch) -> Step:
+    """AEKT's maths in a plain loop, its serialization layer and the terms that are logged included."""
+    model = model.to(batch.device)
+    student, teacher, fc = model.student, model.teacher.eval(), model.distiller.fc
+    loss_aekt = AEKTLoss()
+    optimizer = torch.optim.SGD([*student.parameters(), *fc.parameters()], **SGD)
+
+    def step() -> Dict[str, torch.Tensor]:
+        with torch.no_grad():
+            answers = teacher(batch.images)
+        logits = student(batch.images)
+        loss = F.cross_entropy(logits, batch.labels) + loss_aekt(fc(logits), answers, batch.labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss_aekt.terms
+
+    return step
+
+
+def authors_atsc_step(model: nn.Module, batch: Batch) -> Step:
+    """What the published loop does: the teacher runs twice, the penalty is a Python loop over its parameters."""
+    model = model.to(batch.device)
+    student, neck, teacher = model.student.backbone, model.student.neck, model.teacher
+    anchors = {name: p.detach().clone() for name, p in teacher.named_parameters()}
+    first = torch.optim.SGD([p for part in (student, neck, teacher.backbone) for p in part.parameters()], **SGD)
+    second = torch.optim.SGD(teacher.head.parameters(), **SGD)
+
+    def step() -> object:
+        loss = F.mse_loss(neck(student(batch.images))[-1], teacher.backbone(batch.images)[-1])
+        for name, parameter in teacher.named_parameters():
+            if parameter.dim() > 1:
+                loss = loss + torch.sum((parameter - anchors[name]) ** 2)
+        first.zero_grad()
+        loss.backward()
+        first.step()
+        loss_of_classifier = F.cross_entropy(teacher(batch.images), batch.labels)
+        second.zero_grad()
+        loss_of_classifier.backward()
+        second.step()
+        return loss.item(), loss_of_classifier.item()  # it logs both, every step
+
+    return step
