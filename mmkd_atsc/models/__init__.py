@@ -2,6 +2,7 @@
 from .algorithms import *
 from .backbones import *
 from .connectors import *
+from .data_preprocessors import *
 from .distillers import *
 from .heads import *
 from .losses import *

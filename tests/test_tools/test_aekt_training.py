@@ -139,7 +139,7 @@ def cifar100(tmp_path_factory):
         pytest.skip('MMKD_DATA_ROOT names no folder with cifar-100-python')
     config = Config.fromfile(ROOT / 'configs' / 'aekt' / 'resnet56_resnet20_cifar100.py')
     init_default_scope('mmpretrain')
-    config.train_dataloader.update(num_workers=0, persistent_workers=False)
+    config.train_dataloader.dataset.pipeline = []  # the same images again and again, not augmented anew
     config.model.architecture.backbone.depth = config.model.teacher.backbone.depth = 8
     set_random_seed(0)
     batches = list(islice(Runner.build_dataloader(config.train_dataloader, seed=0), 10))

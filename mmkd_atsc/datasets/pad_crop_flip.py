@@ -1,0 +1,87 @@
+"""The augmentation of CIFAR's protocol for a whole batch of bytes: zero-pad, random crop, horizontal flip."""
+from typing import Any, NamedTuple, Sequence
+
+import torch
+import torch.nn.functional as F
+from mmcv.transforms import RandomFlip
+from mmengine.dist import get_dist_info
+from mmpretrain.datasets.transforms import PackInputs, RandomCrop
+from torch import Tensor
+
+
+def pad_crop_flip(images: Tensor, rows: Tensor, columns: Tensor, flips: Tensor, padding: int) -> Tensor:
+    """Pads with zeros, cuts each image back to its size at an offset of its own, and mirrors some left to right.
+
+    Args:
+        images: (N, C, H, W), of any type.
+        rows, columns: (N, ) where each crop begins in the padded image, 0 to ``2 * padding``.
+        flips: (N, ) which images are mirrored, after the crop.
+        padding: Zeros on each side.
+
+    >>> image = torch.tensor([[1, 2], [3, 4]]).view(1, 1, 2, 2)
+    >>> pad_crop_flip(image, torch.tensor([0]), torch.tensor([1]), torch.tensor([True]), padding=1).flatten().tolist()
+    [0, 0, 2, 1]
+    """
+    height, width = images.shape[-2:]
+    row = torch.arange(height, device=images.device)
+    column = torch.arange(width, device=images.device)
+    columns = columns[:, None] + torch.where(flips[:, None], width - 1 - column, column)
+    rows = rows[:, None] + row
+    # One gather moves each byte once; the flip costs nothing, it only numbers the columns backwards.
+    pixels = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
+    padded = F.pad(images, (padding, ) * 4).flatten(2)
+    return padded.gather(2, pixels.flatten(1)[:, None].expand(-1, images.size(1), -1)).view_as(images)
+
+
+class PadCropFlip(NamedTuple):
+    """Random :func:`pad_crop_flip`: every offset equally likely, each image flipped with probability ``flip_prob``.
+
+    >>> PadCropFlip(padding=4, flip_prob=0.5)(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape
+    torch.Size([2, 3, 32, 32])
+    """
+
+    padding: int = 0
+    flip_prob: float = 0.0
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if not any(self):
+            return images
+        # On the CPU, so that a run on a GPU draws what one without draws. Processes that were seeded alike draw for
+        # all of them and take their own, so that no two augment alike.
+        rank, world_size = get_dist_info()
+        draws = torch.rand(world_size, 3, len(images))[rank].to(images.device, non_blocking=True)
+        rows, columns = (draws[:2] * (2 * self.padding + 1)).long()
+        return pad_crop_flip(images, rows, columns, draws[2] < self.flip_prob, self.padding)
+
+
+def read_pipeline(transforms: Sequence[Any], size: int, dataset: str, classic: str) -> PadCropFlip:
+    """What a pipeline of MMPretrain's transforms does to a batch, or one line that says why it does not go in batches.
+
+    Args:
+        transforms: The pipeline, its transforms built.
+        size: Side of the images.
+        dataset: How messages call the data set.
+        classic: The type of the data set that takes any pipeline.
+
+    >>> read_pipeline([RandomCrop(32, padding=4), RandomFlip(0.5), PackInputs()], 32, 'This', 'CIFAR100')
+    PadCropFlip(padding=4, flip_prob=0.5)
+    """
+    augment, known = PadCropFlip(), [RandomCrop, RandomFlip, PackInputs]
+    for transform in transforms:
+        kind = type(transform)
+        same = None
+        if kind in known:
+            del known[:known.index(kind) + 1]  # each once, and in this order
+            if kind is RandomCrop and isinstance(transform.padding, (int, type(None))):
+                same = RandomCrop(size, padding=transform.padding)
+                augment = augment._replace(padding=transform.padding or 0)
+            elif kind is RandomFlip and isinstance(transform.prob, float):
+                same = RandomFlip(transform.prob)
+                augment = augment._replace(flip_prob=transform.prob)
+            elif kind is PackInputs:
+                same = PackInputs()
+        if same is None or vars(same) != vars(transform):
+            raise ValueError(
+                f'pipeline: {dataset} takes RandomCrop(crop_size={size}, padding=N), RandomFlip(prob=P), PackInputs(), '
+                f'in this order, not {" ".join(repr(transform).split())}; type={classic!r} takes any')
+    return augment

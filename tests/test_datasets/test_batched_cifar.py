@@ -1,0 +1,188 @@
+"""The batched data sets hold what MMPretrain's read, and go through every data loader that MMEngine can build."""
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import ConcatDataset
+from mmengine.evaluator import Evaluator
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.runner import Runner
+from mmpretrain.datasets import CIFAR10, CIFAR100
+from torch.utils.data import Subset
+
+from mmkd_atsc.datasets import BatchedCIFAR10, BatchedCIFAR100, collate_batch
+from tests.conftest import ROOT, tiny_classifier
+
+BASES = ROOT / 'configs' / '_base_' / 'datasets'
+TRAIN, TEST = 42, 20
+PACK = [dict(type='mmpretrain.PackInputs')]
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A folder with both data sets in their files' format, a few random images in each file."""
+    random = np.random.RandomState(0)
+    for dataset, labels in ((CIFAR10, 'labels'), (CIFAR100, 'fine_labels')):
+        folder = tmp_path / dataset.base_folder
+        folder.mkdir()
+        lists = dict(train_list=TRAIN, test_list=TEST)
+        for name, count in lists.items():
+            files = [[file, None] for file, _ in getattr(dataset, name)]  # no checksums: these are not the real ones
+            monkeypatch.setattr(dataset, name, files)
+            for file, _ in files:
+                content = {'data': random.randint(256, size=(count, 3072), dtype=np.uint8),
+                           labels: random.randint(10, size=count).tolist()}
+                (folder / file).write_bytes(pickle.dumps(content))
+    init_default_scope('mmpretrain')
+    return str(tmp_path)
+
+
+def loader(dataset, **options):
+    config = dict(dataset=dataset, batch_size=16, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+                  collate_fn=dict(type='mmkd_atsc.collate_batch'))
+    return Runner.build_dataloader({**config, **options}, seed=0)
+
+
+def pixels_and_labels(batches):
+    """What a network would get, without normalisation and without augmentation."""
+    preprocessor = MODELS.build(dict(type='mmkd_atsc.BatchedDataPreprocessor'))
+    data = [preprocessor(batch) for batch in batches]
+    return (torch.cat([batch['inputs'] for batch in data]),
+            [sample.gt_label.item() for batch in data for sample in batch['data_samples']])
+
+
+@pytest.mark.parametrize('ours, theirs', [(BatchedCIFAR10, CIFAR10), (BatchedCIFAR100, CIFAR100)])
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_images_labels_and_classes_are_mmpretrains(root, ours, theirs, split):
+    ours, theirs = (kind(root, split, pipeline=PACK) for kind in (ours, theirs))
+    batch = ours.__getitems__(range(len(theirs)))
+    assert torch.equal(batch['inputs'], torch.stack([sample['inputs'] for sample in theirs]))
+    assert batch['labels'].tolist() == theirs.get_gt_labels().tolist() == ours.get_gt_labels().tolist()
+    assert batch['inputs'].dtype == torch.uint8 and ours.metainfo == theirs.metainfo and len(ours) == len(theirs)
+    assert all(torch.equal(ours[i]['inputs'], theirs[i]['inputs']) for i in (0, 7, -1))  # sample by sample
+    assert ours[3]['data_samples'].sample_idx == 3 and ours.get_cat_ids(5) == theirs.get_cat_ids(5)
+
+
+@pytest.mark.parametrize('indices', [5, -5, [7, 0, -1, 7], (3, ), range(2, 8), 1000])
+def test_indices_choose_what_they_choose_in_mmpretrains(root, indices):
+    ours, theirs = (kind(root, indices=indices, pipeline=PACK) for kind in (BatchedCIFAR100, CIFAR100))
+    assert len(ours) == len(theirs) and ours.get_gt_labels().tolist() == theirs.get_gt_labels().tolist()
+    whole = BatchedCIFAR100(root, pipeline=PACK)
+    part = whole.get_subset(indices)
+    for subset in (ours, part):
+        images = subset.__getitems__(list(range(len(theirs))))['inputs']
+        assert torch.equal(images, torch.stack([sample['inputs'] for sample in theirs]))
+    assert len(whole) == TRAIN
+    whole.get_subset_(indices)
+    assert whole.get_gt_labels().tolist() == theirs.get_gt_labels().tolist()
+
+
+def test_missing_files_are_refused_as_by_mmpretrain(tmp_path):
+    with pytest.raises(RuntimeError, match='Cannot find BatchedCIFAR100 dataset in .*, you can specify'):
+        BatchedCIFAR100(str(tmp_path), download=False)
+    with pytest.raises(AssertionError, match="split must be one of .* but get 'val'"):
+        BatchedCIFAR10(str(tmp_path), split='val')
+    (tmp_path / 'cifar-100-python').mkdir()
+    (tmp_path / 'cifar-100-python' / 'train').write_bytes(pickle.dumps({}))  # not what the checksum says
+    with pytest.raises(RuntimeError, match='Cannot find'):
+        BatchedCIFAR100(str(tmp_path), download=False)
+
+
+def test_a_pipeline_of_ones_own_is_refused_before_anything_is_read(tmp_path):
+    pipeline = [dict(type='mmpretrain.ColorJitter', brightness=0.4), *PACK]
+    for kind, classic in ((BatchedCIFAR100, 'CIFAR100'), (BatchedCIFAR10, 'CIFAR10')):
+        with pytest.raises(ValueError, match=rf"not ColorJitter\(.*; type='mmpretrain.{classic}' takes any"):
+            kind(str(tmp_path / 'nowhere'), pipeline=pipeline)
+
+
+@pytest.mark.parametrize('options, batches', [
+    (dict(), [16, 16, 10]), (dict(drop_last=True), [16, 16]), (dict(num_batch_per_epoch=2), [16, 16]),
+    (dict(num_workers=2, persistent_workers=True), [16, 16, 10]),
+])
+def test_a_data_loader_gives_every_image_once_in_order(root, options, batches):
+    dataset = BatchedCIFAR100(root, pipeline=PACK)
+    batch_list = list(loader(dict(type='mmkd_atsc.BatchedCIFAR100', data_root=root, pipeline=PACK), **options))
+    assert [len(batch['labels']) for batch in batch_list] == batches
+    images, labels = pixels_and_labels(batch_list)
+    expected = dataset.__getitems__(range(sum(batches)))
+    assert torch.equal(images, expected['inputs'].float()) and labels == expected['labels'].tolist()
+
+
+def test_a_shuffled_epoch_is_in_the_order_of_mmpretrains(root):
+    options = dict(sampler=dict(type='DefaultSampler', shuffle=True))
+    (images, labels), (theirs, their_labels) = (
+        pixels_and_labels(loader(dict(type=kind, data_root=root, pipeline=PACK), **options))
+        for kind in ('mmkd_atsc.BatchedCIFAR100', 'mmpretrain.CIFAR100'))
+    assert torch.equal(images, theirs) and labels == their_labels and sorted(labels) != labels
+
+
+def test_wrappers_give_the_same_images(root):
+    """PyTorch's ``Subset`` asks for batches; MMEngine's wrappers ask for samples, which MMPretrain's pipeline makes."""
+    dataset = BatchedCIFAR100(root, pipeline=PACK)
+    twice = [*range(TRAIN), *range(TRAIN)]
+    for wrapped, rows in ((Subset(dataset, [5, 3, 40]), [5, 3, 40]), (ConcatDataset([dataset, dataset]), twice)):
+        images, labels = pixels_and_labels(loader(wrapped))
+        expected = dataset.__getitems__(rows)
+        assert torch.equal(images, expected['inputs'].float()) and labels == expected['labels'].tolist()
+
+
+def test_a_wrong_collate_function_or_preprocessor_is_told_what_is_needed(root):
+    """Neither may train without augmentation, or without a word."""
+    dataset = dict(type='mmkd_atsc.BatchedCIFAR100', data_root=root)
+    words = r"collate_fn=dict\(type='mmkd_atsc.collate_batch'\).*type='mmkd_atsc.BatchedDataPreprocessor'"
+    for wrong in ('default_collate', 'pseudo_collate'):
+        with pytest.raises(ValueError, match=words):
+            next(iter(loader(dataset, collate_fn=dict(type=wrong))))
+    batch = next(iter(loader(dataset)))
+    with pytest.raises(ValueError, match=words):
+        MODELS.build(dict(type='mmpretrain.ClsDataPreprocessor'))(batch, training=True)
+    assert collate_batch(batch) is batch
+
+
+def train(config, steps):
+    """The losses of some steps and the accuracy over the test images, as MMEngine's loops go about it."""
+    torch.manual_seed(0)
+    model = MODELS.build(dict(tiny_classifier(num_classes=100), data_preprocessor=config.data_preprocessor))
+    wrapper = build_optim_wrapper(model, dict(optimizer=dict(type='SGD', lr=0.01)))
+    losses = [model.train_step(batch, wrapper)['loss'].item()
+              for batch in list(Runner.build_dataloader(config.train_dataloader, seed=0))[:steps]]
+    evaluator = Evaluator(config.val_evaluator)
+    model.eval()
+    for batch in Runner.build_dataloader(config.val_dataloader, seed=0):
+        with torch.no_grad():
+            evaluator.process(model.val_step(batch), batch)
+    return losses, evaluator.evaluate(TEST)
+
+
+def configured(name, monkeypatch, root, **options):
+    monkeypatch.setenv('MMKD_DATA_ROOT', root)
+    config = Config.fromfile(BASES / name)
+    config.train_dataloader.batch_size = 16
+    config.train_dataloader.dataset.pipeline = PACK  # augmented they would agree in distribution only
+    config.merge_from_dict(options)
+    return config
+
+
+def test_the_classic_pipeline_is_one_line_away_and_trains_alike(root, monkeypatch):
+    one_process = {f'{part}_dataloader.{key}': value for part in ('train', 'val')
+                   for key, value in (('num_workers', 0), ('persistent_workers', False))}
+    batched = configured('cifar100.py', monkeypatch, root)
+    classic = configured('cifar100_classic.py', monkeypatch, root, **one_process)
+    option = configured('cifar100.py', monkeypatch, root, **{'train_dataloader.dataset.type': 'mmpretrain.CIFAR100'})
+    kinds = [type(DATASETS.build(config.train_dataloader.dataset)) for config in (batched, classic, option)]
+    assert kinds == [BatchedCIFAR100, CIFAR100, CIFAR100]
+    assert (classic.test_dataloader.dataset.type, classic.data_preprocessor.type) == (
+        'mmpretrain.CIFAR100', 'mmpretrain.ClsDataPreprocessor')
+    results = [train(config, steps=2) for config in (batched, classic, option)]
+    assert results[0] == results[1] == results[2] and len(results[0][0]) == 2
+    assert set(results[0][1]) == {'accuracy/top1', 'accuracy/top5'}
+
+
+def test_the_configs_augment_by_the_protocol(root, monkeypatch):
+    monkeypatch.setenv('MMKD_DATA_ROOT', root)
+    config = Config.fromfile(BASES / 'cifar100.py')
+    dataset, test = (DATASETS.build(config[f'{part}_dataloader'].dataset) for part in ('train', 'test'))
+    assert dataset.augment == (4, 0.5) and test.augment == (0, 0.0)

@@ -1,0 +1,133 @@
+"""A batch is preprocessed to what MMPretrain makes of its samples, in three copies."""
+import copy
+
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import default_collate
+from mmengine.registry import MODELS
+from mmpretrain.models import ClsDataPreprocessor
+from mmpretrain.structures import DataSample
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mmkd_atsc.datasets.batched_cifar import Batch
+from mmkd_atsc.datasets.pad_crop_flip import PadCropFlip
+from mmkd_atsc.models.data_preprocessors import BatchedDataPreprocessor
+from mmkd_atsc.models.normalization import Renormalize
+from tests.conftest import tiny_classifier
+
+NORMALISED = dict(mean=[129.3105, 124.1085, 112.4040], std=[68.2125, 65.4075, 70.4055], num_classes=10)
+MIXED = dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)], probs=[0.4, 0.4])
+
+
+def make_batch(count=12, augment=PadCropFlip()):
+    generator = torch.Generator().manual_seed(0)
+    return Batch(inputs=torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator),
+                 labels=torch.randint(10, (count, ), generator=generator), sample_idx=torch.arange(count) + 100,
+                 augment=augment)
+
+
+def as_samples(batch):
+    """The same batch as MMPretrain's pipeline and collate function make it."""
+    return default_collate([dict(inputs=image, data_samples=DataSample(metainfo=dict(sample_idx=index)).set_gt_label(
+        label)) for image, label, index in zip(batch['inputs'], batch['labels'].tolist(), range(100, 200))])
+
+
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('options', [
+    dict(), NORMALISED, dict(NORMALISED, to_rgb=True), dict(NORMALISED, mean=[100, 110, 120], std=[50, 60, 70]),
+    dict(NORMALISED, pad_size_divisor=5, pad_value=3), dict(num_classes=10, to_onehot=True),
+    dict(NORMALISED, batch_augments=MIXED),
+])
+def test_all_settings_mean_what_they_mean_in_mmpretrain(options, training):
+    results = []
+    for kind, collate in ((BatchedDataPreprocessor, Batch), (ClsDataPreprocessor, as_samples)):
+        preprocessor, seen = kind(**copy.deepcopy(options)), []  # RandomBatchAugment writes into its probs
+        np.random.seed(1)
+        torch.manual_seed(1)
+        for _ in range(4):  # mixup, CutMix and neither come up
+            seen.append(preprocessor(collate(make_batch()), training))
+        results.append(seen)
+    for ours, theirs in zip(*results):
+        assert torch.equal(ours['inputs'], theirs['inputs']) and ours['inputs'].dtype == torch.float32
+        for sample, expected in zip(ours['data_samples'], theirs['data_samples']):
+            assert torch.equal(sample.gt_label, expected.gt_label) and sample.gt_label.dtype == torch.int64
+            assert ('gt_score' in sample) == ('gt_score' in expected)
+            if 'gt_score' in sample:
+                assert torch.equal(sample.gt_score, expected.gt_score)
+                assert sample.gt_score.dtype == expected.gt_score.dtype and sample.num_classes == 10
+            assert training or sample.sample_idx == expected.sample_idx
+
+
+def test_only_training_is_augmented_and_the_batch_stays_as_it_was():
+    batch, preprocessor = make_batch(augment=PadCropFlip(0, 1.0)), BatchedDataPreprocessor()
+    before = batch['inputs'].clone()
+    assert torch.equal(preprocessor(batch, training=True)['inputs'], before.float().flip(3))
+    assert torch.equal(preprocessor(batch, training=False)['inputs'], before.float())
+    assert torch.equal(batch['inputs'], before)
+
+
+def test_padding_is_black_before_it_is_normalised():
+    """Zeros of the bytes, not of the network's input: so the protocol has it."""
+    white = Batch(make_batch(200, PadCropFlip(4, 0.5)), inputs=torch.full((200, 3, 32, 32), 255, dtype=torch.uint8))
+    inputs = BatchedDataPreprocessor(**NORMALISED)(white, training=True)['inputs']
+    mean, std = (torch.tensor(NORMALISED[name]) for name in ('mean', 'std'))
+    for channel, black, bright in zip(inputs.unbind(1), -mean / std, (255 - mean) / std):
+        assert channel.unique().tolist() == pytest.approx([black.item(), bright.item()])
+
+
+class Copies(TorchDispatchMode):
+    """Counts what is moved to another device."""
+
+    moved = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        if 'copy' in str(function) and isinstance(out, torch.Tensor) and out.device != args[0].device:
+            self.moved += 1
+        return out
+
+
+@pytest.mark.parametrize('options', [dict(), dict(to_onehot=True)])
+def test_no_sample_is_moved_to_the_device_alone(options):
+    """Images, labels and the augmentation's random numbers: three copies, however many samples."""
+    preprocessor = BatchedDataPreprocessor(**NORMALISED, **options).to('meta')
+    for count in (2, 64):
+        with Copies() as copies:
+            data = preprocessor(make_batch(count, PadCropFlip(4, 0.5)), training=True)
+        assert copies.moved == 3
+        assert data['inputs'].device.type == 'meta' and len(data['data_samples']) == count
+        assert all(sample.gt_label.device.type == 'meta' for sample in data['data_samples'])
+
+
+def test_labels_are_views_of_one_tensor():
+    samples = BatchedDataPreprocessor()(make_batch())['data_samples']
+    assert len({sample.gt_label.untyped_storage().data_ptr() for sample in samples}) == 1
+
+
+def test_scores_need_a_number_of_classes():
+    with pytest.raises(ValueError, match='num_classes=None: to_onehot and batch_augments need it'):
+        BatchedDataPreprocessor(to_onehot=True)(make_batch())
+
+
+def test_a_classifier_trains_and_predicts_with_it():
+    model = MODELS.build(dict(tiny_classifier(), data_preprocessor=dict(
+        NORMALISED, type='mmkd_atsc.BatchedDataPreprocessor')))
+    data = model.data_preprocessor(make_batch(augment=PadCropFlip(4, 0.5)), True)
+    loss = model(**data, mode='loss')['loss']
+    loss.backward()
+    assert loss > 0 and all(parameter.grad is not None for parameter in model.parameters())
+    model.eval()
+    predictions = model.test_step(make_batch())
+    assert [sample.gt_label.item() for sample in predictions] == make_batch()['labels'].tolist()
+    expected = model(model.data_preprocessor(make_batch())['inputs']).softmax(1)
+    assert torch.allclose(torch.stack([sample.pred_score for sample in predictions]), expected)
+
+
+def test_a_teachers_renormalisation_reads_its_statistics():
+    images = torch.rand(2, 3, 4, 4)
+    own = BatchedDataPreprocessor(**NORMALISED)
+    assert Renormalize(own, ClsDataPreprocessor(**NORMALISED))(images) is images
+    raw = Renormalize(own, BatchedDataPreprocessor(mean=[0.] * 3, std=[1.] * 3))(own(dict(
+        inputs=images, labels=torch.zeros(2, dtype=torch.long), sample_idx=torch.arange(2)))['inputs'])
+    assert torch.allclose(raw, images, atol=1e-4)
