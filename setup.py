@@ -17,7 +17,7 @@ INSTALL_REQUIRES = [
 ]
 EXTRAS = {
     'demo': ['scikit-learn', 'matplotlib'],
-    'export': ['onnx', 'onnxscript', 'onnxruntime'],
+    'export': ['onnx', 'onnxruntime'],
     'dev': ['pytest', 'ruff', 'hypothesis', 'build'],
 }
 EXTRAS['dev'] += EXTRAS['demo']

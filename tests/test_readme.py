@@ -55,7 +55,8 @@ def test_each_link_leads_somewhere(page):
 
 
 @every_page
-@pytest.mark.parametrize('tool', ['tools/train.py', 'tools/test.py', 'tools/model_converters/convert_teacher.py'])
+@pytest.mark.parametrize('tool', ['tools/train.py', 'tools/test.py', 'tools/export_student.py',
+                                  'tools/model_converters/convert_teacher.py'])
 def test_each_python_command_is_one_that_its_tool_takes(page, tool):
     parse = load(tool).parse_args
     for words in python_commands(page, tool):

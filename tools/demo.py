@@ -22,7 +22,7 @@ import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.analysis.runs import find_metric, read_scalars
 from mmkd_atsc.analysis.training import run_training
-from mmkd_atsc.models.heads import SharedClassifierHead
+from mmkd_atsc.export import export_student, student_config
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -93,7 +93,7 @@ def finish(job: Job, seconds: float) -> dict:
         return job.result
     result = dict(
         identity=job.identity, name=job.row.name, config=str(job.config_file.relative_to(ROOT)),
-        parameters=deployed_parameters(job.config.model),
+        parameters=deployed_parameters(job.config),
         accuracy=find_metric(read_scalars(job.work_dir), 'accuracy/top1')[-1][1], seconds=seconds)
     (job.work_dir / 'result.json').write_text(json.dumps(result, indent=2))
     return result
@@ -107,13 +107,22 @@ def train(rows: Sequence[Row], out: Path, teacher: Optional[Path] = None) -> Lis
     return [finish(job, taken) for job, taken in zip(jobs, seconds)]
 
 
-def deployed_parameters(model: dict) -> int:
+def deployed_parameters(config: Config) -> int:
     """What the student has when it leaves: a shared classifier counts, it goes along as a copy."""
-    student = MODELS.build(model.get('architecture', model))
-    networks = [student]
-    if isinstance(student.head, SharedClassifierHead):
-        networks.append(MODELS.build(model['teacher']).head)
-    return sum(parameter.numel() for network in networks for parameter in network.parameters())
+    student = MODELS.build(student_config(config).model)
+    return sum(parameter.numel() for parameter in student.parameters())
+
+
+def take_best(results: List[dict], out: Path) -> str:
+    """Exports the best of some students; returns how it is used."""
+    best = max(results, key=lambda result: result['accuracy'])
+    config = ROOT / best['config']
+    checkpoint = (out / config.stem / 'last_checkpoint').read_text().strip()
+    report = export_student(Config.fromfile(config), checkpoint, out / 'student')
+    files = f"'{report.config}', pretrained='{report.files['checkpoint']}'"
+    return (f'best student: {best["name"]}, exported without its teacher to {out / "student"}; in Python:\n'
+            f'    from mmpretrain import ImageClassificationInferencer\n'
+            f"    ImageClassificationInferencer({files})('digit.png')")
 
 
 def _digest(path: Path) -> bytes:
@@ -162,12 +171,14 @@ def main(argv: Optional[List[str]] = None) -> None:
     with cli.one_line_errors():
         results = train([row for row in ROWS if not row.uses_teacher], out)
         teacher = Path((out / ROWS[0].config / 'last_checkpoint').read_text().strip())
-        results += train([row for row in ROWS if row.uses_teacher], out, teacher)
+        taught = train([row for row in ROWS if row.uses_teacher], out, teacher)
+        results += taught
         plot({row.name: find_metric(read_scalars(out / row.config), 'accuracy/top1') for row in ROWS},
              read_scalars(out / 'atsc_digits'), out / 'accuracy.png')
         text = table(results)
         (out / 'table.md').write_text(text + '\n')
-    print(f'\n{text}\n\nplot: {out / "accuracy.png"}\ntable: {out / "table.md"}')
+        use = take_best(taught, out)
+    print(f'\n{text}\n\nplot: {out / "accuracy.png"}\ntable: {out / "table.md"}\n{use}')
 
 
 if __name__ == '__main__':

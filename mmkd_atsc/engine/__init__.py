@@ -5,6 +5,7 @@ from .atomic_checkpoint import AtomicCheckpointHook
 from .cpu_sync_bn import CPUSyncedDataParallel
 from .distill_val_loop import DistillTestLoop, DistillValLoop
 from .distributed_warmup import DistributedWarmupLR
+from .export_hook import ExportStudentHook
 from .finite_loss import FiniteLossHook
 from .optim import DistillOptimWrapperConstructor
 from .runtime_info import DeferredRuntimeInfoHook
@@ -12,4 +13,4 @@ from .warmup import DistillWarmupHook
 
 __all__ = ['AccelerateHook', 'AdaptiveTeacherHook', 'AtomicCheckpointHook', 'CPUSyncedDataParallel',
            'DeferredRuntimeInfoHook', 'DistillOptimWrapperConstructor', 'DistillTestLoop', 'DistillValLoop',
-           'DistillWarmupHook', 'DistributedWarmupLR', 'FiniteLossHook']
+           'DistillWarmupHook', 'DistributedWarmupLR', 'ExportStudentHook', 'FiniteLossHook']

@@ -37,10 +37,10 @@ def aggregate_logits(logits: Sequence[Tensor], how: str = 'mean_prob', weights: 
     confidence 0.82
     vote 0.50
     """
-    shapes = {tuple(tensor.shape) for tensor in logits}
-    if len(shapes) > 1:
-        raise ValueError(f'logits of different shapes cannot be combined: {", ".join(map(str, sorted(shapes)))}')
-    dtype = torch.promote_types(logits[0].dtype, torch.float32)
+    if any(tensor.shape != logits[0].shape for tensor in logits):  # a set of shapes could not be traced
+        shapes = sorted({tuple(tensor.shape) for tensor in logits})
+        raise ValueError(f'logits of different shapes cannot be combined: {", ".join(map(str, shapes))}')
+    dtype = torch.float64 if logits[0].dtype == torch.float64 else torch.float32
     stacked = torch.stack([tensor.to(dtype) for tensor in logits])
     log_weights = _log_weights(len(logits), weights, stacked)
     if how == 'mean_logit':
@@ -53,7 +53,8 @@ def aggregate_logits(logits: Sequence[Tensor], how: str = 'mean_prob', weights: 
         return mean
     votes = torch.zeros_like(stacked).scatter_(-1, stacked.argmax(-1, keepdim=True), 1.0)
     share = (log_weights.exp() * votes).sum(0)
-    return torch.logaddexp(share.clamp_min(torch.finfo(dtype).tiny).log(), mean + math.log(_TIE_BREAK))
+    # torch.logaddexp, in operators that ONNX has.
+    return torch.stack([share.clamp_min(torch.finfo(dtype).tiny).log(), mean + math.log(_TIE_BREAK)]).logsumexp(0)
 
 
 def _log_weights(count: int, weights: Optional[Sequence[float]], like: Tensor) -> Tensor:

@@ -117,8 +117,8 @@ def fingerprint(weights: Dict[str, Tensor]) -> Tensor:
     digest = hashlib.blake2b(digest_size=16)
     for key, value in weights.items():
         digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.dim()
-                      else value.detach().cpu().reshape(1).view(torch.uint8).numpy().tobytes())
+        # Flattened: in channels_last a 1x1 kernel counts as contiguous and still has other strides.
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)
 
 

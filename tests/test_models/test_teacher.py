@@ -115,3 +115,12 @@ def test_a_config_file_or_a_package_path_names_a_teacher(tmp_path):
     zoo = Teacher(dict(cfg_path='mmpretrain::resnet/resnet18_8xb32_in1k.py', head=dict(num_classes=7)),
                   allow_random=True)
     assert zoo.model.head.fc.out_features == 7 and zoo.model.data_preprocessor.to_rgb
+
+
+def test_the_fingerprint_is_of_the_values_not_of_their_layout():
+    model = MODELS.build(tiny_classifier(8, depth=14))
+    before = fingerprint(model.state_dict())
+    assert fingerprint(model.to(memory_format=torch.channels_last).state_dict()).equal(before)
+    with torch.no_grad():
+        model.head.fc.bias[0].add_(1)
+    assert not fingerprint(model.state_dict()).equal(before)

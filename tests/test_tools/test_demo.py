@@ -8,6 +8,7 @@ import pytest
 from mmengine.config import Config
 
 from tests.conftest import ROOT
+from tests.test_export.trained import method_config, train
 
 
 @pytest.fixture
@@ -88,7 +89,23 @@ def test_a_shared_classifier_counts_among_the_deployed_parameters(demo):
     config = Config.fromfile(ROOT / 'configs' / 'demo' / 'atsc_digits.py')
     # backbone 5,044; projector 16 to 32 to 64 channels with its norms; the teacher's classifier of 10 times 64 and 10
     projector = 16 * 32 + 9 * 32 * 32 + 32 * 64 + 2 * (32 + 32 + 64)
-    assert demo.deployed_parameters(config.model) == 5214 - 170 + projector + 650
+    assert demo.deployed_parameters(config) == 5214 - 170 + projector + 650
+
+
+def test_the_best_student_is_taken_along(demo, tmp_path):
+    for name in ('kd', 'atsc'):
+        config, run = method_config(name), tmp_path / f'{name}_digits'
+        run.mkdir()
+        train(config, run / 'epoch_40.pth')
+        config.dump(tmp_path / 'configs' / 'demo' / f'{name}_digits.py')
+        (run / 'last_checkpoint').write_text(f'{run}/epoch_40.pth\n')
+    results = [dict(name=name.upper(), config=f'configs/demo/{name}_digits.py', accuracy=accuracy)
+               for name, accuracy in (('kd', 91.0), ('atsc', 93.0))]
+    said = demo.take_best(results, tmp_path)
+    assert said.startswith(f'best student: ATSC, exported without its teacher to {tmp_path / "student"}')
+    scope, code = {}, [line.strip() for line in said.splitlines()[1:]]
+    exec(f'{code[0]}\nnetwork = ' + code[1][:-len("('digit.png')")], scope)
+    assert 'classifier.head.fc.weight' in scope['network'].model.head.state_dict()
 
 
 def test_each_row_has_its_config_and_the_teacher_comes_first(demo):

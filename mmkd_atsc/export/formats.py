@@ -1,0 +1,111 @@
+"""The student as one file that runs without its Python code: ONNX, TorchScript, an exported program."""
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Callable, Dict, NamedTuple
+from unittest import mock
+
+import torch
+from mmengine.model import BaseModel
+from mmpretrain.models.utils import ShiftWindowMSA
+from torch import Tensor, nn
+
+Run = Callable[[Tensor], Tensor]
+
+
+class Deployed(nn.Module):
+    """Images to logits.
+
+    Args:
+        network: The student.
+        with_preprocessing: Take pixels (0 to 255) and normalise them here, instead of normalised tensors. The order of
+            the channels is the network's own in both cases.
+    """
+
+    def __init__(self, network: BaseModel, with_preprocessing: bool = False) -> None:
+        super().__init__()
+        self.network = network
+        mean, std = (getattr(network.data_preprocessor, name, None) for name in ('mean', 'std'))
+        self.normalises = with_preprocessing and mean is not None
+        if self.normalises:
+            self.register_buffer('mean', mean.clone())
+            self.register_buffer('std', std.clone())
+        # All of it, this module too: after its work the ONNX exporter puts all parts into the mode of the whole.
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.normalises:
+            images = (images - self.mean) / self.std
+        return self.network(images, mode='tensor')
+
+
+class Format(NamedTuple):
+    """A file format: what it is called, how it is written from example images, and how it is run again."""
+
+    file: str
+    write: Callable[[Deployed, Tensor, Path, Dict[str, str]], None]
+    load: Callable[[Path], Run]
+    packages: tuple = ()
+
+    def check_packages(self, name: str) -> None:
+        missing = [package for package in self.packages if find_spec(package) is None]
+        if missing:
+            raise ImportError(f'{name} needs {" and ".join(missing)}: pip install {" ".join(missing)}')
+
+
+def write_onnx(network: Deployed, images: Tensor, path: Path, notes: Dict[str, str]) -> None:
+    """ONNX by PyTorch's first exporter: the newer one needs onnxscript, and gives these networks nothing more."""
+    import onnx
+    torch.onnx.export(network, (images, ), str(path), dynamo=False, opset_version=17, input_names=['images'],
+                      output_names=['logits'], dynamic_axes=dict(images={0: 'batch'}, logits={0: 'batch'}))
+    model = onnx.load(str(path))
+    onnx.helper.set_model_props(model, notes)
+    onnx.save(model, str(path))
+
+
+def load_onnx(path: Path) -> Run:
+    import onnxruntime
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    return lambda images: torch.from_numpy(session.run(['logits'], {'images': images.numpy()})[0])
+
+
+def write_torchscript(network: Deployed, images: Tensor, path: Path, notes: Dict[str, str]) -> None:
+    torch.jit.save(torch.jit.trace(network, (images, ), check_trace=False), str(path), _extra_files=notes)
+
+
+def write_exported_program(network: Deployed, images: Tensor, path: Path, notes: Dict[str, str]) -> None:
+    shapes = ({0: torch.export.Dim('batch', min=1, max=1 << 16)}, )
+    torch.export.save(torch.export.export(network, (images, ), dynamic_shapes=shapes, strict=False), str(path),
+                      extra_files=notes)
+
+
+FORMATS = {
+    'onnx': Format('student.onnx', write_onnx, load_onnx, ('onnx', 'onnxruntime')),
+    'torchscript': Format('student.torchscript.pt', write_torchscript, lambda path: torch.jit.load(str(path))),
+    'exported_program': Format('student.pt2', write_exported_program,
+                               lambda path: torch.export.load(str(path)).module()),
+}
+
+
+def window_reverse(windows: Tensor, height: int, width: int, window_size: int) -> Tensor:
+    """Swin's windows as maps again. MMPretrain's own counts the images in Python, which fixes their number."""
+    channels = windows.shape[-1]
+    rows, columns = height // window_size, width // window_size
+    maps = windows.view(-1, rows, columns, window_size, window_size, channels).permute(0, 1, 3, 2, 4, 5)
+    return maps.reshape(-1, height, width, channels)
+
+
+def write(name: str, network: Deployed, images: Tensor, path: Path, notes: Dict[str, str]) -> Run:
+    """Writes a format, and returns what runs the file."""
+    form = FORMATS[name]
+    any_batch = mock.patch.object(ShiftWindowMSA, 'window_reverse', staticmethod(window_reverse))
+    with warnings.catch_warnings(), any_batch, torch.no_grad():
+        # Both tracers warn of each check of a shape in Python, which is right as it is: only the batch varies; and
+        # PyTorch of its older exporters' age.
+        warnings.simplefilter('ignore')
+        try:
+            form.write(network, images, path, notes)
+        except Exception as error:  # each exporter has its own
+            why = ' '.join(str(error).split())[:200]
+            raise ValueError(f'{form.file}: PyTorch cannot write this network in this format: {why}') from error
+        return form.load(path)

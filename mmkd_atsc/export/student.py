@@ -1,0 +1,176 @@
+"""Takes the student out of a checkpoint, writes it, and compares what was written with what was trained."""
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Dict, Optional, Sequence, Union
+
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, MODELS, DefaultScope
+from torch import Tensor
+
+from mmkd_atsc.checks import check_choice, check_number
+from mmkd_atsc.cli import forget_teacher_checkpoints
+from mmkd_atsc.engine.checkpoint import load_strictly, read_checkpoint, weights_of
+from mmkd_atsc.models.network import build_network
+from mmkd_atsc.version import __version__
+
+from .config import classifiers_argument, deployed_size, student_config, takes_rgb, teacher_sources, without_pretrained
+from .formats import FORMATS, Deployed, write
+from .report import ExportReport, check_difference, check_runs
+
+# Of the largest logit. Half precision rounds each weight to 11 bits.
+EXACT, HALF = 1e-6, 2e-2
+
+_HEADER = """# A trained network alone; its weights are in the .pth file beside this one.
+#     mmpretrain.ImageClassificationInferencer('student.py', pretrained='student.pth')('image.png')
+# Images are files, or arrays in BGR as OpenCV reads them.
+"""
+
+
+@torch.no_grad()
+def export_student(config: Config, checkpoint: Union[str, Path], out_dir: Union[str, Path],
+                   formats: Sequence[str] = (), half: bool = False, with_preprocessing: bool = False,
+                   image_size: Optional[int] = None) -> ExportReport:
+    """Writes ``student.py`` and ``student.pth``, which MMPretrain loads, and the student in other formats.
+
+    What is written is read again and must give the logits of the checkpoint; until then nothing is in ``out_dir``.
+
+    Args:
+        config: The config of the training.
+        checkpoint: A checkpoint of it. Everything is in there: no teacher's own file is read, nothing is downloaded.
+        out_dir: Where to write.
+        formats: Some of :data:`FORMATS`.
+        half: Store the weight matrices of ``student.pth`` in half precision (the vectors are few, and scale them).
+        with_preprocessing: The formats take pixels and normalise them.
+        image_size: Side of the images, where the config's test pipeline does not say it.
+    """
+    for name in formats:
+        FORMATS[check_choice('formats', name, FORMATS)].check_packages(name)
+    if image_size is not None:
+        check_number('image_size', image_size, 1, integer=True)
+    out_dir = Path(out_dir)
+    if out_dir.exists() and not out_dir.is_dir():
+        raise ValueError(f'{out_dir}: is a file, not a folder to write into')
+    deployed = student_config(config, image_size)
+    image_size = image_size or deployed_size(deployed)
+    if image_size is None:
+        raise ValueError('nothing in the test pipeline of the config says how large an image is; give --image-size')
+    content = read_checkpoint(str(checkpoint))
+    trained = load_trained(config, weights_of(content, str(checkpoint)), str(checkpoint))
+    pixels = torch.randint(0, 256, (3, 3, image_size, image_size), generator=torch.Generator().manual_seed(0))
+    expected = logits_of(getattr(trained, 'architecture', trained), preprocess(trained, pixels))
+    parameters = _count(trained)
+    weights = student_weights(trained, deployed)
+    meta = _meta(content, config, expected.shape[1], Path(checkpoint).name)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    files = dict(checkpoint='student.pth', **{name: FORMATS[name].file for name in formats})
+    with tempfile.TemporaryDirectory(dir=out_dir, prefix='.export-') as folder:
+        aside = Path(folder)
+        (aside / 'student.py').write_text(_HEADER + deployed.pretty_text)
+        torch.save(dict(state_dict=halved(weights) if half else weights, meta=meta), aside / 'student.pth')
+        student = read_student(aside / 'student.py', aside / 'student.pth')
+        inputs = preprocess(student, pixels)
+        logits = logits_of(student, inputs)
+        differences = dict(checkpoint=check_difference('student.pth', logits, expected, HALF if half else EXACT))
+        network = Deployed(student, with_preprocessing)
+        if with_preprocessing:  # what the preprocessor does before it normalises
+            inputs = (pixels.flip(1) if getattr(student.data_preprocessor, 'to_rgb', False) else pixels).float()
+        for name in formats:
+            run = write(name, network, inputs, aside / files[name], _notes(network, deployed, meta))
+            differences[name] = check_runs(files[name], run, inputs, logits)
+        for name in ('student.py', *files.values()):
+            os.replace(aside / name, out_dir / name)
+    return ExportReport({name: out_dir / file for name, file in files.items()}, out_dir / 'student.py', differences,
+                        _count(student), parameters)
+
+
+def load_trained(config: Config, weights: Dict[str, Tensor], checkpoint: str) -> BaseModel:
+    """The model of a training with the weights of its checkpoint, which must fit exactly."""
+    filename, config = config.filename, Config(without_pretrained(config))
+    forget_teacher_checkpoints(config)
+    model = config.model.to_dict()
+    if config.get('data_preprocessor') is not None:
+        model.setdefault('data_preprocessor', config.data_preprocessor)
+    if 'teacher' in model and str(model['type']).startswith('mmkd_atsc.'):
+        # Built here, they are taken as they are; the algorithm would initialise them, for nothing.
+        teachers = {name: build_network(source, name) for name, source in teacher_sources(model).items()}
+        model['teacher'] = teachers['teacher'] if list(teachers) == ['teacher'] else teachers
+    with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmpretrain'):
+        network = MODELS.build(model)
+    load_strictly(network, weights, checkpoint, role=f'the model of {filename}' if filename else None)
+    network.eval()  # MMRazor's own returns nothing
+    return network
+
+
+def student_weights(trained: BaseModel, deployed: Config) -> Dict[str, Tensor]:
+    """The student's weights, with those of the classifiers that it shares; ``trained`` gives up its student."""
+    student = getattr(trained, 'architecture', trained)
+    head = deployed.to_dict()['model'].get('head') or {}
+    argument = classifiers_argument(head)
+    if argument:
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            student.head = student.head.release(head[argument])
+    return {key: value.detach().clone(memory_format=torch.contiguous_format)
+            for key, value in student.state_dict().items()}
+
+
+def read_student(config: Path, checkpoint: Path) -> BaseModel:
+    """The network that an export wrote."""
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        student = MODELS.build(Config.fromfile(config).model)
+    load_strictly(student, weights_of(read_checkpoint(str(checkpoint)), checkpoint.name), checkpoint.name)
+    return student.eval()
+
+
+def preprocess(model: BaseModel, pixels: Tensor) -> Tensor:
+    return model.data_preprocessor(dict(inputs=pixels))['inputs'].float()
+
+
+def logits_of(network: BaseModel, images: Tensor) -> Tensor:
+    """The network's logits; an output that is not one tensor of them is refused."""
+    logits = network(images, mode='tensor')
+    if isinstance(logits, Tensor) and logits.dim() == 2:
+        return logits
+    what = f'of shape {tuple(logits.shape)}' if isinstance(logits, Tensor) else f'that is a {type(logits).__name__}'
+    raise TypeError(f'{type(network).__name__} gives an output {what}; one tensor of logits (N, classes) is needed')
+
+
+def halved(weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    """The weights with all matrices in half precision; vectors are few, and norms multiply everything by them."""
+    return {key: value.half() if value.is_floating_point() and value.dim() > 1 else value
+            for key, value in weights.items()}
+
+
+def _meta(content: dict, config: Config, num_classes: int, source: str) -> dict:
+    """Where it came from, and the names of the classes as MMPretrain reads them; all plain values."""
+    meta, classes = dict(source=source, mmkd_atsc_version=__version__), _classes(content.get('meta') or {}, config)
+    if len(classes) == num_classes:
+        meta['dataset_meta'] = dict(classes=classes)
+    return meta
+
+
+def _classes(meta: dict, config: Config) -> list:
+    """The names that the checkpoint has, or the config's test data, or its data set by nature."""
+    loader = config.get('test_dataloader') or config.get('val_dataloader') or {}
+    dataset = loader.get('dataset') or {}
+    with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmpretrain'):
+        kind = DATASETS.get(dataset.type) if isinstance(dataset.get('type'), str) else None
+    found = ((meta.get('dataset_meta') or {}).get('classes') or meta.get('CLASSES')
+             or (dataset.get('metainfo') or {}).get('classes') or getattr(kind, 'METAINFO', {}).get('classes') or ())
+    return [str(name) for name in found] if isinstance(found, (list, tuple)) else []
+
+
+def _notes(network: Deployed, deployed: Config, meta: dict) -> Dict[str, str]:
+    """What someone who has only the one file needs to know, as text."""
+    preprocessor = network.network.data_preprocessor
+    mean, std = ([round(value, 4) for value in getattr(preprocessor, name).flatten().tolist()]
+                 if hasattr(preprocessor, name) and not network.normalises else None for name in ('mean', 'std'))
+    return dict(channels='RGB' if takes_rgb(deployed) else 'BGR', mean=json.dumps(mean), std=json.dumps(std),
+                classes=json.dumps(meta.get('dataset_meta', {}).get('classes')))
+
+
+def _count(network: BaseModel) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -1,0 +1,244 @@
+import json
+
+import cv2
+import mmpretrain
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from mmengine.runner import Runner
+
+import mmkd_atsc.export.student as module
+from mmkd_atsc.export import FORMATS, export_student, formats
+from mmkd_atsc.export.formats import load_onnx
+from mmkd_atsc.models.algorithms import AdaptiveTeacherDistill
+from tests.conftest import tiny_classifier
+from tests.test_export.trained import CLASSES, METHODS, PREPROCESSOR, logits, method_config, pixels, train
+
+
+@pytest.fixture(scope='module')
+def exported(tmp_path_factory):
+    """For each method: the model as trained, where its student went in every format, and the report."""
+    def export(method):
+        if method not in done:
+            folder = tmp_path_factory.mktemp(method)
+            config = method_config(method)
+            model = train(config, folder / 'epoch_40.pth')
+            done[method] = model, folder / 'out', export_student(config, folder / 'epoch_40.pth', folder / 'out',
+                                                                 tuple(FORMATS))
+        return done[method]
+
+    done = {}
+    return export
+
+
+@pytest.fixture
+def aekt(tmp_path):
+    """A config, its checkpoint, and the folder to export to."""
+    config = method_config('aekt')
+    train(config, tmp_path / 'epoch_40.pth')
+    return config, tmp_path / 'epoch_40.pth', tmp_path / 'out'
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_mmpretrain_loads_the_student_strictly_and_it_gives_the_logits_it_gave(exported, method):
+    model, out, _ = exported(method)
+    student = mmpretrain.get_model(str(out / 'student.py'), str(out / 'student.pth'))
+    student.load_state_dict(torch.load(out / 'student.pth', weights_only=True)['state_dict'], strict=True)
+    expected = logits(model, pixels(5))
+    assert expected.std() > 0.1, 'logits this small would agree with anything'
+    torch.testing.assert_close(logits(student, pixels(5)), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_other_runtimes_give_the_logits_for_any_number_of_images(exported, method):
+    model, out, report = exported(method)
+    for name, form in FORMATS.items():
+        run = form.load(out / form.file)
+        for count in (1, 2, 5):
+            images = model.data_preprocessor(dict(inputs=pixels(count)))['inputs']
+            torch.testing.assert_close(run(images), logits(model, pixels(count)), rtol=0, atol=1e-4)
+        assert 0 <= report.differences[name] <= 1e-4
+    assert report.differences['checkpoint'] <= 1e-6
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_nothing_of_the_training_is_inside(exported, method):
+    model, out, report = exported(method)
+    content = torch.load(out / 'student.pth', weights_only=True)
+    assert sorted(content) == ['meta', 'state_dict']
+    assert content['meta'] == dict(content['meta'], source='epoch_40.pth', dataset_meta=dict(classes=list(CLASSES)))
+    assert {key.split('.')[0] for key in content['state_dict']} <= {'backbone', 'neck', 'head'}
+    student = MODELS.build(Config.fromfile(out / 'student.py').model)
+    assert content['state_dict'].keys() == student.state_dict().keys()
+    count = sum(value.numel() for value in student.parameters())
+    assert report.parameters == count and report.trained_parameters == sum(v.numel() for v in model.parameters())
+    assert sorted(path.name for path in out.iterdir()) == [
+        'student.onnx', 'student.pt2', 'student.pth', 'student.py', 'student.torchscript.pt']
+
+
+@pytest.mark.parametrize('method', ['aekt', 'atsc'])
+def test_the_inferencer_sees_in_a_file_what_training_saw_in_the_data(exported, method, tmp_path):
+    model, out, _ = exported(method)
+    rgb = pixels(1)[0].permute(1, 2, 0).numpy().astype(np.uint8)
+    cv2.imwrite(str(tmp_path / 'image.png'), rgb[..., ::-1])
+    inferencer = mmpretrain.ImageClassificationInferencer(str(out / 'student.py'), pretrained=str(out / 'student.pth'))
+    expected = logits(model, pixels(1)).softmax(1)[0]
+    for image in (str(tmp_path / 'image.png'), np.ascontiguousarray(rgb[..., ::-1])):
+        result, = inferencer(image)
+        np.testing.assert_allclose(result['pred_scores'], expected, atol=1e-6)
+        assert result['pred_class'] == CLASSES[expected.argmax()]
+    assert inferencer(np.zeros((48, 60, 3), np.uint8))[0]['pred_scores'].shape == (10, )
+
+
+def test_onnx_says_what_it_takes(exported):
+    _, out, _ = exported('aekt')
+    import onnxruntime
+    notes = onnxruntime.InferenceSession(str(out / 'student.onnx')).get_modelmeta().custom_metadata_map
+    assert notes['channels'] == 'RGB' and json.loads(notes['classes']) == list(CLASSES)
+    assert json.loads(notes['mean']) == PREPROCESSOR['mean'] and json.loads(notes['std']) == PREPROCESSOR['std']
+
+
+def test_with_preprocessing_the_formats_take_pixels(aekt):
+    config, checkpoint, out = aekt
+    config.data_preprocessor.to_rgb = True  # the network's own order is the reverse of the data set's
+    model = train(config, checkpoint)
+    export_student(config, checkpoint, out, ('onnx', ), with_preprocessing=True)
+    answer = load_onnx(out / 'student.onnx')(pixels(4).flip(1).float())
+    torch.testing.assert_close(answer, logits(model, pixels(4)), rtol=0, atol=1e-4)
+
+
+def test_half_precision_halves_the_file_and_keeps_the_vectors_exact(exported, tmp_path):
+    config = method_config('teacher')
+    model = train(config, tmp_path / 'a.pth')
+    report = export_student(config, tmp_path / 'a.pth', tmp_path / 'half', half=True)
+    weights = torch.load(tmp_path / 'half' / 'student.pth', weights_only=True)['state_dict']
+    for key, value in model.state_dict().items():
+        if value.is_floating_point():
+            assert weights[key].dtype == (torch.float16 if value.dim() > 1 else torch.float32)
+    whole, half = (sum(v.numel() * v.element_size() for v in state.values())
+                   for state in (model.state_dict(), weights))
+    assert half < 0.52 * whole
+    student = mmpretrain.get_model(str(report.config), str(report.files['checkpoint']))
+    expected = logits(model, pixels(4))
+    assert 0 < (logits(student, pixels(4)) - expected).abs().max() <= 2e-2 * expected.abs().max()
+
+
+def test_an_export_that_predicts_otherwise_is_refused_and_leaves_nothing(aekt, monkeypatch):
+    config, checkpoint, out = aekt
+    genuine = module.student_weights
+
+    def one_weight_off(*args):
+        weights = genuine(*args)
+        weights['head.fc.bias'][3] += 1e-3
+        return weights
+
+    monkeypatch.setattr(module, 'student_weights', one_weight_off)
+    with pytest.raises(ValueError, match='student.pth does not predict what the checkpoint does: .* differ by 0.001'):
+        export_student(config, checkpoint, out)
+    assert list(out.iterdir()) == []
+
+
+def test_a_network_that_fixes_the_number_of_images_is_refused(aekt, monkeypatch):
+    config, checkpoint, out = aekt
+    monkeypatch.setattr(formats.Deployed, 'forward',
+                        lambda self, images: self.network(images, mode='tensor').view(3, 10))
+    with pytest.raises(ValueError, match=r'^student.torchscript.pt: .* takes 3 images at a time and no other number'):
+        export_student(config, checkpoint, out, ('torchscript', ))
+    assert list(out.iterdir()) == []
+
+
+def test_an_atsc_student_teaches_the_next_and_that_one_leaves_too(exported, tmp_path):
+    first, out, _ = exported('atsc')
+    config = method_config('atsc')
+    config.model.teacher = dict(cfg_path=str(out / 'student.py'))
+    config.model.architecture.neck.out_channels = 16
+    config.model.architecture.backbone.widths = (4, 4, 4, 8)
+    config.model.architecture.neck.in_channels = 8
+    model = MODELS.build(dict(config.model.to_dict(), teacher_ckpt=str(out / 'student.pth'),
+                              data_preprocessor=config.data_preprocessor))
+    assert isinstance(model, AdaptiveTeacherDistill)
+    torch.testing.assert_close(model.teacher.eval()(pixels(2).float()), first.student(pixels(2).float()))
+    data = model.data_preprocessor(dict(inputs=pixels(4), data_samples=[
+        mmpretrain.structures.DataSample().set_gt_label(label) for label in range(4)]), True)
+    losses = model.train()(**data, mode='loss')
+    sum(value.sum() for name, value in losses.items() if 'loss' in name).backward()
+    assert all(parameter.grad is not None for parameter in model.teacher.parameters())
+    config.model.teacher_ckpt = 'not/there.pth'
+    trained = train(config, tmp_path / 'next.pth')
+    report = export_student(config, tmp_path / 'next.pth', tmp_path / 'out', ('onnx', ))
+    student = mmpretrain.get_model(str(report.config), str(report.files['checkpoint']))
+    torch.testing.assert_close(logits(student, pixels(5)), logits(trained, pixels(5)), rtol=0, atol=1e-6)
+
+
+def test_a_student_in_training_is_no_teacher():
+    student = method_config('atsc').model.architecture.to_dict()
+    with pytest.raises(ValueError, match='teacher: its SharedClassifierHead owns no classifier.*export_student'):
+        MODELS.build(dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student, teacher=student,
+                          allow_random_teacher=True))
+
+
+def test_fine_tuning_starts_from_it(exported, tmp_path):
+    _, out, _ = exported('aekt')
+    config = Config.fromfile(out / 'student.py')
+    runner = Runner(config.model, str(tmp_path), load_from=str(out / 'student.pth'), default_scope='mmpretrain',
+                    experiment_name='fine_tuning')
+    runner.load_or_resume()
+    for key, value in torch.load(out / 'student.pth', weights_only=True)['state_dict'].items():
+        torch.testing.assert_close(runner.model.state_dict()[key], value, rtol=0, atol=0)
+
+
+def test_an_exported_student_is_exported_again_unchanged(exported, tmp_path):
+    _, out, _ = exported('atsc')
+    report = export_student(Config.fromfile(out / 'student.py'), out / 'student.pth', tmp_path)
+    old, new = (torch.load(folder / 'student.pth', weights_only=True)['state_dict'] for folder in (out, tmp_path))
+    assert old.keys() == new.keys() and all(torch.equal(old[key], new[key]) for key in old)
+    assert report.config.read_text() == (out / 'student.py').read_text()
+
+
+@pytest.mark.parametrize('aggregate', ['mean_prob', 'vote', 'confidence'])
+def test_several_teachers_leave_their_classifiers(aggregate, tmp_path):
+    config = method_config('atsc')
+    config.model.teacher = dict(wide=tiny_classifier(32), slim=tiny_classifier(8))
+    config.model.architecture.neck = dict(type='mmkd_atsc.MultiFeatureProjector', projectors=dict(
+        wide=dict(in_channels=16, out_channels=64), slim=dict(in_channels=16, out_channels=16)))
+    config.model.architecture.head = dict(type='mmkd_atsc.MultiClassifierHead', aggregate=aggregate)
+    model = train(config, tmp_path / 'two.pth')
+    report = export_student(config, tmp_path / 'two.pth', tmp_path / 'out', tuple(FORMATS))
+    student = mmpretrain.get_model(str(report.config), str(report.files['checkpoint']))
+    torch.testing.assert_close(logits(student, pixels(5)), logits(model, pixels(5)), rtol=0, atol=1e-6)
+    assert set(Config.fromfile(report.config).model.head.classifiers) == {'wide', 'slim'}
+
+
+def test_a_swin_takes_any_number_of_images_too(tmp_path):
+    arch = dict(embed_dims=8, depths=[1, 2], num_heads=[1, 2])  # the second block of a stage shifts its windows
+    config = method_config('kd', dict(type='mmpretrain.SwinTransformer', arch=arch, img_size=56, out_indices=(1, )))
+    config.model.architecture.head.in_channels = 16
+    model = train(config, tmp_path / 'swin.pth')
+    report = export_student(config, tmp_path / 'swin.pth', tmp_path / 'out', tuple(FORMATS), image_size=56)
+    for name, form in FORMATS.items():
+        images = model.data_preprocessor(dict(inputs=pixels(5, 56)))['inputs']
+        answer = form.load(report.files[name])(images)
+        torch.testing.assert_close(answer, logits(model, pixels(5, 56)), rtol=0, atol=1e-4)
+
+
+def test_no_weights_are_fetched(aekt, monkeypatch):
+    config, checkpoint, out = aekt
+    config.model.architecture.backbone.init_cfg = dict(type='Pretrained', checkpoint='https://nowhere.invalid/a.pth')
+    config.model.teacher = dict(cfg_path='mmpretrain::resnet/resnet18_8xb16_cifar10.py', pretrained=True)
+    train(config, checkpoint)
+
+    def refuse(*args, **kwargs):
+        raise AssertionError(f'would fetch {args}')
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', refuse)
+    monkeypatch.setattr(torch.hub, 'load_state_dict_from_url', refuse)
+    assert export_student(config, checkpoint, out).differences['checkpoint'] <= 1e-6
+
+
+def test_a_missing_package_is_named_with_the_way_to_get_it(aekt, monkeypatch):
+    monkeypatch.setattr(formats, 'find_spec', lambda name: None)
+    with pytest.raises(ImportError, match='^onnx needs onnx and onnxruntime: pip install onnx onnxruntime$'):
+        export_student(*aekt, ('onnx', ))
+    assert not aekt[2].exists()

@@ -1,0 +1,166 @@
+"""tools/export_student.py as a user runs it, and what it writes where the plugin is not installed."""
+import json
+import re
+import sys
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
+
+from mmkd_atsc.engine import ExportStudentHook
+from tests.conftest import ROOT, run_command, run_tool
+from tests.test_export.trained import logits, method_config, pixels, train
+from tests.test_readme import load
+
+# A ResNet-18 for small images, as thin as MMPretrain's own goes.
+MMPRETRAINS_OWN = dict(type='mmpretrain.ResNet_CIFAR', depth=18, stem_channels=4, base_channels=2, expansion=None)
+
+ELSEWHERE = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in ('mmkd_atsc', 'mmrazor'):
+            raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+
+sys.meta_path.insert(0, Missing())
+import json
+import torch
+from mmpretrain import ImageClassificationInferencer, get_model
+weights = torch.load('out/student.pth', weights_only=True)['state_dict']
+get_model('out/student.py').load_state_dict(weights, strict=True)
+result, = ImageClassificationInferencer('out/student.py', pretrained='out/student.pth')('image.png')
+json.dump([result['pred_class'], result['pred_scores'].tolist()], open('answer.json', 'w'))
+assert not {'mmkd_atsc', 'mmrazor'} & set(sys.modules)
+"""
+
+
+def main(*args):
+    load('tools/export_student.py').main([str(arg) for arg in args])
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A config file and a checkpoint of AEKT."""
+    config = method_config('aekt')
+    config.dump(tmp_path / 'aekt.py')
+    train(config, tmp_path / 'aekt.pth')
+    return tmp_path / 'aekt.py', tmp_path / 'aekt.pth', tmp_path / 'out'
+
+
+def test_a_student_of_mmpretrains_own_needs_neither_plugin_nor_mmrazor(tmp_path):
+    config = method_config('aekt', dict(MMPRETRAINS_OWN))
+    config.dump(tmp_path / 'aekt.py')
+    model = train(config, tmp_path / 'aekt.pth')
+    main(tmp_path / 'aekt.py', tmp_path / 'aekt.pth', '--out', tmp_path / 'out')
+    rgb = pixels(1)[0].permute(1, 2, 0).numpy().astype(np.uint8)
+    cv2.imwrite(str(tmp_path / 'image.png'), rgb[..., ::-1])
+    (tmp_path / 'elsewhere.py').write_text(ELSEWHERE)
+    done = run_command(sys.executable, 'elsewhere.py', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    name, scores = json.loads((tmp_path / 'answer.json').read_text())
+    expected = logits(model, pixels(1)).softmax(1)[0]
+    torch.testing.assert_close(torch.tensor(scores), expected, rtol=0, atol=1e-6)
+    assert name == 'abcdefghij'[expected.argmax()]
+
+
+def test_it_prints_sizes_counts_and_differences(files, capsys):
+    config, checkpoint, out = files
+    main(config, checkpoint, '--out', out, '--onnx', '--torchscript', '--exported-program')
+    said = capsys.readouterr().out
+    assert f'{out / "student.py"}: 5,214 parameters' in said
+    for name in ('student.pth', 'student.onnx', 'student.torchscript.pt', 'student.pt2'):
+        line, = (line for line in said.splitlines() if line.startswith(str(out / name)))
+        assert 'MB  largest difference of a logit ' in line and float(line.split()[-1]) <= 1e-4
+
+
+def checkpoint_of_another_config(folder):
+    train(method_config('simkd'), folder / 'bad.pth')
+    return r'does not fit the model of .*aekt.py: .* missing \(architecture\.'
+
+
+def truncated(folder):
+    content = (folder / 'aekt.pth').read_bytes()
+    (folder / 'bad.pth').write_bytes(content[:len(content) // 2])
+    return 'bad.pth: is truncated or not a checkpoint'
+
+
+def of_a_teacher_alone(folder):
+    train(method_config('teacher'), folder / 'bad.pth')
+    return r'does not fit the model of .*aekt.py: \d+ missing .*unexpected \(backbone'
+
+
+def with_nan(folder):
+    content = torch.load(folder / 'aekt.pth')
+    content['state_dict']['architecture.head.fc.bias'][0] = float('nan')
+    torch.save(content, folder / 'bad.pth')
+    return 'architecture.head.fc.bias holds nan or inf'
+
+
+@pytest.mark.parametrize('spoil', [checkpoint_of_another_config, truncated, of_a_teacher_alone, with_nan])
+def test_a_wrong_checkpoint_is_one_line(files, spoil, capsys):
+    config, checkpoint, out = files
+    expected = spoil(checkpoint.parent)
+    with pytest.raises(SystemExit, match='2'):
+        main(config, checkpoint.with_name('bad.pth'), '--out', out)
+    said = capsys.readouterr().err.strip()
+    assert said.startswith('error: ') and '\n' not in said
+    assert re.search(expected, said), said
+    assert not out.exists()
+
+
+@pytest.mark.parametrize('args, said', [
+    (['--out', 'FILE'], 'aekt.py: is a file, not a folder to write into'),
+    (['--out', 'OUT', '--image-size', '0'], 'image_size=0 must be an integer at least 1'),
+    (['--out', 'OUT', '--cfg-options', 'modell.type=x'], 'modell'),
+    ([], 'the following arguments are required: --out'),
+])
+def test_a_wrong_command_is_one_line(files, args, said, capsys):
+    config, checkpoint, out = files
+    with pytest.raises(SystemExit, match='2'):
+        main(config, checkpoint, *({'FILE': config, 'OUT': out}.get(arg, arg) for arg in args))
+    error = capsys.readouterr().err.strip()
+    assert error.startswith('error: ') and said in error and '\n' not in error
+
+
+HOOKED = """
+_base_ = ['{demo}/kd_digits.py']
+model = dict(teacher=dict(backbone=dict(depth=8)), teacher_ckpt=None, allow_random_teacher=True)
+train_cfg = dict(max_epochs=1)
+custom_hooks = [dict(type='mmkd_atsc.ExportStudentHook', formats=['onnx'])]
+"""
+
+
+def test_a_training_ends_with_its_student(tmp_path):
+    config, run = tmp_path / 'hooked.py', tmp_path / 'run'
+    config.write_text(HOOKED.format(demo=ROOT / 'configs' / 'demo'))
+    done = run_tool('train.py', config, '--work-dir', run, '--cfg-options', 'train_cfg.val_interval=1', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'exported best_' in done.stdout + done.stderr
+    best, = run.glob('best_*.pth')
+    trained = torch.load(best)['state_dict']
+    content = torch.load(run / 'student' / 'student.pth', weights_only=True)
+    assert content['meta']['source'] == best.name
+    assert content['meta']['dataset_meta'] == dict(classes=list('0123456789'))
+    for key, value in content['state_dict'].items():
+        assert torch.equal(value, trained[f'architecture.{key}']), key
+    assert Config.fromfile(run / 'student' / 'student.py').model.head.num_classes == 10
+    assert (run / 'student' / 'student.onnx').is_file()
+
+
+@pytest.mark.parametrize('hooks, options, said', [
+    ([], {}, 'default_hooks has no CheckpointHook'),
+    ([CheckpointHook()], {}, "which='best'\\) needs default_hooks.checkpoint.save_best"),
+    ([CheckpointHook()], dict(which='last', formats=['onnx']), 'onnx needs onnx and onnxruntime: pip install'),
+    ([CheckpointHook()], dict(which='last'), 'how large an image is'),
+])
+def test_what_would_keep_it_from_being_exported_stops_the_training(hooks, options, said, monkeypatch):
+    monkeypatch.setattr('mmkd_atsc.export.formats.find_spec', lambda name: None)
+    config = method_config('kd')
+    config.test_dataloader.dataset.type = 'Mine'
+    with pytest.raises((ValueError, ImportError), match=said):
+        ExportStudentHook(**options).before_train(SimpleNamespace(hooks=hooks, cfg=config))
