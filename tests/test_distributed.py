@@ -36,13 +36,20 @@ dist.destroy_process_group()
 def build(method, checkpoint):
     torch.manual_seed(0)
     common = dict(teacher=tiny_classifier(8), teacher_ckpt=checkpoint)
-    if method == 'aekt':
+    if method.endswith('two teachers'):
+        common = dict(teacher=[tiny_classifier(8)] * 2, teacher_ckpt=[checkpoint] * 2, teacher_weights=[3, 1])
+    if method.startswith('aekt'):
         distiller = dict(type='mmkd_atsc.AEKTDistiller', num_classes=10)
         config = dict(type='mmkd_atsc.MultiTeacherDistill', architecture=tiny_classifier(4), distiller=distiller)
     else:
         student = tiny_classifier(4)
-        student['neck'] = dict(type='mmkd_atsc.FeatureProjector', in_channels=8, out_channels=16)
+        projector = dict(in_channels=8, out_channels=16)
+        student['neck'] = dict(type='mmkd_atsc.FeatureProjector', **projector)
         student['head'] = dict(type='mmkd_atsc.SharedClassifierHead')
+        if method.endswith('two teachers'):
+            student['neck'] = dict(type='mmkd_atsc.MultiFeatureProjector',
+                                   projectors=dict(teacher0=projector, teacher1=projector))
+            student['head'] = dict(type='mmkd_atsc.MultiClassifierHead')
         config = dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student)
     return MODELS.build(dict(config, **common)).eval()
 
@@ -55,7 +62,7 @@ def batch_of(part):
     return images[part], samples[part]
 
 
-@pytest.mark.parametrize('method', ['aekt', 'atsc'])
+@pytest.mark.parametrize('method', ['aekt', 'atsc', 'aekt, two teachers', 'atsc, two teachers'])
 def test_two_processes_give_one_processes_gradients(method, teacher_checkpoint, tmp_path):
     script, out = tmp_path / 'script.py', tmp_path / 'gradients.pth'
     script.write_text(SCRIPT)
@@ -67,6 +74,6 @@ def test_two_processes_give_one_processes_gradients(method, teacher_checkpoint, 
     expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     got = torch.load(out, weights_only=True)
     assert got.keys() == expected.keys()
-    assert any(name.startswith('teachers') for name in got) == (method == 'atsc')
+    assert any(name.startswith('teachers') for name in got) == method.startswith('atsc')
     for name, gradient in expected.items():
         torch.testing.assert_close(got[name], gradient, atol=1e-6, rtol=1e-4, msg=name)

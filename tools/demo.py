@@ -37,12 +37,15 @@ class Row(NamedTuple):
 
 ROWS = (
     Row('teacher', 'teacher_digits', uses_teacher=False),
+    Row('second teacher', 'teacher2_digits', uses_teacher=False),
     Row('student alone', 'student_digits', uses_teacher=False),
     Row('KD (mmrazor)', 'kd_digits'),
     Row('AEKT', 'aekt_digits'),
     Row('SimKD', 'simkd_digits'),
     Row('ATSC', 'atsc_digits'),
+    Row('ATSC, two teachers', 'atsc_multi_digits'),
 )
+TEACHERS, TEACHER_VARIABLES = ROWS[:2], ('DEMO_TEACHER', 'DEMO_TEACHER2')
 
 
 class Job(NamedTuple):
@@ -56,13 +59,14 @@ class Job(NamedTuple):
     result: Optional[dict]
 
 
-def prepare(row: Row, out: Path, teacher: Optional[Path]) -> Job:
+def prepare(row: Row, out: Path, teachers: Sequence[Path]) -> Job:
     """Finds the result that is there, or makes the work directory ready for training."""
     work_dir, config_file = out / row.config, ROOT / 'configs' / 'demo' / f'{row.config}.py'
     if row.uses_teacher:
-        os.environ['DEMO_TEACHER'] = str(teacher)
+        os.environ.update((variable, str(path)) for variable, path in zip(TEACHER_VARIABLES, teachers))
     config = Config.fromfile(config_file)
-    identity = hashlib.sha256(config.pretty_text.encode() + (_digest(teacher) if row.uses_teacher else b'')).hexdigest()
+    weights = map(_digest, teachers if row.uses_teacher else ())
+    identity = hashlib.sha256(b''.join([config.pretty_text.encode(), *weights])).hexdigest()
     note = work_dir / 'result.json'
     result = json.loads(note.read_text()) if note.is_file() else {}
     if result.get('identity') == identity:
@@ -99,9 +103,9 @@ def finish(job: Job, seconds: float) -> dict:
     return result
 
 
-def train(rows: Sequence[Row], out: Path, teacher: Optional[Path] = None) -> List[dict]:
+def train(rows: Sequence[Row], out: Path, teachers: Sequence[Path] = ()) -> List[dict]:
     """Trains rows side by side, one a core: networks this small do not gain from a second one."""
-    jobs = [prepare(row, out, teacher) for row in rows]
+    jobs = [prepare(row, out, teachers) for row in rows]
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         seconds = list(pool.map(run, jobs))
     return [finish(job, taken) for job, taken in zip(jobs, seconds)]
@@ -143,7 +147,7 @@ def plot(curves: Dict[str, list], atsc: List[dict], path: Path) -> None:
     from matplotlib import pyplot
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.4), layout='constrained')
     for name, points in curves.items():
-        style = dict(color='0.4', linestyle='--') if name == 'teacher' else {}
+        style = dict(color='0.4', linestyle='--') if 'teacher' in name.split() else {}
         left.plot(*zip(*points), label=f'{name} ({points[-1][1]:.1f})', marker='.', **style)
     left.set(xlabel='epoch', ylabel='test accuracy, %', title='Handwritten digits, 400 training images')
     left.set_ylim(bottom=0, top=102)
@@ -170,8 +174,8 @@ def main(argv: Optional[List[str]] = None) -> None:
     out = parser.parse_args(argv).out.resolve()
     with cli.one_line_errors():
         results = train([row for row in ROWS if not row.uses_teacher], out)
-        teacher = Path((out / ROWS[0].config / 'last_checkpoint').read_text().strip())
-        taught = train([row for row in ROWS if row.uses_teacher], out, teacher)
+        teachers = [Path((out / row.config / 'last_checkpoint').read_text().strip()) for row in TEACHERS]
+        taught = train([row for row in ROWS if row.uses_teacher], out, teachers)
         results += taught
         plot({row.name: find_metric(read_scalars(out / row.config), 'accuracy/top1') for row in ROWS},
              read_scalars(out / 'atsc_digits'), out / 'accuracy.png')

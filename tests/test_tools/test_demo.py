@@ -19,7 +19,8 @@ def demo(tmp_path, monkeypatch):
     spec.loader.exec_module(module)
     shutil.copytree(ROOT / 'configs', tmp_path / 'configs', ignore=shutil.ignore_patterns('__pycache__'))
     monkeypatch.setattr(module, 'ROOT', tmp_path)
-    monkeypatch.setenv('DEMO_TEACHER', 'none')
+    for variable in module.TEACHER_VARIABLES:
+        monkeypatch.setenv(variable, 'none')
     module.resumed, module.epochs, module.fails = [], [5, 10], False
 
     def fake_training(config, work_dir, options=(), resume=False, **environment):
@@ -68,7 +69,7 @@ def test_another_teacher_means_another_result(demo, tmp_path):
     teacher = tmp_path / 'teacher.pth'
     for content in (b'one', b'one', b'two'):
         teacher.write_bytes(content)
-        demo.train([taught], tmp_path / 'out', teacher)
+        demo.train([taught], tmp_path / 'out', [teacher])
     assert len(demo.resumed) == 2 and os.environ['DEMO_TEACHER'] == str(teacher)
 
 
@@ -108,8 +109,9 @@ def test_the_best_student_is_taken_along(demo, tmp_path):
     assert 'classifier.head.fc.weight' in scope['network'].model.head.state_dict()
 
 
-def test_each_row_has_its_config_and_the_teacher_comes_first(demo):
-    assert demo.ROWS[0].config == 'teacher_digits' and not demo.ROWS[0].uses_teacher
+def test_each_row_has_its_config_and_the_teachers_come_first(demo):
+    assert [a_row.config for a_row in demo.TEACHERS] == ['teacher_digits', 'teacher2_digits']
+    assert not any(a_row.uses_teacher for a_row in demo.TEACHERS)
     for a_row in demo.ROWS:
         assert (ROOT / 'configs' / 'demo' / f'{a_row.config}.py').is_file()
     assert len({a_row.config for a_row in demo.ROWS}) == len(demo.ROWS)
