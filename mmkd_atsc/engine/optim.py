@@ -5,6 +5,7 @@ from typing import Dict, List
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
+from mmkd_atsc.checks import check_number
 from mmkd_atsc.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 
@@ -16,6 +17,22 @@ class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     makes a group of its own; ``paramwise_cfg`` rules the rest as always. Parameters with equal options share a group:
     MMEngine makes one group a parameter, and the optimizer then runs its kernels once a parameter instead of once for
     all.
+
+    ``paramwise_cfg=dict(layer_decay_rate=0.75, ...)`` makes the groups of a distillation's *student* (or of a network
+    that is trained alone) by MMPretrain's ``LearningRateDecayOptimWrapperConstructor``: the earlier a layer, the lower
+    its rate. A teacher that adapts, and the distiller's layers, keep the optimizer's rate or the one they ask for.
+
+    >>> from mmengine.optim import build_optim_wrapper
+    >>> from mmpretrain.models import ImageClassifier
+    >>> model = ImageClassifier(
+    ...     backbone=dict(type='VisionTransformer', img_size=32, patch_size=16, arch=dict(
+    ...         embed_dims=8, num_layers=1, num_heads=1, feedforward_channels=8)),
+    ...     head=dict(type='LinearClsHead', num_classes=2, in_channels=8))
+    >>> wrapper = build_optim_wrapper(model, dict(
+    ...     constructor='mmkd_atsc.DistillOptimWrapperConstructor', optimizer=dict(type='SGD', lr=1.0),
+    ...     paramwise_cfg=dict(layer_decay_rate=0.5)))
+    >>> sorted(group['lr'] for group in wrapper.optimizer.param_groups)  # embedding, block, head
+    [0.25, 0.5, 1.0]
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
@@ -32,13 +49,37 @@ class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
         if prefix:  # MMEngine's recursion; it would log a line for each parameter of a frozen teacher
             return super().add_params(params, module, prefix=prefix, **kwargs) if trainable else None
-        if self._has_rules:
+        if 'layer_decay_rate' in self.paramwise_cfg:
+            student = getattr(module, 'architecture', module)
+            params.extend(self._layerwise_groups(student))
+            for name, part in module.named_children() if student is not module else ():
+                if part is not student and any(parameter.requires_grad for parameter in part.parameters()):
+                    super().add_params(params, part, prefix=name, **kwargs)
+        elif self._has_rules:
             super().add_params(params, module, prefix=prefix, **kwargs)
         else:
             params.extend({'params': [parameter]} for parameter in trainable)
         for group in params:
             group.update(self._group_options(group['params'][0]))
         params[:] = merge_groups(params)
+
+    def _layerwise_groups(self, student: nn.Module) -> List[dict]:
+        """MMPretrain's groups for a network, without the notes that it logs and that would keep groups apart."""
+        # Not at import: mmpretrain's package takes a second, and few trainings need it.
+        from mmpretrain.engine import LearningRateDecayOptimWrapperConstructor
+        check_number('layer_decay_rate', self.paramwise_cfg['layer_decay_rate'], high=1, above=0)
+        if not hasattr(getattr(student, 'backbone', None), 'get_layer_depth'):
+            name = type(getattr(student, 'backbone', student)).__name__
+            raise ValueError(f'paramwise_cfg: layer_decay_rate is for backbones that number their layers '
+                             f'(get_layer_depth), {name} does not')
+        groups: List[dict] = []
+        prefix = 'architecture.'  # without any, MMPretrain logs the groups, and fails where there is no weight decay
+        constructor = LearningRateDecayOptimWrapperConstructor(
+            dict(self.optim_wrapper_cfg, optimizer=self.optimizer_cfg), self.paramwise_cfg)
+        constructor.add_params(groups, student, prefix=prefix,
+                               get_layer_depth=lambda name: student.get_layer_depth(name[len(prefix):]))
+        return [{key: value for key, value in group.items() if key not in ('lr_scale', 'layer_id', 'param_name')}
+                for group in groups]
 
     def _group_options(self, parameter: nn.Parameter) -> dict:
         options = dict(self._options.get(parameter, {}))

@@ -1,32 +1,50 @@
-"""A network cut in two: the encoder (its backbone) and the classifier (its neck and head, everything after it)."""
-from typing import Any, NamedTuple, Optional, Tuple, Union
+"""A network cut in two: the encoder, up to the last feature that is one tensor, and the classifier, all after it."""
+from typing import Any, List, NamedTuple, Optional, Tuple, Union
 
 import torch
 from mmengine.model import BaseModule
+from mmpretrain.models.backbones import InceptionV3
 from mmpretrain.models.classifiers import ImageClassifier
-from mmpretrain.models.heads import ConformerHead, DeiTClsHead, MultiTaskHead
+from mmpretrain.models.heads import ConformerHead, MultiTaskHead
 from torch import Tensor, nn
+
+from .branches import as_deployed, branch_channels, is_distilled
 
 Features = Union[Tensor, Tuple[Tensor, ...]]
 
-# Heads that do not turn one feature tensor into one tensor of logits. DeiT's is the dangerous one: given a tensor of
-# two samples it takes the first for the class token and the second for the distillation token.
-_UNSHAREABLE_HEADS = (ConformerHead, DeiTClsHead, MultiTaskHead)
+
+class Encoder(nn.Sequential):
+    """A backbone and the necks that make one feature of what it gives; ``source`` is where the network has the last."""
+
+    def __init__(self, backbone: nn.Module, necks: List[nn.Module], source: str) -> None:
+        super().__init__()
+        self.add_module('backbone', backbone)
+        for i, neck in enumerate(necks):
+            self.add_module(f'neck{i}', neck)
+        self.source = source
 
 
 class SplitNetwork(NamedTuple):
     """What :func:`split_classifier` found: the very modules of the network, not copies."""
 
-    backbone: nn.Module
+    encoder: nn.Module
     neck: Optional[nn.Module]
     head: nn.Module
+
+    @property
+    def source(self) -> str:
+        """The module of the network, by its name, that gives the encoder's feature."""
+        return self.encoder.source if isinstance(self.encoder, Encoder) else 'backbone'
 
 
 class Classifier(BaseModule):
     """A neck and a head as one module, called the way MMPretrain's ``ImageClassifier`` calls its own.
 
+    A head with several branches gets its part of the feature for each; its answer is what it predicts by, the mean or
+    the sum of the branches'. Where MMPretrain trains no head with a distillation branch, that answer is what learns.
+
     Args:
-        neck: Module between the backbone and the head, or None.
+        neck: Module between the encoder and the head, or None.
         head: A classification head.
     """
 
@@ -40,7 +58,16 @@ class Classifier(BaseModule):
         features = (last_feature(features, 'the features'), )
         if self.neck is not None:
             features = self.neck(features)
-        return getattr(self.head, method)(features, *args, **kwargs)
+        channels = branch_channels(self.head)
+        if channels:
+            features = (features[-1].split(channels, dim=1), )
+        if is_distilled(self.head):
+            with as_deployed(self.head):
+                if method == 'loss':
+                    return self.head._get_loss(self.head(features), *args, **kwargs)
+                return getattr(self.head, method)(features, *args, **kwargs)
+        output = getattr(self.head, method)(features, *args, **kwargs)
+        return sum(output) if method == '__call__' and isinstance(self.head, ConformerHead) else output
 
     def run_detached(self, features: Features, *args, **kwargs) -> Any:
         """:meth:`forward` with gradients for the features only; parameters and buffers stay as they are.
@@ -84,10 +111,15 @@ def check_logits(output: Any, head: nn.Module) -> Tensor:
 
 
 def last_feature(features: Any, role: str = 'the backbone') -> Tensor:
-    """The last of a backbone's outputs, which must be one tensor; a bare tensor is taken as it is.
+    """The last of a backbone's outputs as one tensor; a bare tensor is taken as it is.
+
+    Where the last output is several vectors (DeiT's class and distillation tokens, Conformer's two branches), the
+    feature is all of them side by side.
 
     >>> last_feature((torch.zeros(1, 4), torch.zeros(1, 8))).shape
     torch.Size([1, 8])
+    >>> last_feature((torch.zeros(1, 4), (torch.zeros(1, 8), torch.zeros(1, 8)))).shape
+    torch.Size([1, 16])
     """
     if isinstance(features, (tuple, list)):
         if not features:
@@ -95,13 +127,29 @@ def last_feature(features: Any, role: str = 'the backbone') -> Tensor:
         features = features[-1]
     if isinstance(features, Tensor):
         return features
+    if isinstance(features, (tuple, list)):
+        if features and all(isinstance(part, Tensor) and part.dim() == 2 for part in features):
+            return torch.cat(tuple(features), dim=1)
     parts = f' of {len(features)}' if isinstance(features, (tuple, list)) else ''
     raise TypeError(f'{role}: the last output is a {type(features).__name__}{parts}, one tensor is needed '
                     "(transformers: out_type='cls_token' or 'avg_featmap')")
 
 
+def classifies_inside(backbone: nn.Module) -> bool:
+    """Whether a backbone gives logits instead of features (LeNet5, AlexNet, VGG with num_classes; InceptionV3).
+
+    >>> from mmpretrain.models.backbones import LeNet5
+    >>> classifies_inside(LeNet5(num_classes=10)), classifies_inside(LeNet5())
+    (True, False)
+    """
+    return isinstance(backbone, InceptionV3) or (hasattr(backbone, 'classifier')
+                                                 and getattr(backbone, 'num_classes', -1) > 0)
+
+
 def split_classifier(model: nn.Module, role: str = 'teacher') -> SplitNetwork:
     """Finds the encoder and the classifier of an MMPretrain ``ImageClassifier``, or says why it cannot be split.
+
+    The cut is behind the backbone, or behind the last neck that needs more of it than one map or vector.
 
     Args:
         model: The network.
@@ -120,8 +168,39 @@ def split_classifier(model: nn.Module, role: str = 'teacher') -> SplitNetwork:
     for part, module in (('backbone', backbone), ('head', head)):
         if module is None:
             raise ValueError(f'{role}: the {name} has no {part}, so it cannot be split into encoder and classifier')
-    check_shareable(neck, head, role)
-    return SplitNetwork(backbone, neck, head)
+    if classifies_inside(backbone):
+        raise ValueError(f'{role}: {type(backbone).__name__} classifies inside the backbone, so there is no feature '
+                         'and no classifier to share')
+    inner, rest = split_neck(neck)
+    check_shareable(rest, head, role)
+    if not inner:
+        return SplitNetwork(backbone, rest, head)
+    source = f'neck.{len(inner) - 1}' if isinstance(neck, nn.Sequential) else 'neck'
+    return SplitNetwork(Encoder(backbone, inner, source), rest, head)
+
+
+def split_neck(neck: Optional[nn.Module]) -> Tuple[List[nn.Module], Optional[nn.Module]]:
+    """The modules of a neck that belong to the encoder, and the neck that is left for the classifier.
+
+    >>> from mmpretrain.models.necks import GlobalAveragePooling, HRFuseScales
+    >>> inner, rest = split_neck(nn.Sequential(HRFuseScales([8, 8, 8, 8]), GlobalAveragePooling()))
+    >>> len(inner), len(rest)
+    (1, 1)
+    """
+    modules = list(neck) if isinstance(neck, nn.Sequential) else [neck]
+    cut = max((i for i, module in enumerate(modules, start=1) if _reads_several(module)), default=0)
+    if cut == 0:
+        return [], neck
+    return modules[:cut], nn.Sequential(*modules[cut:]) if modules[cut:] else None
+
+
+def _reads_several(neck: Any) -> bool:
+    """Whether a neck reads several maps (HRNet's), or tokens, which are neither a map nor a vector (MlpMixer's)."""
+    for module in neck.modules() if isinstance(neck, nn.Module) else ():
+        channels = getattr(module, 'in_channels', None)
+        if isinstance(module, nn.AdaptiveAvgPool1d) or (isinstance(channels, (tuple, list)) and len(channels) > 1):
+            return True
+    return False
 
 
 def check_shareable(neck: Optional[nn.Module], head: nn.Module, role: str = 'teacher') -> None:
@@ -135,18 +214,13 @@ def check_shareable(neck: Optional[nn.Module], head: nn.Module, role: str = 'tea
         missing.insert(0, 'forward')
     if missing:
         raise ValueError(f'{role}: {name} has no {" and no ".join(missing)}, so it is no classification head')
-    if isinstance(head, _UNSHAREABLE_HEADS):
+    if hasattr(head, 'release') and not any(True for _ in head.parameters()):
+        raise ValueError(f'{role}: its {name} owns no classifier, as in a student that is being trained; '
+                         'tools/export_student.py writes it with one')
+    channels = getattr(head, 'in_channels', None)
+    if isinstance(head, MultiTaskHead) or (isinstance(channels, (tuple, list)) and branch_channels(head) is None):
         raise ValueError(f'{role}: {name} does not map one feature tensor to one tensor of logits')
-    if getattr(head, 'dist', False) is True or getattr(head, 'distillation', False) is True:
-        raise ValueError(f'{role}: MMPretrain cannot train {name} with its distillation branch, '
-                         'set distillation=False in the head')
     modules = [module for part in (neck, head) if part is not None for module in part.modules()]
-    for module in modules:
-        channels = getattr(module, 'in_channels', None)
-        if isinstance(channels, (tuple, list)) and len(channels) > 1:
-            raise ValueError(f'{role}: {type(module).__name__} reads {len(channels)} feature maps, only the last one '
-                             'of the backbone is shared')
-    # MMPretrain's VGG and InceptionV3 classify inside their backbones.
     if not any(True for module in modules for _ in module.parameters(recurse=False)):
         raise ValueError(f'{role}: neither neck nor head ({name}) has parameters, so there is no classifier to share '
                          '(is it inside the backbone?)')

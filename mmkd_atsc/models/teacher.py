@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmkd_atsc.checks import check_number
 from mmkd_atsc.engine.checkpoint import load_strictly, read_weights
 
-from .classifier import Classifier, last_feature
+from .classifier import Classifier, SplitNetwork, last_feature, split_classifier
 from .network import build_network, resolve_network
 from .normalization import Renormalize
 
@@ -47,6 +47,8 @@ class Teacher(nn.Module):
         # Zero until a checkpoint is read: then a resumed run can tell whether it has the same teacher.
         self.register_buffer('fingerprint', torch.zeros(16, dtype=torch.uint8))
         self.origin = checkpoint or 'no checkpoint'
+        # What this process has read; the buffer is the first process's from when the model is distributed.
+        self.loaded: Optional[bytes] = None
         self._load(checkpoint, allow_random, is_built)
         self.model.requires_grad_(False)
         self.renormalize = Renormalize(student_preprocessor or self.model.data_preprocessor,
@@ -57,6 +59,7 @@ class Teacher(nn.Module):
             load_strictly(self.model, read_weights(checkpoint), checkpoint, role=self.name)
             self.model._is_init = True
             self.fingerprint.copy_(fingerprint(self.model.state_dict()))
+            self.loaded = bytes(self.fingerprint.tolist())
         elif allow_random:
             if not is_built:  # a built model may have been trained
                 self.model.init_weights()
@@ -79,23 +82,32 @@ class Teacher(nn.Module):
 
     def encode(self, images: Tensor, keep_statistics: bool = False) -> Any:
         """The encoder's features; with ``keep_statistics`` batch norm uses the batch but does not count it."""
-        backbone, images = self.model.backbone, self.renormalize(images)
+        encoder, images = self.split.encoder, self.renormalize(images)
         with torch.set_grad_enabled(self.adapting and torch.is_grad_enabled()):
             if not keep_statistics:
-                return backbone(images)
-            buffers = {name: buffer.clone() for name, buffer in backbone.named_buffers()}
-            return torch.func.functional_call(backbone, buffers, (images, ))
+                return encoder(images)
+            buffers = {name: buffer.clone() for name, buffer in encoder.named_buffers()}
+            return torch.func.functional_call(encoder, buffers, (images, ))
 
     def classifier_loss(self, features: Any, data_samples: list) -> Dict[str, Tensor]:
         """The head's own loss on features that get no gradient from it."""
-        classifier = Classifier(self.model.neck, self.model.head)
-        return classifier(last_feature(features, self.name).detach(), data_samples, method='loss')
+        return self.classifier(last_feature(features, self.name).detach(), data_samples, method='loss')
 
     def predict(self, images: Tensor, data_samples: Optional[list]) -> list:
         return self.model(self.renormalize(images), data_samples, mode='predict')
 
     def train(self, mode: bool = True) -> 'Teacher':
         return super().train(mode and self.adapting)
+
+    @property
+    def split(self) -> SplitNetwork:
+        """The network's encoder and classifier, where it can be split."""
+        return split_classifier(self.model, self.name)
+
+    @property
+    def classifier(self) -> Classifier:
+        """Everything after the encoder."""
+        return Classifier(self.split.neck, self.model.head)
 
     @property
     def num_classes(self) -> Optional[int]:

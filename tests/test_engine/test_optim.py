@@ -58,3 +58,11 @@ def test_the_wish_is_what_the_optimizer_does():
     optimizer.step()
     steps = [(b - p).item() for b, p in zip(before, model.parameters())]
     assert abs(steps[0] - 0.1 * (1 + 1e-3 * before[0].item())) < 1e-6 and abs(steps[1] - 0.001) < 1e-6
+
+
+def test_layer_wise_rates_need_a_backbone_that_counts_its_layers():
+    model = nn.Sequential(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match='backbones that number their layers.*Sequential does not'):
+        build(model, paramwise_cfg=dict(layer_decay_rate=0.5))
+    with pytest.raises(ValueError, match='layer_decay_rate=0 must be a number greater than 0 and at most 1'):
+        build(model, paramwise_cfg=dict(layer_decay_rate=0))

@@ -2,6 +2,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 from mmpretrain.models import ImageClassifier
+from mmpretrain.models.backbones import LeNet5
 from mmpretrain.models.heads import (
     BEiTV2Head,
     ClsHead,
@@ -10,13 +11,23 @@ from mmpretrain.models.heads import (
     EfficientFormerClsHead,
     LeViTClsHead,
     LinearClsHead,
+    MultiTaskHead,
     StackedLinearClsHead,
     VisionTransformerClsHead,
 )
 from mmpretrain.models.necks import GlobalAveragePooling, HRFuseScales
+from mmpretrain.structures import DataSample
 from torch import nn
 
-from mmkd_atsc.models.classifier import check_shareable, classify, classify_detached, last_feature, split_classifier
+from mmkd_atsc.models.classifier import (
+    Classifier,
+    check_shareable,
+    classify,
+    classify_detached,
+    last_feature,
+    split_classifier,
+)
+from mmkd_atsc.models.heads import SharedClassifierHead
 from tests.conftest import tiny_classifier
 
 
@@ -97,12 +108,120 @@ def test_last_feature():
     first, last = torch.zeros(1, 2), torch.ones(1, 3)
     assert last_feature((first, last)) is last
     assert last_feature(last) is last
+    assert torch.equal(last_feature((first, [first, last])), torch.cat([first, last], 1))
     with pytest.raises(TypeError, match='teacher: the last output is a list of 2, one tensor is needed'):
-        last_feature((first, [first, last]), 'teacher')
+        last_feature((first, [torch.zeros(1, 2, 4, 4), last]), 'teacher')
     with pytest.raises(TypeError, match='no output'):
         last_feature(())
     with pytest.raises(TypeError, match='the last output is a dict'):
         last_feature({'feature': first})
+
+
+class Outputs(nn.Module):
+    """A backbone that gives several outputs; its last one is made by ``last``."""
+
+    def __init__(self, channels, last=lambda maps: maps[-1]):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(3, width, 3, stride=2**i, padding=1) for i, width in enumerate(channels))
+        self.last = last
+
+    def forward(self, images):
+        maps = [conv(images) for conv in self.convs]
+        return *maps[:-1], self.last(maps)
+
+
+def vectors(maps):
+    return [each.mean((2, 3)) for each in maps[-2:]]
+
+
+def several(name):
+    """Networks whose classifiers are not simply what follows one feature."""
+    return {
+        'several maps': lambda: ImageClassifier(
+            Outputs([8, 8, 8, 8]), [dict(type='HRFuseScales', in_channels=[8] * 4, out_channels=16),
+                                    dict(type='GlobalAveragePooling')], LinearClsHead(5, 16)),
+        'one neck': lambda: ImageClassifier(
+            Outputs([8, 8, 8, 8]), HRFuseScales([8] * 4, 16), StackedLinearClsHead(5, 16 * 4 * 4, [6])),
+        'tokens': lambda: ImageClassifier(
+            Outputs([6], lambda maps: maps[-1].flatten(2)), GlobalAveragePooling(dim=1), LinearClsHead(5, 6)),
+        'two tokens': lambda: ImageClassifier(Outputs([6, 6], vectors), head=DeiTClsHead(5, 6, init_cfg=None)),
+        'two branches': lambda: ImageClassifier(Outputs([8, 6], vectors), head=ConformerHead(5, [8, 6])),
+        'levit': lambda: ImageClassifier(Outputs([8, 6]), GlobalAveragePooling(), LeViTClsHead(5, in_channels=6)),
+        'efficientformer': lambda: ImageClassifier(
+            Outputs([6], lambda maps: maps[-1].flatten(2)), GlobalAveragePooling(dim=1), EfficientFormerClsHead(5, 6)),
+    }[name]()
+
+
+SEVERAL = ('several maps', 'tokens', 'two tokens', 'two branches', 'levit', 'efficientformer')
+
+
+def scores(samples):
+    return torch.stack([sample.pred_score for sample in samples])
+
+
+@pytest.mark.parametrize('name', SEVERAL)
+def test_encoder_and_classifier_together_are_the_network(name):
+    torch.manual_seed(0)
+    model, images = several(name).eval(), torch.randn(3, 3, 16, 16)
+    encoder, neck, head = split = split_classifier(model)
+    feature = last_feature(encoder(images))
+    assert feature.dim() in (2, 4)
+    whole = scores(model(images, mode='predict'))
+    assert whole.std() > 0
+    torch.testing.assert_close(classify(neck, head, feature).softmax(1), whole)
+    torch.testing.assert_close(classify_detached(neck, head, (feature, )).softmax(1), whole)
+    # No parameter is lost or in both, and the module named as source gives the feature.
+    parts = [id(parameter) for part in (encoder, neck, head) if part is not None for parameter in part.parameters()]
+    assert sorted(parts) == sorted(map(id, model.parameters()))
+    seen = []
+    model.get_submodule(split.source).register_forward_hook(lambda module, args, output: seen.append(output))
+    encoder(images)
+    torch.testing.assert_close(last_feature(seen[0]), feature)
+
+
+@pytest.mark.parametrize('name', SEVERAL)
+def test_every_classifier_learns(name):
+    torch.manual_seed(0)
+    model, images = several(name), torch.randn(4, 3, 16, 16)
+    encoder, neck, head = split_classifier(model.train())
+    samples = [DataSample().set_gt_label(label) for label in (0, 1, 2, 3)]
+    feature = last_feature(encoder(images)).detach()
+    loss = Classifier(neck, head)(feature, samples, method='loss')['loss']
+    loss.backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in head.parameters())
+    assert all(module.training for module in head.modules())
+    if name != 'two branches':  # whose own loss is a sum of one for each branch
+        target = torch.tensor([0, 1, 2, 3])
+        torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(classify(neck, head, feature), target))
+
+
+def test_distilled_heads_count_a_batch_once():
+    model = several('levit').train()
+    encoder, neck, head = split_classifier(model)
+    samples = [DataSample().set_gt_label(0), DataSample().set_gt_label(1)]
+    Classifier(neck, head)(torch.randn(2, 6, 4, 4), samples, method='loss')
+    assert int(head.head.bn.num_batches_tracked) == int(head.head_dist.bn.num_batches_tracked) == 1
+
+
+@pytest.mark.parametrize('name', SEVERAL)
+def test_a_student_leaves_with_a_copy_of_it(name):
+    """The neck's whole config will do, as in the config of the teacher."""
+    torch.manual_seed(0)
+    model, images = several(name).eval(), torch.randn(3, 3, 16, 16)
+    split = split_classifier(model)
+    shared = SharedClassifierHead()
+    shared.bind(split.neck, split.head)
+    feature = last_feature(split.encoder(images))
+    released = shared.release(dict(neck=model.neck, head=several(name).head)).eval()
+    torch.testing.assert_close(released((feature, )), shared((feature, )))
+    torch.testing.assert_close(scores(released.predict((feature, ))), scores(model(images, mode='predict')))
+    assert released.pre_logits((feature, )).dim() == 2
+
+
+def test_a_neck_that_reads_several_maps_is_all_of_the_encoder():
+    split = split_classifier(several('one neck'))
+    assert split.neck is None and split.source == 'neck'
+    assert [type(module).__name__ for module in split.encoder] == ['Outputs', 'HRFuseScales']
 
 
 @pytest.mark.parametrize('model, error, words', [
@@ -110,12 +229,9 @@ def test_last_feature():
     (network(None), ValueError, 'the ImageClassifier has no head'),
     (network(BEiTV2Head(8, 5, loss=dict(type='CrossEntropyLoss'))), ValueError, 'BEiTV2Head has no forward'),
     (network(nn.Linear(8, 5)), ValueError, 'Linear has no loss and no predict'),
-    (network(DeiTClsHead(5, 8)), ValueError, 'DeiTClsHead does not map one feature tensor to one tensor of logits'),
-    (network(ConformerHead(5, [8, 8])), ValueError, 'ConformerHead does not map'),
-    (network(LeViTClsHead(5, in_channels=8)), ValueError, 'distillation=False'),
-    (network(EfficientFormerClsHead(5, 8)), ValueError, 'distillation=False'),
-    (network(LinearClsHead(5, 8), HRFuseScales([8, 8, 8, 8])), ValueError, 'HRFuseScales reads 4 feature maps'),
-    (network(LinearClsHead(5, 8), nn.Sequential(HRFuseScales([8, 8, 8, 8]))), ValueError, 'HRFuseScales reads 4'),
+    (network(MultiTaskHead(dict(a=dict(type='LinearClsHead', num_classes=5)), in_channels=8)), ValueError,
+     'MultiTaskHead does not map one feature tensor to one tensor of logits'),
+    (ImageClassifier(LeNet5(num_classes=5), head=ClsHead()), ValueError, 'LeNet5 classifies inside the backbone'),
     (network(ClsHead(), GlobalAveragePooling()), ValueError, r'neither neck nor head \(ClsHead\) has parameters'),
 ])
 def test_what_cannot_be_split_says_why_in_one_line(model, error, words):

@@ -1,5 +1,5 @@
 """ATSC: a teacher that keeps learning while it teaches, and whose classifier the student uses."""
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 import torch
 from mmengine.dist import get_world_size
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from mmkd_atsc.checks import check_choice, check_flag, check_number
 from mmkd_atsc.registry import MODELS
 
-from ..classifier import Classifier, SplitNetwork, split_classifier
+from ..classifier import SplitNetwork, split_classifier
 from ..connectors import MultiFeatureProjector
 from ..distillers import ATSCDistiller
 from ..heads import MultiClassifierHead, SharedClassifierHead
+from ..teacher import for_each
 from .multi_teacher_distill import MultiTeacherDistill
 
 
@@ -53,13 +54,16 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
             (but for ``clip_grad``, which takes the gradients of one optimizer step together).
         student_ce_weight: Weight of a cross-entropy of the student through the shared classifier, which learns
             nothing from it. 0: none.
+        teacher_lr_mult: The teacher's learning rate, as a multiple of the optimizer's: one number, or a list or dict of
+            them for several teachers. Read by ``DistillOptimWrapperConstructor``, which ``tools/train.py`` sets.
     """
 
     def __init__(self, architecture: Union[dict, str, BaseModel], teacher: Any, distiller: Optional[dict] = None,
                  teacher_ckpt: Union[None, str, list, dict] = None, allow_random_teacher: bool = False,
                  adaptive: bool = True, classifier_step: str = 'joint', student_ce_weight: float = 0.0,
                  data_preprocessor: Optional[Union[dict, nn.Module]] = None,
-                 teacher_weights: Union[None, list, dict] = None, init_cfg: Optional[dict] = None) -> None:
+                 teacher_weights: Union[None, list, dict] = None, init_cfg: Optional[dict] = None,
+                 teacher_lr_mult: Union[float, list, dict] = 1.0) -> None:
         self_options = dict(
             adaptive=check_flag('adaptive', adaptive),
             classifier_step=check_choice('classifier_step', classifier_step, ('joint', 'alternate')),
@@ -68,7 +72,14 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
                          allow_random_teacher, student_ce_weight > 0, data_preprocessor, teacher_weights, init_cfg)
         for name, value in self_options.items():
             setattr(self, name, value)
+        self.teacher_lr_mults = learning_rates(list(self.teachers), teacher_lr_mult)
         self.set_adapting(adaptive)
+
+    def param_group_options(self) -> Iterator[Tuple[nn.Parameter, dict]]:
+        """What the optimizer's constructor is asked for: the teachers' own learning rates."""
+        for name, multiple in self.teacher_lr_mults.items():
+            for parameter in self.teachers[name].parameters() if multiple != 1 else ():
+                yield parameter, dict(lr_mult=multiple)
 
     def prepare_distiller(self) -> None:
         if not isinstance(self.distiller, ATSCDistiller):
@@ -116,7 +127,7 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
                 self._teacher_features[name] = features = teacher.encode(inputs)
                 if self.distiller.needs_teacher_head:  # targets only: neither side learns from them
                     with torch.no_grad():
-                        Classifier(teacher.model.neck, teacher.model.head).run_detached(features)
+                        teacher.classifier.run_detached(features)
 
     def run_student(self, inputs: Tensor, data_samples: Optional[List]) -> Dict[str, Tensor]:
         self.distiller.set_deliveries_override(True)
@@ -155,6 +166,25 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         total, classifier_log = self.parse_losses(classifier_losses)
         optim_wrapper.update_params(total)
         return {**log, **classifier_log, 'loss': log['loss'] + classifier_log['loss']}
+
+
+def learning_rates(teachers: List[str], multiples: Union[float, list, dict]) -> Dict[str, float]:
+    """Each teacher's multiple of the learning rate, by name.
+
+    >>> learning_rates(['big', 'small'], dict(small=0.1, big=1.0))
+    {'big': 1.0, 'small': 0.1}
+    >>> learning_rates(['teacher'], 0)
+    Traceback (most recent call last):
+    ValueError: teacher_lr_mult=0 must be greater than 0; a teacher that does not learn is adaptive=False
+    """
+    alike = not isinstance(multiples, (list, tuple, dict))
+    values = [multiples] * len(teachers) if alike else for_each('teacher_lr_mult', teachers, multiples)
+    for name, value in zip(teachers, values):
+        option = 'teacher_lr_mult' if alike else f'teacher_lr_mult: {name}'
+        if check_number(option, value, low=0) == 0:
+            raise ValueError(f'{option}={value!r} must be greater than 0; a teacher that does not learn is '
+                             'adaptive=False')
+    return dict(zip(teachers, values))
 
 
 def bind_student(student: BaseModel, teachers: Dict[str, SplitNetwork], weights: Dict[str, float]) -> None:

@@ -28,7 +28,7 @@ class FeatureProjector(BaseModule):
         out_channels: Channels of the teacher's feature.
         factor: How much narrower the bottleneck is than the output: 2, 4 or 8.
         spatial: The teacher's feature is a map (N, C, H, W); False for vectors (N, C): class tokens, pooled features. A
-            student's map is then averaged over its pixels first.
+            student's map is then averaged over its pixels first, and tokens (N, C, L), as MlpMixer gives, over L.
         out_size: Height and width of the teacher's map. A larger map of the student is pooled down to it first.
         final_relu: End with ReLU, right for a teacher whose features are never negative (ResNet, WRN, VGG). Set False
             for features that can be: those after a layer norm (ViT, Swin, ConvNeXt) or a linear bottleneck.
@@ -75,8 +75,8 @@ class FeatureProjector(BaseModule):
     def forward(self, features: Features) -> Features:
         """The projection of the last feature: a tensor for a tensor, a tuple of one for a backbone's outputs."""
         feature = last_feature(features, 'FeatureProjector')
-        if not self.spatial and feature.dim() == 4:
-            feature = feature.mean((2, 3))
+        if not self.spatial and feature.dim() in (3, 4):
+            feature = feature.flatten(2).mean(2)
         self._check(feature)
         if self.out_size:
             size = tuple(min(have, want) for have, want in zip(feature.shape[2:], self.out_size))

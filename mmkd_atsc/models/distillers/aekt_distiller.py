@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from mmkd_atsc.checks import check_flag, check_number, nearest
 from mmkd_atsc.registry import MODELS
 
+from ..branches import check_logit_head
 from ..connectors import SerializationFC
 from ..losses import AEKTLoss
 from .multi_teacher_distiller import MultiTeacherDistiller
@@ -63,6 +64,8 @@ class AEKTDistiller(MultiTeacherDistiller):
         logits = dict(type='mmrazor.ModuleOutputs', source='head')
         student_logits = dict(from_student=True, recorder='logits')
         default_connectors = {}
+        reads_heads = 'logits' not in {**(student_recorders or {}), **(teacher_recorders or {})} and \
+            'loss_aekt' not in (loss_forward_mappings or {})
         if check_flag('with_fc', with_fc):
             student_logits['connector'] = 'fc'
             default_connectors['fc'] = dict(type='mmkd_atsc.SerializationFC', num_classes=num_classes, bias=fc_bias,
@@ -82,6 +85,7 @@ class AEKTDistiller(MultiTeacherDistiller):
                                for record in mapping.values()):
             # Distributed training would stop at parameters that no loss reaches.
             raise ValueError("with_fc=True, but no loss_forward_mappings entry has connector='fc'; set with_fc=False")
+        self.reads_heads = reads_heads
         self.log_terms = check_flag('log_terms', log_terms)
         self.fc_lr_mult = check_number('fc_lr_mult', fc_lr_mult, 0)
         self.fc_weight_decay = check_number('fc_weight_decay', fc_weight_decay, 0)
@@ -100,16 +104,19 @@ class AEKTDistiller(MultiTeacherDistiller):
             yield parameter, dict(lr_mult=self.fc_lr_mult, weight_decay=self.fc_weight_decay)
 
     def prepare_from_student(self, model: nn.Module) -> None:
-        self._check_classes(model, 'student')
+        self._check_head(model, 'student', learns=True)
         super().prepare_from_student(model)
 
     def prepare_from_teachers(self, teachers: Dict[str, nn.Module], weights: Optional[Dict[str, float]] = None) -> None:
         for name, model in teachers.items():
-            self._check_classes(model, name)
+            self._check_head(model, name)
         super().prepare_from_teachers(teachers, weights)
 
-    def _check_classes(self, model: nn.Module, role: str) -> None:
-        classes = getattr(getattr(model, 'head', None), 'num_classes', self.num_classes)
+    def _check_head(self, model: nn.Module, role: str, learns: bool = False) -> None:
+        head = getattr(model, 'head', None)
+        if self.reads_heads:
+            check_logit_head(head, role, learns)
+        classes = getattr(head, 'num_classes', self.num_classes)
         if classes != self.num_classes:
             raise ValueError(f"AEKTDistiller has num_classes={self.num_classes}, the {role}'s head has {classes}")
 

@@ -4,6 +4,7 @@ from typing import Any, Dict, Optional
 from torch import nn
 
 from mmkd_atsc.checks import check_number
+from mmkd_atsc.recorders import MultiTeacherRecorder
 from mmkd_atsc.registry import MODELS
 
 from ..classifier import split_classifier
@@ -18,10 +19,10 @@ class ATSCDistiller(MultiTeacherDistiller):
     .. math::
         \beta\,\mathrm{MSE}(P(E_S(x)), E_T(x)) + \lambda \lVert \theta_{E_T} - \theta^* \rVert^2
 
-    The first term records the student's neck (the projector :math:`P`) and the teacher's backbone; the second is for
-    the teacher's encoder and counts only while it adapts. Both are for :class:`AdaptiveTeacherDistill`, which adds the
-    classifier's cross-entropy. With several teachers there is one of each a teacher. Further losses can be given as in
-    :class:`MultiTeacherDistiller`.
+    The first term records the student's neck (the projector :math:`P`) and the teacher's encoder (its backbone, or the
+    part of its neck that belongs to it); the second is for that encoder and counts only while it adapts. Both are for
+    :class:`AdaptiveTeacherDistill`, which adds the classifier's cross-entropy. With several teachers there is one of
+    each a teacher. Further losses can be given as in :class:`MultiTeacherDistiller`.
 
     Args:
         align_weight: The weight beta of the alignment.
@@ -46,6 +47,7 @@ class ATSCDistiller(MultiTeacherDistiller):
                  init_cfg: Optional[dict] = None) -> None:
         # Losses that were added may listen to the heads, which alignment alone does not run.
         self_needs_heads = bool(student_recorders), bool(teacher_recorders)
+        finds_feature = 'features' not in (teacher_recorders or {})
         super().__init__(
             student_recorders={
                 'features': dict(type='mmrazor.ModuleOutputs', source='neck'), **(student_recorders or {})},
@@ -59,6 +61,7 @@ class ATSCDistiller(MultiTeacherDistiller):
                 preds_T=dict(from_student=False, recorder='features')), **(loss_forward_mappings or {})},
             distill_deliveries=distill_deliveries, init_cfg=init_cfg)
         self.needs_student_head, self.needs_teacher_head = self_needs_heads
+        self.finds_feature = finds_feature
         self.anchor_min_dims = check_number('anchor_min_dims', anchor_min_dims, 1, 2, integer=True)
         self.anchor_options = dict(loss_weight=anchor_weight, reduction=anchor_reduction)
         TeacherAnchorLoss(**self.anchor_options)  # says at once what is wrong with them
@@ -66,11 +69,15 @@ class ATSCDistiller(MultiTeacherDistiller):
         self.teacher_adapts = False
 
     def prepare_from_teachers(self, teachers: Dict[str, nn.Module], weights: Optional[Dict[str, float]] = None) -> None:
+        splits = {name: split_classifier(teacher, role=name) for name, teacher in teachers.items()}
+        if self.finds_feature:  # behind the backbone, but for networks whose necks belong to the encoder
+            self.teacher_recorders.recorders['features'] = MultiTeacherRecorder(
+                {name: split.source for name, split in splits.items()})
         super().prepare_from_teachers(teachers, weights)
         # Now, while the weights are those of the teachers' checkpoints: a resumed state comes later.
-        for name, teacher in teachers.items():
+        for name, split in splits.items():
             self.anchors[name] = TeacherAnchorLoss(**self.anchor_options)
-            self.anchors[name].bind(split_classifier(teacher, role=name).backbone, self.anchor_min_dims)
+            self.anchors[name].bind(split.encoder, self.anchor_min_dims)
 
     def loss_share(self, name: str, teacher: str) -> float:
         """Of what the student answers each teacher, its projectors weigh the gradients; see MultiFeatureProjector."""

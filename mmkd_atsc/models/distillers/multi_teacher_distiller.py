@@ -6,7 +6,7 @@ from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
 from mmkd_atsc.checks import check_choice
-from mmkd_atsc.recorders import MultiTeacherRecorder
+from mmkd_atsc.recorders import LabelsRecorder, MultiTeacherRecorder
 from mmkd_atsc.registry import MODELS
 
 from ..aggregate import aggregate_logits, labels_of
@@ -90,6 +90,9 @@ class MultiTeacherDistiller(ConfigurableDistiller):
 
     def compute_distill_losses(self) -> Dict[str, Any]:
         losses: Dict[str, Any] = {}
+        for recorder in self.student_recorders.recorders.values():
+            if isinstance(recorder, LabelsRecorder) and self.data_samples:
+                recorder.fill(labels_of(self.data_samples))
         for name, mapping in self.loss_forward_mappings.items():
             teachers = self._teachers_of(name)
             # What does not depend on the teacher is read, and connected, once.

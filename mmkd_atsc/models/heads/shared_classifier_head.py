@@ -3,14 +3,14 @@ import copy
 from typing import Any, List, Optional, Tuple
 
 import torch
-from mmpretrain.models.heads import ClsHead
+from mmpretrain.models.heads import ClsHead, ConformerHead
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from torch import Tensor, nn
 
 from mmkd_atsc.checks import check_flag, nearest
 from mmkd_atsc.registry import MODELS
 
-from ..classifier import Classifier, Features, check_logits, check_shareable
+from ..classifier import Classifier, Features, check_logits, check_shareable, last_feature, split_neck
 
 
 @MODELS.register_module()
@@ -82,7 +82,7 @@ class SharedClassifierHead(ClsHead):
 
     def pre_logits(self, feats: Tuple[Tensor, ...]) -> Tensor:
         """What the classifier's last layer reads, by the classifier's own definition."""
-        return self._run(feats, method='pre_logits')
+        return last_feature((self._run(feats, method='pre_logits'), ), 'pre_logits')
 
     def forward(self, feats: Tuple[Tensor, ...]) -> Tensor:
         """The logits of the projected features."""
@@ -97,7 +97,10 @@ class SharedClassifierHead(ClsHead):
         return self._run(feats, data_samples, method='predict', **kwargs)
 
     def _get_loss(self, cls_score: Tensor, data_samples: List, **kwargs) -> dict:
-        return self.bound_classifier.head._get_loss(cls_score, data_samples, **kwargs)
+        head = self.bound_classifier.head
+        if isinstance(head, ConformerHead):  # its own takes the answers of its branches, here they are summed
+            return ClsHead._get_loss(head, cls_score, data_samples, **kwargs)
+        return head._get_loss(cls_score, data_samples, **kwargs)
 
     def _get_predictions(self, cls_score: Tensor, data_samples: Optional[List]) -> List:
         return self.bound_classifier.head._get_predictions(cls_score, data_samples)
@@ -129,6 +132,8 @@ class SharedClassifierHead(ClsHead):
 def build_classifier(classifier: dict) -> Classifier:
     """Builds ``dict(neck=<config, module or None>, head=<config or module>)``.
 
+    The parts of a teacher's config will do: what belongs to its encoder in the neck is left out.
+
     >>> build_classifier(dict(head=dict(type='LinearClsHead', num_classes=5, in_channels=8))).neck is None
     True
     """
@@ -140,7 +145,8 @@ def build_classifier(classifier: dict) -> Classifier:
                              f'{nearest(key, ("neck", "head"))}')
     if classifier.get('head') is None:
         raise ValueError('classifier needs a head: dict(neck=<config or None>, head=<config>)')
-    neck, head = (MMPRETRAIN_MODELS.build(part) if isinstance(part, dict) else part
+    neck, head = (MMPRETRAIN_MODELS.build(part) if isinstance(part, (dict, list)) else part
                   for part in (classifier.get('neck'), classifier['head']))
+    _, neck = split_neck(neck)
     check_shareable(neck, head, role='classifier')
     return Classifier(neck, head)

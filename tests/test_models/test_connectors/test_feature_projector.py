@@ -99,7 +99,8 @@ def test_bad_arguments(kwargs, error, words):
 
 
 @pytest.mark.parametrize('spatial, shape, words', [
-    (False, (2, 6, 4), r'shape \(2, 6, 4\), with spatial=False it takes a vector of 2 dimensions$'),
+    (False, (2, 17, 6), r'its channels are 17 and not in_channels=6'),
+    (False, (6, ), r'shape \(6,\), with spatial=False it takes a vector of 2 dimensions$'),
     (True, (2, 6), r'shape \(2, 6\), with spatial=True it takes a map .*\(set spatial=False\)'),
     (True, (2, 17, 6), r'shape \(2, 17, 6\), with spatial=True it takes a map of 4 dimensions$'),
     (True, (2, 5, 4, 4), 'channels are 5 and not in_channels=6'),
@@ -110,6 +111,17 @@ def test_bad_inputs(spatial, shape, words):
         FeatureProjector(6, 8, spatial=spatial)(torch.zeros(shape))
 
 
-def test_tokens_in_a_list_are_refused():
+def test_vectors_in_a_list_stand_side_by_side():
+    projector, first, second = FeatureProjector(6, 8, spatial=False).eval(), torch.randn(2, 4), torch.randn(2, 2)
+    projected, = projector(([first, second], ))
+    assert torch.equal(projected, projector(torch.cat([first, second], 1)))
+
+
+def test_tokens_are_averaged_for_a_teacher_of_vectors():
+    projector, tokens = FeatureProjector(6, 8, spatial=False).eval(), torch.randn(2, 6, 4)
+    torch.testing.assert_close(projector(tokens), projector(tokens.mean(2)))
+
+
+def test_maps_in_a_list_are_refused():
     with pytest.raises(TypeError, match='FeatureProjector: the last output is a list of 2'):
-        FeatureProjector(6, 8)(([torch.zeros(1, 6), torch.zeros(1, 6)], ))
+        FeatureProjector(6, 8)(([torch.zeros(1, 6, 2, 2), torch.zeros(1, 6)], ))

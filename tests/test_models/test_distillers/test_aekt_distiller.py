@@ -6,9 +6,13 @@ import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
+from mmpretrain.models import ImageClassifier
+from mmpretrain.models.heads import ConformerHead, EfficientFormerClsHead, LeViTClsHead
 from mmpretrain.structures import DataSample
+from torch import nn
 from torch.nn import functional as F
 
+from mmkd_atsc.models.algorithms import MultiTeacherDistill
 from mmkd_atsc.models.distillers import AEKTDistiller
 from mmkd_atsc.models.losses.aekt_functional import aekt_loss
 from tests.conftest import tiny_classifier
@@ -395,3 +399,47 @@ def test_heads_of_other_classes_are_refused_at_once(teacher_checkpoint, with_fc)
     with pytest.raises(ValueError, match="num_classes=12, the teacher's head has 10"):
         build(teacher_checkpoint, student=tiny_classifier(4, num_classes=12),
               distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=12, with_fc=with_fc))
+
+
+class TwoVectors(nn.Module):
+    """A backbone whose last output is two vectors, as Conformer's is."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, stride=4)
+
+    def forward(self, images):
+        return ([self.conv(images).mean((2, 3)), self.conv(images).amax((2, 3))], )
+
+
+def test_two_answers_are_refused_unless_one_is_chosen(teacher_checkpoint, batch):
+    student = ImageClassifier(TwoVectors(), head=ConformerHead(10, [6, 6]))
+    with pytest.raises(ValueError, match='student: ConformerHead gives the logits of two branches apart'):
+        build(teacher_checkpoint, student=student)
+    with pytest.raises(ValueError, match='teacher: ConformerHead gives the logits of two branches apart'):
+        MultiTeacherDistill(tiny_classifier(4), student, dict(type='mmkd_atsc.AEKTDistiller', num_classes=10),
+                            allow_random_teacher=True)
+    model = build(teacher_checkpoint, student=student, loss_forward_mappings=dict(loss_aekt=dict(
+        preds_S=dict(from_student=True, recorder='logits', data_idx=1, connector='fc'),
+        preds_T=dict(from_student=False, recorder='logits'),
+        gt_labels=dict(from_student=True, recorder='labels', data_idx=1)))).eval()
+    losses = model(*batch, mode='loss')
+    _, answer = model.student(batch[0])
+    torch.testing.assert_close(losses['distill.loss_aekt'], aekt_loss(answer, model.teacher(batch[0]), LABELS))
+
+
+@pytest.mark.parametrize('head', [EfficientFormerClsHead(10, 6), LeViTClsHead(10, in_channels=6)])
+def test_a_distillation_branch_teaches_but_does_not_learn(teacher_checkpoint, batch, head):
+    network = ImageClassifier(TwoVectors(), GlobalMean(), head)
+    with pytest.raises(ValueError, match='student: MMPretrain does not train .* set distillation=False'):
+        build(teacher_checkpoint, student=network)
+    model = MultiTeacherDistill(MODELS.build(tiny_classifier(4)), network, dict(
+        type='mmkd_atsc.AEKTDistiller', num_classes=10), allow_random_teacher=True)
+    assert model.train()(*batch, mode='loss')['distill.loss_aekt'].isfinite()
+
+
+class GlobalMean(nn.Module):
+    """One vector out of two."""
+
+    def forward(self, features):
+        return (torch.stack(list(features[-1])).mean(0), )

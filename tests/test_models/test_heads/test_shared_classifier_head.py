@@ -181,7 +181,7 @@ def test_binding_again_shares_the_new_teacher_and_an_owner_cannot_be_bound():
     (dict(classifier=dict(haed=LINEAR)), ValueError, "unknown key 'haed', it takes neck and head; did you mean 'head'"),
     (dict(classifier=dict(neck=None)), ValueError, 'classifier needs a head'),
     (dict(classifier=[LINEAR]), TypeError, 'not a list'),
-    (dict(classifier=dict(head=dict(type='DeiTClsHead', num_classes=5, in_channels=8))), ValueError, 'DeiTClsHead'),
+    (dict(classifier=dict(head=dict(type='ClsHead'))), ValueError, 'neither neck nor head .ClsHead. has parameters'),
     (dict(detach='yes'), TypeError, "detach='yes'"),
 ])
 def test_bad_arguments(kwargs, error, words):

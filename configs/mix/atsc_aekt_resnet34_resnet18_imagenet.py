@@ -1,0 +1,15 @@
+# Both methods at once. The student's feature learns from the teacher's by ATSC; its logits, through the classifier that
+# they share, learn from the teacher's by AEKT. From AEKT only the student learns: teacher and classifier are its target.
+_base_ = ['./atsc_resnet34_resnet18_imagenet.py']
+logits = dict(type='mmrazor.ModuleOutputs', source='head')
+model = dict(distiller=dict(
+    student_recorders=dict(logits=logits, labels=dict(type='mmkd_atsc.Labels')),
+    teacher_recorders=dict(logits=logits),
+    distill_losses=dict(loss_aekt=dict(type='mmkd_atsc.AEKTLoss', tau=1.0, beta=0.5)),
+    loss_forward_mappings=dict(loss_aekt=dict(
+        preds_S=dict(from_student=True, recorder='logits'),
+        preds_T=dict(from_student=False, recorder='logits'),
+        gt_labels=dict(from_student=True, recorder='labels')))))
+custom_hooks = [
+    dict(type='mmkd_atsc.AdaptiveTeacherHook'),
+    dict(type='mmkd_atsc.DistillWarmupHook', epochs=1, losses=['loss_aekt'])]

@@ -1,0 +1,63 @@
+"""From a config that trains a classifier, and the names of teachers, to a short config that distils it."""
+from pathlib import Path
+from typing import Optional, Sequence, Union
+
+from mmengine.registry import DefaultScope
+
+from mmkd_atsc import cli
+from mmkd_atsc.checks import check_choice
+
+from .given import Named, Place, flatten, image_side, is_new_style
+from .model import METHODS, Pair
+from .surroundings import surroundings
+from .text import assignment, comment, read_inline
+
+__all__ = ['METHODS', 'Named', 'compose', 'flatten', 'is_new_style', 'read_inline']
+
+
+def compose(student: Union[str, dict], teachers: Sequence[Named], method: str, base: Optional[str] = None,
+            folder: Union[str, Path] = '.', image_size: Optional[int] = None,
+            allow_random_teacher: bool = False) -> str:
+    """The text of a config that distils ``student`` from ``teachers``; its data and schedule are those of ``base``.
+
+    Args:
+        student: Config of a classifier (a file, ``package::path``, a dict), or of a distillation, whose student it is.
+        teachers: One, or several.
+        method: 'aekt' or 'atsc'.
+        base: The config to inherit. None: the student's.
+        folder: Where the config is going to lie: files that it inherits are named from there.
+        image_size: Side of the images. None: what the pipeline of ``base`` says.
+        allow_random_teacher: Teachers need no checkpoints. Only tests want that.
+
+    >>> teacher = Named('mmkd_atsc::teachers/resnet20_cifar100.py', 'resnet20.pth')
+    >>> print(compose('mmkd_atsc::teachers/resnet8_cifar100.py', [teacher], 'aekt'))  # doctest: +ELLIPSIS
+    # AEKT: resnet8_cifar100 learns from resnet20_cifar100.
+    _base_ = ['mmkd_atsc::teachers/resnet8_cifar100.py']
+    model = dict(
+        _delete_=True,
+        type='mmkd_atsc.MultiTeacherDistill',
+        architecture=_base_.model,
+        teacher=dict(cfg_path='mmkd_atsc::teachers/resnet20_cifar100.py'),
+        teacher_ckpt='resnet20.pth',
+        distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=100, tau=4.0, beta=8.0))
+    ...
+    """
+    check_choice('method', method, METHODS)
+    if not teachers:
+        raise ValueError('no teacher is given: at least one is needed')
+    if base is None and isinstance(student, dict):
+        raise ValueError('a student that is given as a dict brings no data and no schedule: give a base, the config '
+                         'that has them')
+    base = base or student
+    if is_new_style(base):
+        raise ValueError(f'{base}: no _base_ can name a config of the new style (read_base), only a flat copy of it')
+    whole = cli.load_config(base)
+    cli.require(whole, base, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
+    side, place = image_size or image_side(whole), Place(folder)
+    pair = Pair(student, whole, teachers, side, place, inherits=base == student, allow_random=allow_random_teacher)
+    with DefaultScope.overwrite_default_scope(whole.get('default_scope') or 'mmpretrain'):
+        model = pair.lines(method)
+    names = ' and '.join(teacher.stem for teacher in teachers)
+    lines = [comment(f'{method.upper()}: {Named(student).stem} learns from {names}.'),
+             assignment('_base_', [place.inherited(base)]), *model, *surroundings(whole, method, side, pair.inherits)]
+    return '\n'.join(lines) + '\n'

@@ -1,0 +1,64 @@
+"""Every config of configs/mix trains and is validated, inherited by a config of somebody else's, offline."""
+import math
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmkd_atsc.compose import Named, compose
+from mmkd_atsc.models.network import resolve_network
+from tests.conftest import ROOT
+
+from .training import train, write_child
+
+MIX = ROOT / 'configs' / 'mix'
+NAMES = sorted(path.stem for path in MIX.glob('*.py'))
+TERMS = {
+    'aekt_resnet34_resnet18_imagenet': {'distill.loss_aekt', 'student.loss', 'distill.accuracy_after_fc'},
+    'atsc_resnet34_resnet18_imagenet': {'distill.loss_align', 'distill.loss_anchor', 'teacher.loss'},
+    'aekt_resnet50_deit_tiny_imagenet': {'distill.loss_aekt', 'student.loss'},
+    'aekt_swin_tiny_mobilenet_v3_imagenet': {'distill.loss_aekt', 'student.loss'},
+    'aekt_resnet50_resnet8x4_cifar100': {'distill.loss_aekt', 'student.loss'},
+    'aekt_at_resnet34_resnet18_imagenet': {'distill.loss_aekt', 'distill.loss_attention', 'student.loss'},
+    'atsc_aekt_resnet34_resnet18_imagenet': {'distill.loss_align', 'distill.loss_aekt', 'teacher.loss'},
+    'single_teacher_aekt_resnet34_resnet18_imagenet': {'distill.loss_aekt', 'distill.loss_kl', 'student.loss'},
+}
+RANDOM_TEACHER = 'model = dict(teacher=dict(pretrained=False), allow_random_teacher=True)'
+MMRAZOR_RANDOM_TEACHER = 'model = dict(teacher=dict(pretrained=False))'
+
+
+def test_each_config_is_trained_here():
+    assert set(NAMES) == set(TERMS)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_config_trains_and_is_validated(name, tmp_path, in_process):
+    in_cifar, in_mmrazor = name.endswith('cifar100'), name.startswith('single')
+    side = 32 if in_cifar else 224 if 'swin' in name else 64  # Swin's windows need their 224
+    child = write_child(tmp_path / f'my_{name}.py', f'mmkd_atsc::mix/{name}.py', side, 100 if in_cifar else 1000,
+                        MMRAZOR_RANDOM_TEACHER if in_mmrazor else RANDOM_TEACHER)
+    log = train(child, tmp_path / 'work')
+    assert TERMS[name] <= log.keys(), sorted(log)
+    assert all(math.isfinite(log[term]) for term in {'loss', *TERMS[name]})
+    assert log['loss'] == pytest.approx(sum(v for k, v in log.items() if k.rpartition('.')[2].startswith('loss_') or
+                                            k in ('student.loss', 'teacher.loss')), rel=1e-4)
+    assert ('accuracy/top1' if in_mmrazor else 'student/accuracy/top1') in log, sorted(log)
+    weights = torch.load(tmp_path / 'work' / 'epoch_1.pth', weights_only=True)['state_dict']
+    assert any(key.startswith('architecture.backbone.') for key in weights)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_the_zoo_publishes_the_teachers_weights(name):
+    """As far as it goes without a network: the address, whose file name ends in the hash that is verified."""
+    teacher = Config.fromfile(MIX / f'{name}.py').model.teacher.to_dict()
+    weights = resolve_network(teacher, 'teacher').weights
+    assert weights.startswith('https://download.openmmlab.com/') and weights[-13] == '-'
+
+
+@pytest.mark.parametrize('method', ['aekt', 'atsc'])
+def test_the_first_two_are_what_the_tool_writes(method, tmp_path):
+    text = compose('mmpretrain::resnet/resnet18_8xb32_in1k.py',
+                   [Named('mmpretrain::resnet/resnet34_8xb32_in1k.py')], method)
+    (tmp_path / 'written.py').write_text(text)
+    ours = Config.fromfile(MIX / f'{method}_resnet34_resnet18_imagenet.py')
+    assert Config.fromfile(tmp_path / 'written.py').to_dict() == ours.to_dict()

@@ -1,0 +1,68 @@
+"""The learning rate of teachers that adapt."""
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+from tests.conftest import tiny_classifier
+from tests.test_models.test_algorithms.test_adaptive_teacher_distill import batches, build, optimizer_of
+
+
+def rates(model, **options):
+    """The learning rate of each parameter, by name."""
+    by_id = {id(p): group['lr'] for group in optimizer_of(model, **options).optimizer.param_groups
+             for p in group['params']}
+    return {name: by_id[id(p)] for name, p in model.named_parameters() if p.requires_grad}
+
+
+def several(**options):
+    student = tiny_classifier(4)
+    student['neck'] = dict(type='mmkd_atsc.MultiFeatureProjector', projectors={
+        name: dict(in_channels=8, out_channels=16) for name in ('big', 'small')})
+    student['head'] = dict(type='mmkd_atsc.MultiClassifierHead')
+    return MODELS.build(dict(
+        type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student, allow_random_teacher=True,
+        teacher=dict(big=tiny_classifier(8), small=tiny_classifier(8)), **options))
+
+
+@pytest.mark.parametrize('rules', [{}, dict(paramwise_cfg=dict(norm_decay_mult=0.0))])
+def test_encoder_and_classifier_of_the_teacher_have_it(teacher_checkpoint, rules):
+    found = rates(build(teacher_checkpoint, teacher_lr_mult=0.1), **rules)
+    for name, rate in found.items():
+        assert rate == pytest.approx(0.005 if name.startswith('teachers.') else 0.05), name
+    assert any(name.startswith('teachers.teacher.model.head.') for name in found)
+
+
+def test_by_default_there_is_one_group_as_before(teacher_checkpoint):
+    assert len(optimizer_of(build(teacher_checkpoint)).optimizer.param_groups) == 1
+
+
+def test_it_is_what_the_teacher_moves_by(teacher_checkpoint):
+    moved = []
+    for multiple in (1.0, 0.25):
+        model = build(teacher_checkpoint, teacher_lr_mult=multiple)
+        before = model.teacher.backbone.conv1.weight.detach().clone()
+        model.train_step(next(batches(1))[0], optimizer_of(model))
+        moved.append(model.teacher.backbone.conv1.weight.detach() - before)
+    torch.testing.assert_close(moved[1], 0.25 * moved[0], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize('multiples, big, small', [
+    (0.5, 0.5, 0.5), ([0.5, 1.0], 0.5, 1.0), (dict(small=2.0, big=0.5), 0.5, 2.0)])
+def test_each_of_several_teachers_has_its_own(multiples, big, small):
+    found = rates(several(teacher_lr_mult=multiples))
+    wanted = {'teachers.big.': 0.05 * big, 'teachers.small.': 0.05 * small}
+    for name, rate in found.items():
+        assert rate == pytest.approx(next((w for start, w in wanted.items() if name.startswith(start)), 0.05)), name
+
+
+@pytest.mark.parametrize('multiples, error, words', [
+    (0, ValueError, 'teacher_lr_mult=0 must be greater than 0; .* adaptive=False'),
+    (-1, ValueError, 'teacher_lr_mult=-1 must be a number at least 0'),
+    ('fast', TypeError, "teacher_lr_mult='fast' must be a number"),
+    ([1.0, 0.0], ValueError, 'teacher_lr_mult: small=0.0 must be greater than 0'),
+    ([1.0], ValueError, r'teacher_lr_mult has 1 entries for 2 teachers \(big, small\)'),
+    (dict(big=1.0, smal=1.0), ValueError, 'teacher_lr_mult is for big, smal, the teachers are big, small'),
+])
+def test_wrong_ones_are_refused_at_build(multiples, error, words):
+    with pytest.raises(error, match=words):
+        several(teacher_lr_mult=multiples)
