@@ -18,9 +18,9 @@ INSTALL_REQUIRES = [
 EXTRAS = {
     'demo': ['scikit-learn', 'matplotlib'],
     'export': ['onnx', 'onnxruntime'],
-    'dev': ['pytest', 'ruff', 'hypothesis', 'build'],
+    'dev': ['pytest', 'ruff', 'hypothesis', 'build', 'tensorboard', 'timm'],
 }
-EXTRAS['dev'] += EXTRAS['demo']
+EXTRAS['dev'] += EXTRAS['demo'] + EXTRAS['export']
 
 
 class BuildWithConfigs(build_py):

@@ -5,6 +5,7 @@ default_hooks = dict(
     runtime_info=dict(type='mmkd_atsc.DeferredRuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
+    progress=dict(type='mmkd_atsc.ProgressHook'),
     param_scheduler=dict(type='ParamSchedulerHook'),
     finite_loss=dict(type='mmkd_atsc.FiniteLossHook', max_skipped=0),
     checkpoint=dict(

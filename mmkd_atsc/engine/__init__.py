@@ -8,9 +8,11 @@ from .distributed_warmup import DistributedWarmupLR
 from .export_hook import ExportStudentHook
 from .finite_loss import FiniteLossHook
 from .optim import DistillOptimWrapperConstructor
+from .progress import ProgressHook
 from .runtime_info import DeferredRuntimeInfoHook
 from .warmup import DistillWarmupHook
 
 __all__ = ['AccelerateHook', 'AdaptiveTeacherHook', 'AtomicCheckpointHook', 'CPUSyncedDataParallel',
            'DeferredRuntimeInfoHook', 'DistillOptimWrapperConstructor', 'DistillTestLoop', 'DistillValLoop',
-           'DistillWarmupHook', 'DistributedWarmupLR', 'ExportStudentHook', 'FiniteLossHook']
+           'DistillWarmupHook', 'DistributedWarmupLR', 'ExportStudentHook', 'FiniteLossHook',
+           'ProgressHook']

@@ -1,9 +1,11 @@
 """What a run logged is read back in order, also over a resume."""
+import gzip
 import json
 
 import pytest
 
-from mmkd_atsc.analysis.runs import find_metric, read_scalars
+from mmkd_atsc.analysis.runs import find_curve, find_metric, read_config, read_environment, read_scalars
+from tests.test_analysis.logs import demo_config, lines_of, write_run
 
 
 def write_log(work_dir, name, *lines):
@@ -36,3 +38,42 @@ def test_what_is_not_there_is_named(tmp_path):
         read_scalars(tmp_path)
     with pytest.raises(ValueError, match='the log has no accuracy/top1; it has loss, step'):
         find_metric([{'loss': 1.0, 'step': 1}], 'accuracy/top1')
+
+
+def test_the_half_line_of_a_killed_run_is_left_out_and_any_other_is_named(tmp_path):
+    write_log(tmp_path, 'a', {'loss': 1.0, 'iter': 5, 'step': 5})
+    log = tmp_path / 'a' / 'vis_data' / 'scalars.json'
+    log.write_text('{"loss": 1.0, "iter": 5, "step": 5}\n{"loss": 0.9, "it')
+    assert read_scalars(tmp_path) == [{'loss': 1.0, 'iter': 5, 'step': 5}]
+    log.write_text('{"loss": 1.0\n{"loss": 0.9, "step": 9}\n')
+    with pytest.raises(ValueError, match=r'scalars.json: line 1 is no JSON: .\{"loss": 1.0'):
+        read_scalars(tmp_path)
+
+
+@pytest.mark.parametrize('content', [b'{"step": 1}\n', gzip.compress(b'{"step": 1}\n' * 99)[:-9]])
+def test_a_published_log_that_is_not_whole_is_named(tmp_path, content):
+    (tmp_path / 'scalars.json.gz').write_bytes(content)
+    with pytest.raises(ValueError, match=f'{tmp_path}/scalars.json.gz: is not a whole log'):
+        read_scalars(tmp_path)
+
+
+def test_training_and_validation_may_share_a_name(tmp_path):
+    lines = [{'time': 0.5, 'iter': 1, 'step': 1}, {'time': 9.0, 'step': 1}, {'time': 0.25, 'iter': 1, 'step': 1}]
+    assert find_curve(lines, 'time', training=True) == [(1, 0.25)]
+    assert find_curve(lines, 'time') == [(1, 9.0)]
+
+
+def test_the_environment_is_that_of_the_text_logs_top(tmp_path):
+    write_run(tmp_path, lines_of([50.0]), demo_config('kd_digits'), processes=8)
+    assert read_environment(tmp_path) == dict(
+        config='the_config', device='NVIDIA H200', python='3.11.7', torch='2.15.0+cu132', launcher='pytorch',
+        processes=8)
+
+
+def test_the_config_of_a_resumed_run_is_the_last(tmp_path):
+    write_run(tmp_path, lines_of([50.0]), demo_config('kd_digits', seed=1), start='20260102_000000')
+    write_run(tmp_path, lines_of([40.0]), demo_config('kd_digits', seed=7), start='20260101_000000')
+    assert read_config(tmp_path).randomness.seed == 1
+    (tmp_path / 'scalars.json').write_text('')
+    with pytest.raises(FileNotFoundError, match=f'{tmp_path}/config.py: no such file'):
+        read_config(tmp_path)

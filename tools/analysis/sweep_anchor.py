@@ -6,13 +6,13 @@ Writes DIR/sweep.csv and DIR/sweep.png: accuracy of the student and of the adapt
 Runs that are finished are not trained again, one that was interrupted goes on.
 """
 import argparse
-import csv
 from pathlib import Path
 from typing import Dict, List, Optional
 
 import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.analysis.runs import find_metric, read_scalars
+from mmkd_atsc.analysis.tables import markdown, pyplot, write_csv
 from mmkd_atsc.analysis.training import run_training
 from mmkd_atsc.checks import check_number
 
@@ -40,10 +40,7 @@ def measure(config: str, weight: float, work_dir: Path, options: List[str]) -> D
 
 
 def plot(rows: List[Dict[str, float]], path: Path) -> None:
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-    figure, axes = pyplot.subplots(figsize=(6.5, 4), layout='constrained')
+    figure, axes = pyplot().subplots(figsize=(6.5, 4), layout='constrained')
     places, labels = range(len(rows)), [f'{row["anchor_weight"]:g}' for row in rows]
     for name, marker in (('student', 'o'), ('teacher', 's')):
         axes.plot(places, [row[name] for row in rows], marker=marker, label=f'{name} accuracy')
@@ -68,14 +65,10 @@ def main(argv: Optional[List[str]] = None) -> None:
         cli.load_config(args.config)
         out, weights = args.out.resolve(), sorted({check_number('--weights', weight, 0) for weight in args.weights})
         rows = [measure(args.config, weight, out / f'anchor_{weight:g}', args.cfg_options) for weight in weights]
-        with open(out / 'sweep.csv', 'w', newline='') as file:
-            writer = csv.DictWriter(file, FIELDS)
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(out / 'sweep.csv', FIELDS, (row.values() for row in rows))
         plot(rows, out / 'sweep.png')
-    print(f'| {" | ".join(FIELDS)} |\n|{"---:|" * len(FIELDS)}')
-    for row in rows:
-        print(f'| {row["anchor_weight"]:g} | {row["student"]:.2f} | {row["teacher"]:.2f} | {row["drift"]:.4f} |')
+    print(markdown(FIELDS, ([f'{row["anchor_weight"]:g}', f'{row["student"]:.2f}', f'{row["teacher"]:.2f}',
+                             f'{row["drift"]:.4f}'] for row in rows)))
     print(f'\n{out / "sweep.png"}\n{out / "sweep.csv"}')
 
 

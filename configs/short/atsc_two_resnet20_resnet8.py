@@ -1,0 +1,16 @@
+# Two teachers, two trainings of one network.
+_base_ = [
+    '../_base_/models/resnet20.py', '../_base_/models/resnet8.py', '../_base_/methods/atsc_multi_cifar100.py',
+    '../_base_/schedules/cifar100_6e.py'
+]
+projector = dict(in_channels=64, out_channels=64)
+model = dict(
+    architecture=dict(backbone=_base_.resnet8.backbone, neck=dict(projectors=dict(seed0=projector, seed1=projector))),
+    teacher=dict(seed0=_base_.resnet20, seed1=_base_.resnet20),
+    teacher_ckpt=dict(
+        seed0='{{$MMKD_TEACHERS:work_dirs}}/short_resnet20/epoch_12.pth',
+        seed1='{{$MMKD_TEACHERS:work_dirs}}/short_resnet20_seed1/epoch_12.pth'),
+    distiller=dict(anchor_min_dims=1))
+custom_hooks = [dict(type='mmkd_atsc.AdaptiveTeacherHook', start=3)]
+param_scheduler = _base_.short_schedule
+train_cfg = dict(max_epochs=6)

@@ -1,0 +1,30 @@
+"""How large a student is when it leaves."""
+import logging
+from typing import Optional
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.registry import MODELS, DefaultScope
+
+from mmkd_atsc import cli
+from mmkd_atsc.export import student_config
+
+
+def deployed_parameters(config: Config) -> Optional[int]:
+    """Parameters of the deployed student: a shared classifier counts, it goes along as a copy.
+
+    None where the network cannot be built here, as when its config is a file of another machine.
+
+    >>> from mmkd_atsc.networks import classifier
+    >>> deployed_parameters(Config(dict(model=classifier('resnet8'))))
+    83892
+    """
+    try:
+        # A size only because a deployed config has one; parameters do not depend on it.
+        model = student_config(config, image_size=32).model
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            student = MODELS.build(model)
+    except cli.USER_ERRORS as error:
+        print_log(f'the parameters of a student are not known: {cli.describe(error)}', level=logging.WARNING)
+        return None
+    return sum(parameter.numel() for parameter in student.parameters())

@@ -1,0 +1,131 @@
+"""A table's worth of trainings: run in order, side by side, resumed where they stopped, and never twice."""
+import hashlib
+import json
+import os
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
+
+from .training import OutOfTime, run_training
+
+
+class Row(NamedTuple):
+    """A training.
+
+    Args:
+        name: How the table calls it.
+        config: Its config file.
+        folder: Its work directory in the suite's.
+        needs: Folders of the rows whose last checkpoints it reads; they come first.
+        options: As after ``--cfg-options``.
+    """
+
+    name: str
+    config: Path
+    folder: str
+    needs: Tuple[str, ...] = ()
+    options: Tuple[str, ...] = ()
+
+
+class Result(NamedTuple):
+    """What became of a row: 'done', 'stopped' (out of time, to be resumed) or 'waiting' (not begun)."""
+
+    row: Row
+    state: str
+    seconds: float = 0.0
+
+
+def run_suite(rows: Sequence[Row], out: Path, workers: int = 1, budget: Optional[float] = None,
+              **environment: str) -> List[Result]:
+    """Trains what is not done; a row that failed stops the suite with its error, the others being resumed next time.
+
+    Args:
+        rows: The trainings; one that needs others stands behind them.
+        out: The suite's folder.
+        workers: How many train at once, each on one CPU thread if it is more than one.
+        budget: Seconds until no row is begun any more and those that train are stopped. None: no end.
+        environment: Variables for the configs and for the processes.
+    """
+    os.environ.update(environment)  # our own reading of the configs must see what the processes see
+    MMLogger.get_instance('suite', log_level='WARNING')  # else a line for each variable that is read
+    deadline = None if budget is None else time.monotonic() + budget
+    if workers > 1:
+        environment = dict(environment, OMP_NUM_THREADS='1')
+    results: Dict[str, Result] = {}
+    waiting = list(rows)
+    with ThreadPoolExecutor(workers) as pool:
+        while waiting:
+            ready = [row for row in waiting if set(row.needs) <= results.keys()]
+            if not ready:
+                raise ValueError(f'{waiting[0].folder} needs {", ".join(waiting[0].needs)}, which is no row before it')
+            blocked = [row for row in ready if any(results[name].state != 'done' for name in row.needs)]
+            for row in blocked:
+                results[row.folder] = Result(row, 'waiting')
+            able = [row for row in ready if row not in blocked]
+            for result in pool.map(lambda row: _run(row, out, deadline, environment), able):
+                results[result.row.folder] = result
+            waiting = [row for row in waiting if row.folder not in results]
+    return [results[row.folder] for row in rows]
+
+
+def _run(row: Row, out: Path, deadline: Optional[float], environment: Dict[str, str]) -> Result:
+    work_dir, note = out / row.folder, out / row.folder / 'suite.json'
+    identity = identity_of(row, out)
+    known = json.loads(note.read_text()) if note.is_file() else {}
+    same = known.get('identity') == identity
+    if same and known.get('finished'):
+        return Result(row, 'done', known['seconds'])
+    if deadline is not None and time.monotonic() >= deadline:
+        return Result(row, 'stopped' if same else 'waiting', known.get('seconds', 0.0) if same else 0.0)
+    if work_dir.is_dir() and not same:
+        if not known:
+            raise ValueError(f'{work_dir} is there and not of a suite: give another folder, or remove it')
+        shutil.rmtree(work_dir)  # of another config or teacher: its log must not be read as this one's
+    work_dir.mkdir(parents=True, exist_ok=True)
+    before = known.get('seconds', 0.0) if same else 0.0
+    _write(note, dict(identity=identity, finished=False, seconds=before))
+    print(f'{"going on with" if same else "training"} {row.name} ({row.folder}) ...', flush=True)
+    begin, finished = time.monotonic(), True
+    try:
+        run_training(row.config, work_dir, row.options, resume=same, deadline=deadline, **environment)
+    except OutOfTime:
+        finished = False
+    seconds = round(before + time.monotonic() - begin, 1)
+    _write(note, dict(identity=identity, finished=finished, seconds=seconds))
+    return Result(row, 'done' if finished else 'stopped', seconds)
+
+
+def identity_of(row: Row, out: Path) -> str:
+    """A digest of all that decides what comes of a row: its config, its options, its teachers' weights."""
+    config = Config.fromfile(row.config)
+    config.merge_from_dict(parse_options(row.options))
+    digest = hashlib.sha256(config.pretty_text.replace(str(out), '').encode())
+    for name in row.needs:
+        digest.update(hashlib.sha256(last_checkpoint(out / name).read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def parse_options(options: Sequence[str]) -> dict:
+    """``KEY=VALUE`` words as MMEngine reads them.
+
+    >>> parse_options(['randomness.seed=1', 'a=[1,2]'])
+    {'randomness.seed': 1, 'a': [1, 2]}
+    """
+    return {key: DictAction._parse_iterable(value) for key, value in (word.split('=', 1) for word in options)}
+
+
+def last_checkpoint(work_dir: Path) -> Path:
+    """The checkpoint that ``last_checkpoint`` names, also where the folder has been moved."""
+    named = Path((work_dir / 'last_checkpoint').read_text().strip())
+    return named if named.is_file() else work_dir / named.name
+
+
+def _write(path: Path, content: dict) -> None:
+    aside = path.with_suffix('.new')
+    aside.write_text(json.dumps(content))
+    aside.replace(path)

@@ -1,0 +1,171 @@
+"""What a run was and what came of it: method, networks, seed, accuracy, speed; told from its config and its log."""
+import json
+import re
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+from mmengine.config import Config
+
+from mmkd_atsc.networks import CIFAR_NETWORKS
+
+from .runs import find_curve, find_metric, is_training, read_config, read_environment, read_scalars
+
+NO_TEACHER = 'no teacher'
+LOSS_METHODS = {'AEKTLoss': 'AEKT', 'DKDLoss': 'DKD', 'KLDivergence': 'KD'}
+
+# What of a config decides what a run comes to, beside its seed.
+DECISIVE = ('model', 'data_preprocessor', 'train_dataloader', 'val_dataloader', 'val_evaluator', 'optim_wrapper',
+            'param_scheduler', 'train_cfg', 'custom_hooks', 'auto_scale_lr', 'sync_bn')
+
+
+class Run(NamedTuple):
+    """A run; what its log does not tell is None.
+
+    ``hours`` is the time of the training steps without validations, ``processes`` multiplies the batch size to give
+    ``images_per_second``, ``identity`` is the same for runs that differ in their seed and their folders only.
+    """
+
+    name: str
+    method: str
+    teachers: Tuple[str, ...]
+    student: str
+    seed: Optional[int]
+    epochs: Optional[int]
+    max_epochs: Optional[int]
+    last: Optional[float]
+    best: Optional[float]
+    processes: Optional[int]
+    images_per_second: Optional[float]
+    hours: Optional[float]
+    config_name: str
+    config: Config
+    identity: str
+
+    @property
+    def pair(self) -> str:
+        return ' → '.join(filter(None, [', '.join(self.teachers), self.student]))
+
+
+def read_run(folder: Union[str, Path], name: Optional[str] = None, metric: str = 'accuracy/top1') -> Run:
+    """Summarises a work directory or a published log.
+
+    Args:
+        folder: The work directory, or the folder of the published log.
+        name: What to call it. Default: the folder's name.
+        metric: The validation metric that counts.
+    """
+    scalars, config, environment = read_scalars(folder), read_config(folder), read_environment(folder)
+    validated = any(not is_training(line) for line in scalars)
+    curve = find_metric(scalars, metric) if validated else []
+    model, name = config.model, name or Path(folder).resolve().name
+    processes = environment.get('processes') or (1 if config.get('launcher') == 'none' else None)
+    iterations, seconds = training_time(scalars)
+    images = iterations * ((config.get('train_dataloader') or {}).get('batch_size') or 0) * (processes or 0)
+    return Run(
+        name=name, method=method_of(model), teachers=tuple(teachers_of(model)),
+        student=network_name(model.get('architecture', model)), seed=(config.get('randomness') or {}).get('seed'),
+        epochs=curve[-1][0] if curve else None, max_epochs=(config.get('train_cfg') or {}).get('max_epochs'),
+        last=curve[-1][1] if curve else None, best=max((value for _, value in curve), default=None),
+        processes=processes, images_per_second=images / seconds if images and seconds else None,
+        hours=seconds / 3600 if seconds else None, config_name=environment.get('config', name), config=config,
+        identity=json.dumps([portable({key: config.get(key) for key in DECISIVE}), processes], sort_keys=True,
+                            default=str))
+
+
+def training_time(scalars: List[Dict]) -> Tuple[int, float]:
+    """Iterations and the seconds they took, each line's ``time`` standing for all iterations since the line before.
+
+    >>> training_time([{'time': 0.5, 'iter': 10, 'step': 10}, {'time': 0.25, 'iter': 20, 'step': 20}])
+    (20, 7.5)
+    """
+    done, seconds = 0, 0.0
+    for step, time in find_curve(scalars, 'time', training=True):
+        seconds += (step - done) * time
+        done = step
+    return done, seconds
+
+
+def short(kind: Any) -> str:
+    """A type's name without its package."""
+    return str(kind).rpartition('.')[2]
+
+
+def method_of(model: dict) -> str:
+    """How the student is taught, from its model's config.
+
+    >>> method_of(dict(type='mmkd_atsc.AdaptiveTeacherDistill', teacher=dict(), adaptive=False))
+    'SimKD'
+    >>> losses = dict(kd=dict(type='mmrazor.KLDivergence'), at=dict(type='ATLoss'))
+    >>> method_of(dict(type='SingleTeacherDistill', teacher='resnet50.py', distiller=dict(distill_losses=losses)))
+    'KD + ATLoss'
+    """
+    if 'teacher' not in model:
+        return NO_TEACHER
+    distiller = model.get('distiller') or {}
+    losses = (distiller.get('distill_losses') or {}).values()
+    methods = [LOSS_METHODS.get(short(loss['type']), short(loss['type'])) for loss in losses]
+    if short(model['type']) == 'AdaptiveTeacherDistill':
+        methods.insert(0, 'ATSC' if model.get('adaptive', True) else 'SimKD')
+    elif short(distiller.get('type')) == 'AEKTDistiller':
+        methods.insert(0, 'AEKT')
+    return ' + '.join(dict.fromkeys(methods)) or short(distiller.get('type'))
+
+
+def teachers_of(model: dict) -> List[str]:
+    """The names of the teachers' networks."""
+    teacher = model.get('teacher') or ()
+    if isinstance(teacher, str) or isinstance(teacher, dict) and {'type', 'cfg_path'} & teacher.keys():
+        teacher = [teacher]
+    return [network_name(network) for network in (teacher.values() if isinstance(teacher, dict) else teacher)]
+
+
+def network_name(network: Any) -> str:
+    """What a network is called: by our list of CIFAR networks, its config file, or its backbone.
+
+    >>> network_name(dict(backbone=dict(type='mmkd_atsc.CIFARWideResNet', depth=40, widen_factor=2)))
+    'wrn_40_2'
+    >>> network_name('mmpretrain::resnet/resnet34_8xb32_in1k.py'), network_name(dict(type='ResNet', depth=18))
+    ('resnet34', 'ResNet18')
+    """
+    path = network if isinstance(network, str) else network.get('cfg_path')
+    if path:
+        return re.split(r'_\d+xb\d+', Path(path).stem)[0]
+    backbone = network.get('backbone', network)
+    # ATSC's students leave a closing convolution out, as their projector takes its place.
+    plain = {key: value for key, value in backbone.items() if key not in ('with_last_conv', 'init_cfg', '_scope_')}
+    for name, known in CIFAR_NETWORKS.items():
+        if json.dumps(known.backbone, sort_keys=True) == json.dumps(plain, sort_keys=True, default=str):
+            return name
+    which = backbone.get('depth') or backbone.get('arch') or backbone.get('model_name') or ''
+    return short(backbone.get('type')) + (f'-{which}' if isinstance(which, str) and which else
+                                          str(which) if isinstance(which, int) else '')
+
+
+def portable(value: Any) -> Any:
+    """A copy in plain types whose absolute paths are cut to their last two parts, which name a run and a file of it.
+
+    >>> portable(dict(teacher_ckpt='/home/me/work_dirs/resnet110/epoch_240.pth', data_root='data/cifar100'))
+    {'teacher_ckpt': 'resnet110/epoch_240.pth', 'data_root': 'data/cifar100'}
+    """
+    if isinstance(value, str):
+        return '/'.join(Path(value).parts[1:][-2:]) if value.startswith('/') else value
+    if isinstance(value, dict):
+        return {key: portable(inner) for key, inner in value.items()}
+    return type(value)(map(portable, value)) if isinstance(value, (list, tuple)) else value
+
+
+def run_names(folders: Sequence[Union[str, Path]]) -> List[str]:
+    """A name for each folder: its own, with as many of its parents as tell it from the others.
+
+    >>> run_names(['work_dirs/seed0/atsc', 'work_dirs/seed1/atsc', 'work_dirs/kd'])
+    ['seed0/atsc', 'seed1/atsc', 'kd']
+    """
+    paths = [Path(folder).resolve().parts for folder in folders]
+    if len(set(paths)) < len(paths):
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise ValueError(f'{Path(*twice)}: is given twice')
+    names = []
+    for path in paths:
+        ends = (path[-depth:] for depth in range(1, 1 + len(path)))
+        names.append('/'.join(next(end for end in ends if sum(other[-len(end):] == end for other in paths) == 1)))
+    return names

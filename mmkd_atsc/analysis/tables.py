@@ -1,0 +1,47 @@
+"""Tables in Markdown and CSV, and pictures without a screen: what the tools' outputs have in common."""
+import csv
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Iterable, Sequence, Union
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[Any]], left: Sequence[str] = ()) -> str:
+    """A Markdown table; columns of numbers are aligned to the right, those named in ``left`` are not.
+
+    >>> print(markdown(['method', '%'], [['KD', '93.1']], left=['method']))
+    | method | % |
+    |---|---:|
+    | KD | 93.1 |
+    """
+    lines = [columns, *rows]
+    text = [f'| {" | ".join(map(str, line))} |' for line in lines]
+    text.insert(1, f'|{"|".join("---" if column in left else "---:" for column in columns)}|')
+    return '\n'.join(text)
+
+
+def write_csv(path: Union[str, Path], columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with open(path, 'w', newline='', encoding='utf-8') as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def pyplot() -> ModuleType:
+    """matplotlib's pyplot, drawing into files; where it is missing, one line says what to install."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise ImportError('pictures need matplotlib: pip install matplotlib') from None
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+    return pyplot
+
+
+def picture_path(option: str, path: Path) -> Path:
+    """``path`` if matplotlib writes such files and its folder can be made; looked at before any work is done."""
+    known = pyplot().figure().canvas.get_supported_filetypes()
+    pyplot().close()
+    if path.suffix[1:].lower() not in known:
+        raise ValueError(f'{option} {path}: its ending must be one of {", ".join(sorted(known))}')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,87 @@
+"""Agreement of student and teacher: the numbers by hand, and the networks with the images that they know."""
+import csv
+
+import pytest
+import torch
+
+from mmkd_atsc.analysis.agreement import Answers
+from tests.test_analysis.logs import tool
+from tests.test_export.trained import PREPROCESSOR, method_config, train
+
+# Class 2 has no image; the student's mistakes: 1 for 0 as the teacher, 3 for 0 where the teacher says 1, 0 for 3.
+ANSWERS = Answers(torch.tensor([0, 0, 0, 1, 3]), dict(student=torch.tensor([0, 1, 3, 1, 0]),
+                                                      teacher=torch.tensor([0, 1, 1, 3, 3])), 4)
+
+
+def rows(path):
+    with path.open(newline='', encoding='utf-8') as file:
+        return list(csv.DictReader(file))
+
+
+def test_rates_by_hand():
+    assert ANSWERS.accuracy('student') == ANSWERS.accuracy('teacher') == pytest.approx(40.0)
+    assert ANSWERS.agreement('teacher') == pytest.approx(40.0)
+    assert ANSWERS.outcomes('teacher') == pytest.approx(
+        {'both right': 20, 'only student': 20, 'only teacher': 20, 'same mistake': 20, 'different mistakes': 20})
+    by_class = ANSWERS.by_class(ANSWERS.predictions['student'] == ANSWERS.labels)
+    assert by_class.isnan().tolist() == [False, False, True, False]
+    assert by_class[[0, 1, 3]].tolist() == pytest.approx([100 / 3, 100, 0])
+    assert ANSWERS.confusion('teacher').tolist() == [[1, 2, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 1]]
+
+
+def test_tables_and_picture_name_the_classes(tmp_path):
+    pytest.importorskip('matplotlib')
+    parts = tool('analysis/agreement.py')
+    parts['write_tables'](tmp_path, ANSWERS, ['ant', 'bee', 'cat', 'dog'], ['teacher'])
+    classes = rows(tmp_path / 'agreement_classes.csv')
+    assert [row['images'] for row in classes] == ['3', '1', '0', '1']
+    assert list(classes[0].values()) == ['ant', '3', '33.33', '33.33', '66.67']
+    assert [tuple(row.values())[1:] for row in rows(tmp_path / 'agreement_confusions.csv')] == [
+        ('ant', 'bee', '1', '2', '-1'), ('ant', 'dog', '1', '0', '1'), ('bee', 'dog', '0', '1', '-1'),
+        ('dog', 'ant', '1', '0', '1')]
+    parts['draw'](tmp_path / 'a.png', ANSWERS, ['ant', 'bee', 'cat', 'dog'], ['teacher'])
+    import matplotlib.image
+    assert matplotlib.image.imread(tmp_path / 'a.png')[..., :3].std() > 0.05
+
+
+@pytest.mark.parametrize('own', [None, dict(type='mmpretrain.ClsDataPreprocessor', mean=[30.] * 3, std=[9.] * 3)])
+def test_each_network_sees_the_images_as_it_was_trained_on(tmp_path, capsys, own):
+    pytest.importorskip('matplotlib')
+    config = method_config('kd')
+    if own:
+        config.model.teacher.data_preprocessor = own
+    config.test_dataloader.dataset.train_images = 1700  # what is left is 97 images
+    config.dump(tmp_path / 'config.py')
+    checkpoint = str(tmp_path / 'epoch_40.pth')
+    trained = train(config, checkpoint)
+    parts = tool('analysis/agreement.py')
+    _, data = parts['build'](config, '', checkpoint)
+    pixels = torch.stack([image for batch in data for image in batch['inputs']]).float()
+    labels = torch.cat([sample.gt_label for batch in data for sample in batch['data_samples']])
+    answers = []
+    with torch.no_grad():
+        teacher = trained.teachers.teacher.model
+        for network, how in ((trained.architecture, PREPROCESSOR), (teacher, own or PREPROCESSOR)):
+            mean, std = (torch.tensor(how[name]).view(3, 1, 1) for name in ('mean', 'std'))
+            logits = network((pixels - mean) / std, mode='tensor')
+            network.head.fc.bias -= logits.mean(0)  # else all images get one answer, however they are normalised
+            answers.append((logits - logits.mean(0)).argmax(1))
+    torch.save(dict(state_dict=trained.state_dict()), checkpoint)
+    parts['main']([str(tmp_path / 'config.py'), checkpoint, '--out', str(tmp_path / 'out')])
+    printed = capsys.readouterr().out
+    assert min(len(answer.unique()) for answer in answers) > 2
+    student, teacher = (100 * (answer == labels).double().mean().item() for answer in answers)
+    assert f'97 images: student {student:.2f}%, teacher {teacher:.2f}%' in printed
+    agreement = 100 * (answers[0] == answers[1]).double().mean().item()
+    assert f'| teacher | {agreement:.2f} |' in printed
+    assert sum(int(row['images']) for row in rows(tmp_path / 'out' / 'agreement_classes.csv')) == 97
+
+
+def test_what_is_wrong_is_said_in_one_line(tmp_path, capsys):
+    config = method_config('teacher')
+    config.dump(tmp_path / 'config.py')
+    for argv, word in ((['config.py', 'none.pth'], 'which has no teachers'), (['nowhere.py', 'none.pth'], 'no such')):
+        with pytest.raises(SystemExit) as ended:
+            tool('analysis/agreement.py')['main']([str(tmp_path / name) for name in argv])
+        error = capsys.readouterr().err
+        assert ended.value.code == 2 and error.startswith('error: ') and error.count('\n') == 1 and word in error

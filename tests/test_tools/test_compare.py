@@ -1,0 +1,97 @@
+"""The table of runs: seeds averaged, teachers and students told apart, the same from work directories and logs."""
+import csv
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.test_analysis.logs import demo_config, lines_of, tool, write_run
+from tests.test_readme import python_commands
+
+
+@pytest.fixture
+def runs(tmp_path):
+    def write(name, config, accuracies, seed=0, **changes):
+        return str(write_run(tmp_path / name, lines_of(accuracies), demo_config(config, seed, **changes)))
+
+    longer = {'train_cfg.max_epochs': 3}
+    return [write('teacher', 'teacher_digits', [90.0, 97.0]), write('s0/kd', 'kd_digits', [80.0, 91.0]),
+            write('alone', 'student_digits', [60.0, 70.0]), write('s1/kd', 'kd_digits', [85.0, 94.0], seed=1),
+            write('s2/kd', 'kd_digits', [99.0, 92.5], seed=2), write('atsc', 'atsc_digits', [50.0, 93.0], **longer)]
+
+
+def compare(*argv):
+    tool('analysis/compare.py')['main']([str(word) for word in argv])
+
+
+def table(capsys):
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith('| ')]
+    return [[cell.strip() for cell in line.strip('|').split('|')] for line in lines]
+
+
+def test_seeds_are_averaged_and_each_run_is_told_by_its_part(runs, tmp_path, capsys):
+    compare(*runs, '--out', tmp_path / 'out')
+    printed = table(capsys)
+    speed = f'{2 * demo_config("kd_digits").train_dataloader.batch_size / 0.5:.0f}'
+    hours = f'{40 * 0.5 / 3600:.3g}'
+    pair, rest = 'resnet20 → CIFARResNet8', [speed, hours, 'the_config']
+    assert printed[1:] == [
+        ['teacher', 'resnet20', '0', '2 of 40', '97.00', '97.00', '272,474', *rest],
+        ['KD', pair, '0, 1, 2', '2 of 40', '92.50 ± 1.50', '94.67 ± 4.04', '5,214', *rest],
+        ['student alone', 'CIFARResNet8', '0', '2 of 40', '70.00', '70.00', '5,214', *rest],
+        ['ATSC', pair, '0', '2 of 3', '93.00', '93.00', '17,726', *rest]]
+    assert (tmp_path / 'out' / 'compare.md').read_text().splitlines()[2].startswith('| teacher | resnet20 |')
+    rows = list(csv.DictReader((tmp_path / 'out' / 'compare.csv').open()))
+    assert [float(rows[1][key]) for key in ('last', 'last_std', 'runs', 'processes')] == [92.5, 1.5, 3, 2]
+    assert rows[0]['last_std'] == '' and rows[1]['teachers'] == 'resnet20'
+
+
+def test_a_run_that_no_other_names_has_no_teacher(runs, capsys):
+    compare(runs[0])
+    assert table(capsys)[1][0] == 'no teacher'
+
+
+def test_unfinished_seeds_show(runs, tmp_path, capsys):
+    short = write_run(tmp_path / 'short', lines_of([50.0]), demo_config('kd_digits', seed=4))
+    compare(runs[1], short)
+    assert table(capsys)[1][2:4] == ['0, 4', '1 to 2 of 40']
+
+
+def test_published_logs_give_the_same_table(runs, tmp_path, capsys):
+    compare(*runs, '--publish', tmp_path / 'logs')
+    before = table(capsys)
+    names = ('teacher', 's0/kd', 'alone', 's1/kd', 's2/kd', 'atsc')
+    compare(*(tmp_path / 'logs' / name for name in names))
+    assert table(capsys) == before
+
+
+def test_a_student_that_cannot_be_built_here_has_no_size(tmp_path, capsys):
+    run = write_run(tmp_path / 'run', lines_of([50.0]), demo_config('kd_digits', **{'model.architecture': dict(
+        _delete_=True, cfg_path='/of/another/machine/student.py')}))
+    compare(run)
+    assert table(capsys)[1][1:3] + table_size(tmp_path, run) == ['resnet20 → student', '0', '']
+
+
+def table_size(tmp_path, run):
+    compare(run, '--out', tmp_path / 'out')
+    return [row['deployed_parameters'] for row in csv.DictReader((tmp_path / 'out' / 'compare.csv').open())]
+
+
+@pytest.mark.parametrize('argv, word', [
+    (['nowhere'], 'nowhere: no such folder'), ([], 'required: WORK_DIR'),
+    (['{run}', '--metric', 'accuracy/top5'], 'the log has no accuracy/top5; it has'),
+    (['{run}', '{run}'], 's0/kd: is given twice'),
+])
+def test_what_is_wrong_is_said_in_one_line(runs, argv, word, capsys):
+    with pytest.raises(SystemExit) as ended:
+        compare(*(text.format(run=runs[1]) for text in argv))
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and error.startswith('error: ') and error.count('\n') == 1 and word in error
+
+
+@pytest.mark.parametrize('name', ['analysis/compare.py', 'analysis/plot_run.py', 'analysis/agreement.py',
+                                  'benchmark/deploy.py'])
+def test_the_readmes_commands_are_ones_that_the_tools_take(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / 'tools' / 'benchmark'))
+    for words in python_commands(ROOT / 'README.md', f'tools/{name}'):
+        args = tool(name)['parse_args'](words)
+        assert not hasattr(args, 'config') or (ROOT / args.config).is_file()

@@ -1,0 +1,52 @@
+"""The cost of a student beside its teacher; how fast they are is nobody's test, how large they are is."""
+import csv
+import re
+from importlib.util import find_spec
+
+import pytest
+
+from mmkd_atsc.export import FORMATS
+from tests.conftest import ROOT
+from tests.test_analysis.logs import tool
+
+
+@pytest.fixture
+def deploy(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / 'tools' / 'benchmark'))
+    main = tool('benchmark/deploy.py')['main']
+    return lambda config, *argv: main([str(ROOT / 'configs' / config), '--batch', '2', '--repeats', '1',
+                                       *map(str, argv)])
+
+
+def test_what_projector_and_classifier_add(deploy, tmp_path, capsys):
+    deploy('demo/atsc_digits.py', '--out', tmp_path)
+    printed = capsys.readouterr().out
+    with (tmp_path / 'deploy.csv').open() as file:
+        rows = {row.pop('network'): row for row in csv.DictReader(file)}
+    student, encoder, teacher = (rows[name] for name in ('student', "student's encoder alone", 'teacher'))
+    assert [int(row['parameters']) for row in (student, encoder, teacher)] == [17726, 5044, 272474]
+    # By hand, an 8x8 map: convolutions 16 to 32, 32 to 32 by 3x3, 32 to 64, and 64 channels to 10 classes. MMEngine
+    # counts a batch norm's scale and shift and an average's sum beside them, some percent of it.
+    flops = 1e6 * (float(student['FLOPs, M']) - float(encoder['FLOPs, M']))
+    assert flops == pytest.approx(64 * (16 * 32 + 9 * 32 * 32 + 32 * 64) + 640, rel=0.04)
+    assert 'projector and shared classifier add 12,682 parameters (+251%)' in printed
+    assert bool(student['onnxruntime, ms']) == all(map(find_spec, FORMATS['onnx'].packages))
+    assert all(float(row['torch, images/s']) > 0 for row in rows.values())
+    assert (tmp_path / 'deploy.md').read_text() in printed
+
+
+def test_without_onnxruntime_the_rest_is_measured(deploy, monkeypatch, capsys):
+    monkeypatch.setitem(FORMATS, 'onnx', FORMATS['onnx']._replace(packages=('no_such_package', )))
+    deploy('demo/student_digits.py')
+    printed = capsys.readouterr().out
+    assert re.search(r'^\| student \| 5,214 \| [\d.]+ \| [\d.]+ \| [\d,]+ \| - \| - \|$', printed, re.M), printed
+    assert 'onnxruntime needs no_such_package: pip install no_such_package' in printed
+    assert 'projector' not in printed
+
+
+def test_what_is_wrong_is_said_in_one_line(deploy, capsys):
+    for argv, word in ((['demo/no.py'], 'no such config'), (['demo/kd_digits.py', '--batch', 0], '--batch=0 must be')):
+        with pytest.raises(SystemExit):
+            deploy(*argv)
+        error = capsys.readouterr().err
+        assert error.startswith('error: ') and error.count('\n') == 1 and word in error

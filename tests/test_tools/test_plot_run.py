@@ -1,0 +1,77 @@
+"""The picture of runs shows each value of the logs, in the colour of its run."""
+import pytest
+
+from mmkd_atsc.analysis.pictures import curves_of, epoch_length, plot_runs
+from mmkd_atsc.analysis.runs import read_scalars
+from tests.test_analysis.logs import lines_of, tool, write_run
+
+pytest.importorskip('matplotlib')
+TERMS = {'distill.loss_align': 2.0, 'teacher/drift': 0.1, 'teacher/drift/layer1': 0.2}
+
+
+def plot(*argv):
+    tool('analysis/plot_run.py')['main']([str(word) for word in argv])
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The lines of each panel by label, as (points, colour, dashes)."""
+    from matplotlib.figure import Figure
+    panels = {}
+
+    def look(figure, path, **options):
+        for axes in figure.axes:
+            panels[axes.get_title()] = {line.get_label(): (list(map(tuple, line.get_xydata().tolist())),
+                                                           line.get_color(), line.get_linestyle())
+                                        for line in axes.get_lines()}
+
+    monkeypatch.setattr(Figure, 'savefig', look)
+    return panels
+
+
+def test_one_run_shows_all_that_it_logged(drawn, tmp_path):
+    plot_runs({'run': lines_of([50.0, 60.0], **TERMS)}, tmp_path / 'a.png')
+    loss, accuracy, drift, rate = drawn.values()
+    # Ten and twenty iterations of an epoch of twenty, as parts of the epoch.
+    assert loss['loss'][0] == [(0.5, 0.3), (1.0, 0.15), (1.5, 0.1), (2.0, 0.075)]
+    assert list(loss) == ['loss', 'distill.loss_align'] and list(drift) == ['teacher', 'teacher/layer1']
+    assert accuracy['student'][0] == [(1, 50), (2, 60)] and accuracy['teacher'][0] == [(1, 75), (2, 75)]
+    assert [value for _, value in rate['run'][0]] == [0.1, 0.1, 0.05, 0.05]
+
+
+def test_several_runs_have_a_colour_each_and_their_sums_only(drawn, tmp_path):
+    plot_runs({'a': lines_of([50.0], **TERMS), 'b': lines_of([70.0, 80.0])}, tmp_path / 'a.png')
+    loss, accuracy, drift, rate = drawn.values()
+    assert list(loss) == list(rate) == ['a', 'b'] and list(drift) == ['a teacher']
+    colors = {label: color for label, (_, color, _) in accuracy.items()}
+    assert colors == {'a': 'C0', 'a teacher': 'C0', 'b': 'C1', 'b teacher': 'C1'} and loss['b'][1] == 'C1'
+    assert accuracy['a'][2] == '-' != accuracy['a teacher'][2]
+
+
+def test_a_run_by_iterations_is_drawn_over_them():
+    lines = [dict(loss=1.0, iter=50, step=50), dict(loss=0.5, iter=100, step=100)]
+    assert epoch_length(lines) is None
+    assert curves_of(lines, 'accuracy/top1', alone=True)['loss']['loss'] == [(50, 1.0), (100, 0.5)]
+
+
+def test_the_tool_draws_work_directories_and_published_logs(tmp_path, capsys):
+    run = write_run(tmp_path / 'run', lines_of([50.0], **TERMS))
+    (tmp_path / 'log').mkdir()
+    (tmp_path / 'log' / 'scalars.json').write_bytes((next(run.glob('*/vis_data/scalars.json'))).read_bytes())
+    assert read_scalars(run) == read_scalars(tmp_path / 'log')
+    out = tmp_path / 'new' / 'both.png'
+    plot(run, tmp_path / 'log', '--out', out)
+    import matplotlib.image
+    assert capsys.readouterr().out == f'{out}\n'
+    assert matplotlib.image.imread(out)[..., :3].std() > 0.05
+
+
+@pytest.mark.parametrize('argv, word', [(['nowhere', '--out', 'a.png'], 'nowhere: no such folder'),
+                                        (['{run}', '--out', '{run}.txt'], 'its ending must be one of'),
+                                        (['{run}'], 'required: --out')])
+def test_what_is_wrong_is_said_in_one_line(tmp_path, argv, word, capsys):
+    run = write_run(tmp_path / 'run', lines_of([50.0]))
+    with pytest.raises(SystemExit) as ended:
+        plot(*(text.format(run=run) for text in argv))
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and error.startswith('error: ') and error.count('\n') == 1 and word in error

@@ -1,0 +1,74 @@
+"""The suites' rows are configs that are there, in an order that can be trained."""
+import importlib.util
+
+import pytest
+from mmengine.config import Config
+
+from mmkd_atsc.analysis.suite import Result, parse_options
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def reproduce(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
+    spec = importlib.util.spec_from_file_location('reproduce', ROOT / 'tools' / 'reproduce.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize('name', ['digits', 'cifar100-cpu', 'cifar100'])
+def test_rows_read_the_checkpoints_of_the_rows_they_need(reproduce, name, tmp_path, monkeypatch):
+    chosen = reproduce.SUITES[name]
+    for variable, value in chosen.environment(tmp_path).items():
+        monkeypatch.setenv(variable, value)
+    rows = chosen.rows([0, 1])
+    folders = [row.folder for row in rows]
+    assert len(set(folders)) == len(folders)
+    for position, row in enumerate(rows):
+        assert set(row.needs) <= set(folders[:position])
+        config = Config.fromfile(row.config)
+        config.merge_from_dict(parse_options(row.options))
+        model, epochs = config.model, {row.folder: 0 for row in rows}
+        for other in rows:
+            epochs[other.folder] = Config.fromfile(other.config).train_cfg.max_epochs
+        given = model.get('teacher_ckpt') or {}
+        given = list(given.values()) if isinstance(given, dict) else [given]
+        read = {str(tmp_path / need / f'epoch_{epochs[need]}.pth') for need in row.needs}
+        # The digits' rows wait for both teachers, whether they have one or two.
+        assert set(given) <= read and (set(given) == read or name == 'digits'), row
+    seeds = {parse_options(row.options).get('randomness.seed') for row in rows if row.needs}
+    assert seeds == {0, 1}
+
+
+def test_every_short_config_is_in_the_suite(reproduce):
+    rows = reproduce.SUITES['cifar100-cpu'].rows([0])
+    assert {row.config.name for row in rows} == {path.name for path in (ROOT / 'configs' / 'short').glob('*.py')}
+
+
+def test_every_method_has_the_same_budget(reproduce):
+    rows = [row for row in reproduce.SUITES['cifar100-cpu'].rows([0]) if 'resnet8' in row.folder]
+    for key in ('train_cfg', 'param_scheduler', 'optim_wrapper', 'train_dataloader'):
+        first, *others = [Config.fromfile(row.config)[key] for row in rows]
+        assert all(other == first for other in others), key
+
+
+def test_it_ends_with_the_table_and_what_is_left(reproduce, monkeypatch, capsys, tmp_path):
+    compared = []
+    monkeypatch.setattr('analysis.compare.main', compared.append)
+    monkeypatch.setattr(reproduce, 'run_suite', lambda rows, out, *args, **environment: [
+        Result(row, 'done' if 'teacher' in row.folder else 'stopped', 1.0) for row in rows])
+    reproduce.main(['digits', '--out', str(tmp_path), '--budget', '1'])
+    assert compared == [[str(tmp_path / 'teacher_digits'), str(tmp_path / 'teacher2_digits'), '--out', str(tmp_path)]]
+    assert 'not done: student_digits (stopped)' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('arguments, words', [
+    (['digit', '--out', 'x'], "SUITE='digit' is not one of 'digits'"),
+    (['digits', '--out', 'x', '--budget', '0'], '--budget=0.0 must be a number greater than 0'),
+    (['digits', '--out', 'x', '--workers', '0'], '--workers=0 must be an integer at least 1'),
+])
+def test_wrong_arguments_are_one_line(reproduce, arguments, words, capsys):
+    with pytest.raises(SystemExit):
+        reproduce.main(arguments)
+    assert words in capsys.readouterr().err

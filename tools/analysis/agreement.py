@@ -1,0 +1,138 @@
+"""Where a distilled student answers as its teachers do: accuracy and agreement by class, differences of confusions.
+
+python tools/analysis/agreement.py CONFIG CHECKPOINT [--out DIR]
+
+Scores student and teachers on the config's test data in one pass. Writes DIR/agreement_classes.csv (a line a class),
+DIR/agreement_confusions.csv (a line for each confusion that the student makes more or less often than a teacher, the
+largest difference first) and DIR/agreement.png. The teachers are those in the checkpoint, adapted if they adapted.
+"""
+import argparse
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.logging import MMLogger
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+import mmkd_atsc  # noqa: F401
+from mmkd_atsc import cli
+from mmkd_atsc.analysis.agreement import Answers, collect_answers
+from mmkd_atsc.analysis.tables import markdown, pyplot, write_csv
+from mmkd_atsc.engine.checkpoint import load_strictly, read_weights
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='the config of the training, or package::path')
+    parser.add_argument('checkpoint', help='a checkpoint that tools/train.py wrote with this config')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs', 'agreement'), metavar='DIR',
+                        help='where to write (default: work_dirs/agreement)')
+    parser.add_argument('--cfg-options', nargs='+', action=cli.Options, metavar='KEY=VALUE',
+                        help='override settings of the config')
+    return parser.parse_args(argv)
+
+
+def build(config: Config, path: str, checkpoint: str) -> Tuple[BaseModel, DataLoader]:
+    """The trained model of a config, its teachers with their own input normalisation, and its test data."""
+    MMLogger.get_instance('agreement', log_level='WARNING')  # else a line for each parameter that is initialised
+    cli.forget_teacher_checkpoints(config)
+    if config.get('data_preprocessor') is not None:
+        config.model.setdefault('data_preprocessor', config.data_preprocessor)
+    with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmpretrain'):
+        model = MODELS.build(config.model)
+        if not hasattr(model, 'teachers'):
+            raise ValueError(f'{path}: its model is a {type(model).__name__}, which has no teachers; agreement is of a '
+                             'MultiTeacherDistill or an AdaptiveTeacherDistill')
+        load_strictly(model, read_weights(checkpoint), checkpoint)
+        return model.to(get_device()), Runner.build_dataloader(config.test_dataloader, seed=0)
+
+
+def class_names(data: DataLoader, num_classes: int) -> List[str]:
+    names = (getattr(data.dataset, 'metainfo', None) or {}).get('classes') or ()
+    return list(map(str, names if len(names) == num_classes else range(num_classes)))
+
+
+def write_tables(out: Path, answers: Answers, names: List[str], teachers: List[str]) -> None:
+    right = {name: answers.by_class(predicted == answers.labels) for name, predicted in answers.predictions.items()}
+    same = [answers.by_class(answers.predictions['student'] == answers.predictions[name]) for name in teachers]
+    counts = torch.bincount(answers.labels, minlength=answers.num_classes).tolist()
+    scores = [*(f'{name} %' for name in right), *(f'agreement with {name} %' for name in teachers)]
+    values = torch.stack([*right.values(), *same], dim=1).tolist()
+    write_csv(out / 'agreement_classes.csv', ('class', 'images', *scores),
+              ((name, count, *(f'{value:.2f}' for value in row)) for name, count, row in zip(names, counts, values)))
+    columns = ('teacher', 'label', 'answer', 'student', 'teacher_count', 'difference')
+    write_csv(out / 'agreement_confusions.csv', columns,
+              (row for teacher in teachers for row in confusion_rows(answers, teacher, names)))
+
+
+def confusion_rows(answers: Answers, teacher: str, names: List[str]) -> List[tuple]:
+    """Each mistake whose number of images differs, the largest difference first."""
+    mine, other = answers.confusion('student'), answers.confusion(teacher)
+    difference = (mine - other).fill_diagonal_(0)
+    rows = [(teacher, names[label], names[answer], mine[label, answer].item(), other[label, answer].item(),
+             difference[label, answer].item()) for label, answer in difference.nonzero().tolist()]
+    return sorted(rows, key=lambda row: -abs(row[-1]))
+
+
+def draw(path: Path, answers: Answers, names: List[str], teachers: List[str]) -> None:
+    """A row for each teacher: the classes by both accuracies, and the confusions of which the student has more."""
+    plot = pyplot()
+    figure, grid = plot.subplots(len(teachers), 2, figsize=(11.5, 5.2 * len(teachers)), squeeze=False,
+                                 layout='constrained')
+    student = answers.by_class(answers.predictions['student'] == answers.labels)
+    for (left, right), teacher in zip(grid, teachers):
+        taught = answers.by_class(answers.predictions[teacher] == answers.labels)
+        left.plot([0, 100], [0, 100], color='0.7', linewidth=1)
+        left.scatter(taught, student, s=18)
+        for label in (student - taught).abs().nan_to_num().argsort(descending=True)[:8].tolist():
+            left.annotate(names[label], (taught[label], student[label]), fontsize=8, xytext=(3, 3),
+                          textcoords='offset points')
+        left.set(xlabel=f'{teacher}, accuracy of a class, %', ylabel='student, accuracy of a class, %',
+                 title=f'agreement {answers.agreement(teacher):.1f}%')
+        low = torch.cat([student, taught]).nan_to_num(100).min().item() - 4
+        left.set(xlim=(low, 102), ylim=(low, 102))
+        difference = (answers.confusion('student') - answers.confusion(teacher)).fill_diagonal_(0)
+        limit = max(1, difference.abs().max().item())
+        image = right.imshow(difference, cmap='RdBu_r', vmin=-limit, vmax=limit)
+        figure.colorbar(image, ax=right, shrink=0.8, label=f'images: student − {teacher}')
+        right.set(title='confusions', xlabel='answer', ylabel='label')
+        if len(names) <= 20:
+            right.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+            right.set_yticks(range(len(names)), names, fontsize=8)
+    figure.savefig(path, dpi=100)
+    plot.close(figure)
+
+
+def summary(answers: Answers, teachers: List[str]) -> str:
+    scores = ', '.join(f'{name} {answers.accuracy(name):.2f}%' for name in answers.predictions)
+    outcomes = [answers.outcomes(teacher) for teacher in teachers]
+    columns = ['teacher', 'agreement %', *(f'{name} %' for name in outcomes[0])]
+    rows = [[teacher, f'{answers.agreement(teacher):.2f}', *(f'{value:.2f}' for value in outcome.values())]
+            for teacher, outcome in zip(teachers, outcomes)]
+    return f'{len(answers.labels)} images: {scores}\n\n{markdown(columns, rows, left=["teacher"])}'
+
+
+def main(argv: Optional[List[str]] = None) -> None:
+    args = parse_args(argv)
+    with cli.one_line_errors():
+        config = cli.load_config(args.config, args.cfg_options)
+        cli.require(config, args.config, 'model', 'test_dataloader')
+        pyplot()  # before the minutes, not after
+        model, data = build(config, args.config, args.checkpoint)
+        answers, teachers = collect_answers(model, data), list(model.teachers)
+        names = class_names(data, answers.num_classes)
+        args.out.mkdir(parents=True, exist_ok=True)
+        write_tables(args.out, answers, names, teachers)
+        draw(args.out / 'agreement.png', answers, names, teachers)
+        print(summary(answers, teachers), end='\n\n')
+        for name in ('agreement_classes.csv', 'agreement_confusions.csv', 'agreement.png'):
+            print(args.out / name)
+
+
+if __name__ == '__main__':
+    main()

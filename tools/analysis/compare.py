@@ -1,0 +1,110 @@
+"""Compares runs: a table with a line for each config, its seeds averaged.
+
+python tools/analysis/compare.py WORK_DIR [WORK_DIR ...] [--out DIR] [--publish DIR]
+
+A folder is a work directory or a published log. Accuracies are means and standard deviations over the runs of a config
+that differ in their seed; images a second and hours are those of the training steps, without validation.
+--out writes DIR/compare.md and DIR/compare.csv; --publish writes for each run a folder DIR/<name> to be committed.
+"""
+import argparse
+import statistics
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence
+
+import mmkd_atsc  # noqa: F401
+from mmkd_atsc import cli
+from mmkd_atsc.analysis.parameters import deployed_parameters
+from mmkd_atsc.analysis.publish import publish_log
+from mmkd_atsc.analysis.summary import NO_TEACHER, Run, read_run, run_names
+from mmkd_atsc.analysis.tables import markdown, write_csv
+
+COLUMNS = ('method', 'teacher → student', 'seeds', 'epochs', 'last %', 'best %', 'deployed parameters', 'images/s',
+           'hours', 'config')
+CSV_COLUMNS = ('method', 'teachers', 'student', 'seeds', 'runs', 'epochs', 'max_epochs', 'last', 'last_std', 'best',
+               'best_std', 'deployed_parameters', 'images_per_second', 'hours', 'processes', 'config')
+
+
+def grouped(runs: Sequence[Run]) -> List[List[Run]]:
+    """Runs of the same config together, in the order in which each was met first."""
+    groups: Dict[str, List[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.identity, []).append(run)
+    return list(groups.values())
+
+
+def method_in(run: Run, runs: Sequence[Run]) -> str:
+    """The run's method; one without a teacher is told by whom the others teach, and who teaches them."""
+    if run.method != NO_TEACHER:
+        return run.method
+    others = [other for other in runs if other.teachers]
+    if run.student in [other.student for other in others]:
+        return 'student alone'
+    return 'teacher' if any(run.student in other.teachers for other in others) else NO_TEACHER
+
+
+def values_of(group: Sequence[Run], field: str) -> List[float]:
+    return [value for value in (getattr(run, field) for run in group) if value is not None]
+
+
+def mean_and_deviation(group: Sequence[Run], field: str) -> List[Optional[float]]:
+    values = values_of(group, field)
+    return [statistics.mean(values) if values else None, statistics.stdev(values) if len(values) > 1 else None]
+
+
+def epochs_of(group: Sequence[Run]) -> str:
+    """How far the runs are: '240', or '12 to 240 of 240'."""
+    done = values_of(group, 'epochs')
+    reached = ' to '.join(str(epoch) for epoch in sorted({min(done, default=0), max(done, default=0)}))
+    goal = group[0].max_epochs
+    return reached if goal is None or reached == str(goal) else f'{reached} of {goal}'
+
+
+def csv_row(group: Sequence[Run], runs: Sequence[Run]) -> list:
+    first = group[0]
+    return [method_in(first, runs), ' '.join(first.teachers), first.student, ' '.join(str(run.seed) for run in group),
+            len(group), epochs_of(group).split(' of ')[0], first.max_epochs, *mean_and_deviation(group, 'last'),
+            *mean_and_deviation(group, 'best'), deployed_parameters(first.config),
+            mean_and_deviation(group, 'images_per_second')[0], mean_and_deviation(group, 'hours')[0], first.processes,
+            first.config_name]
+
+
+def text_row(group: Sequence[Run], values: dict) -> list:
+    def number(name: str, form: str, deviation: Optional[str] = None) -> str:
+        text = '-' if values[name] is None else format(values[name], form)
+        return text if values.get(deviation) is None else f'{text} ± {format(values[deviation], form)}'
+
+    return [values['method'], group[0].pair, values['seeds'].replace(' ', ', '), epochs_of(group),
+            number('last', '.2f', 'last_std'), number('best', '.2f', 'best_std'), number('deployed_parameters', ',d'),
+            number('images_per_second', ',.0f'), number('hours', '.3g'), values['config']]
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('runs', nargs='+', metavar='WORK_DIR', help='work directory, or folder of a published log')
+    parser.add_argument('--out', type=Path, metavar='DIR', help='also write compare.md and compare.csv there')
+    parser.add_argument('--publish', type=Path, metavar='DIR', help="also write each run's log to DIR/<name>")
+    parser.add_argument('--metric', default='accuracy/top1', help='default: accuracy/top1')
+    return parser.parse_args(argv)
+
+
+def main(argv: Optional[List[str]] = None) -> None:
+    args = parse_args(argv)
+    with cli.one_line_errors():
+        names = run_names(args.runs)
+        runs = [read_run(folder, name, args.metric) for folder, name in zip(args.runs, names)]
+        groups = grouped(runs)
+        rows = [csv_row(group, runs) for group in groups]
+        text = markdown(COLUMNS, [text_row(group, dict(zip(CSV_COLUMNS, row))) for group, row in zip(groups, rows)],
+                        left=('method', 'teacher → student', 'config'))
+        print(text)
+        if args.out:
+            args.out.mkdir(parents=True, exist_ok=True)
+            (args.out / 'compare.md').write_text(text + '\n', encoding='utf-8')
+            write_csv(args.out / 'compare.csv', CSV_COLUMNS, rows)
+            print(f'\n{args.out / "compare.md"}\n{args.out / "compare.csv"}')
+        for folder, name in zip(args.runs, names) if args.publish else ():
+            print(publish_log(folder, args.publish / name))
+
+
+if __name__ == '__main__':
+    main()

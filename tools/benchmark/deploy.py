@@ -1,0 +1,158 @@
+"""What a distilled student costs where it runs, beside its teachers: parameters, FLOPs, latency, throughput.
+
+python tools/benchmark/deploy.py configs/atsc/resnet110_resnet32_cifar100.py --batch 64 --out work_dirs/deploy
+
+The student is the deployed one; latency is of one image, throughput of a batch, in PyTorch (on the GPU if there is one)
+and in onnxruntime where it is installed, with random weights, medians of turns. Where the student shares its teachers'
+classifiers (ATSC, SimKD), a row for its encoder alone tells what projector and classifier add. A multiply and its add
+count as one FLOP, as in the papers. --out writes DIR/deploy.md and DIR/deploy.csv.
+"""
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Callable, Dict, List, Optional
+
+from measure import environment, median_times
+
+# The module beside this one must come before torch.
+# isort: split
+
+import torch
+from mmengine.analysis import get_model_complexity_info
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS, DefaultScope
+from torch import Tensor, nn
+
+import mmkd_atsc  # noqa: F401
+from mmkd_atsc import cli
+from mmkd_atsc.analysis.tables import markdown, write_csv
+from mmkd_atsc.checks import check_number
+from mmkd_atsc.export import FORMATS, student_config
+from mmkd_atsc.export.config import classifiers_argument, deployed_size, teacher_sources
+from mmkd_atsc.export.formats import Deployed, write
+from mmkd_atsc.models.network import build_network
+
+ENCODER = "student's encoder alone"
+COLUMNS = ('network', 'parameters', 'FLOPs, M', 'torch, ms', 'torch, images/s', 'onnxruntime, ms',
+           'onnxruntime, images/s')
+FORMS = (str, '{:,}'.format, '{:,.1f}'.format, '{:.2f}'.format, '{:,.0f}'.format, '{:.2f}'.format, '{:,.0f}'.format)
+
+
+class EncoderAlone(nn.Module):
+    """A student without its projector and classifier."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.backbone(images)[-1]
+
+
+def build_networks(config: Config, student: Config) -> Dict[str, nn.Module]:
+    """The deployed student, what of it is its encoder if it shares a classifier, and the teachers, by their names."""
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        network = MODELS.build(student.model)
+    networks: Dict[str, nn.Module] = {'student': Deployed(network)}
+    if classifiers_argument(student.model.get('head') or {}):
+        networks[ENCODER] = EncoderAlone(network.backbone)
+    model = config.model.to_dict()
+    teachers = teacher_sources(model) if 'teacher' in model else {}
+    networks.update((name, Deployed(build_network(source, name))) for name, source in teachers.items())
+    return networks
+
+
+def onnx_runner(name: str, network: nn.Module, images: Tensor, folder: Path) -> Callable[[Tensor], object]:
+    """What runs a network in onnxruntime, with as many threads as PyTorch has."""
+    import onnxruntime
+    path = folder / f'{name.replace(" ", "_")}.onnx'
+    write('onnx', network, images.cpu(), path, {})
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+    return lambda batch: session.run(None, {'images': batch.cpu().numpy()})
+
+
+@torch.inference_mode()
+def measure(networks: Dict[str, nn.Module], side: int, batch: int, repeats: int, with_onnx: bool) -> List[list]:
+    """A row of COLUMNS for each network; the last two are None without onnxruntime."""
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    image = torch.randn(1, 3, side, side)
+    rows = []
+    for name, network in networks.items():
+        cost = get_model_complexity_info(network, inputs=(image, ), show_table=False, show_arch=False)
+        rows.append([name, cost['params'], cost['flops'] / 1e6])
+    with tempfile.TemporaryDirectory() as folder:
+        with torch.inference_mode(False):  # tracing takes no inference tensors
+            example = torch.randn(2, 3, side, side)
+            onnx = {name: onnx_runner(name, network, example, Path(folder)) for name, network in networks.items()
+                    } if with_onnx else {}
+        runtimes = [{name: network.to(device) for name, network in networks.items()}, onnx]
+        for runners, where in zip(runtimes, (device, torch.device('cpu'))):
+            for size, column in ((1, lambda seconds: 1e3 * seconds), (batch, lambda seconds: batch / seconds)):
+                images = torch.randn(size, 3, side, side, device=where)
+                times = median_times({name: lambda run=run, images=images: run(images)
+                                      for name, run in runners.items()}, repeats)
+                for row in rows:
+                    row.append(column(times[row[0]]) if row[0] in times else None)
+    return rows
+
+
+def added(rows: List[list]) -> str:
+    """What projector and shared classifier add to the encoder, in a sentence; '' where none are shared."""
+    by_name = {row[0]: row for row in rows}
+    if ENCODER not in by_name:
+        return ''
+    parts = [f'{whole - alone:,.{digits}f} {unit} ({100 * (whole / alone - 1):+.0f}%)' for whole, alone, unit, digits in
+             zip(by_name['student'][1:4], by_name[ENCODER][1:4], ('parameters', 'M FLOPs', 'ms'), (0, 1, 2))]
+    return f'projector and shared classifier add {", ".join(parts)} to the encoder'
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='the config of a distillation or of one network, or package::path')
+    parser.add_argument('--out', type=Path, metavar='DIR', help='also write deploy.md and deploy.csv there')
+    parser.add_argument('--batch', type=int, default=64, help='images in a batch, for the throughput (default: 64)')
+    parser.add_argument('--repeats', type=int, default=15)
+    parser.add_argument('--threads', type=int, help="default: torch's")
+    parser.add_argument('--image-size', type=int, metavar='SIDE', help="default: what the config's test data says")
+    return parser.parse_args(argv)
+
+
+def main(argv: Optional[List[str]] = None) -> None:
+    args = parse_args(argv)
+    with cli.one_line_errors():
+        check_number('--batch', args.batch, 1, integer=True)
+        check_number('--repeats', args.repeats, 1, integer=True)
+        if args.image_size is not None:
+            check_number('--image-size', args.image_size, 1, integer=True)
+        if args.threads is not None:
+            torch.set_num_threads(check_number('--threads', args.threads, 1, integer=True))
+        MMLogger.get_instance('benchmark', log_level='ERROR')  # it lists the operations that cost nothing
+        config = cli.load_config(args.config)
+        cli.require(config, args.config, 'model')
+        student = student_config(config, args.image_size)
+        side, missing = args.image_size or deployed_size(student), None
+        if side is None:
+            raise ValueError(f'{args.config}: nothing in its test data says how large an image is; give --image-size')
+        try:
+            FORMATS['onnx'].check_packages('onnxruntime')
+        except ImportError as error:
+            missing = str(error)
+        rows = measure(build_networks(config, student), side, args.batch, args.repeats, with_onnx=not missing)
+        texts = [['-' if value is None else form(value) for form, value in zip(FORMS, row)] for row in rows]
+        lines = [f'{Path(args.config).stem}: {side}x{side} pixels, batch {args.batch}, median of {args.repeats}; '
+                 f'{environment()}; onnxruntime on the CPU', '', markdown(COLUMNS, texts, left=COLUMNS[:1])]
+        lines += [f'\n{line}' for line in (added(rows), missing) if line]
+        print('\n'.join(lines))
+        if args.out:
+            args.out.mkdir(parents=True, exist_ok=True)
+            (args.out / 'deploy.md').write_text('\n'.join(lines) + '\n', encoding='utf-8')
+            write_csv(args.out / 'deploy.csv', COLUMNS, rows)
+            print(f'\n{args.out / "deploy.md"}\n{args.out / "deploy.csv"}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,120 @@
+"""Trains all rows of a table and prints it; run again it goes on where it stopped.
+
+python tools/reproduce.py SUITE --out DIR [--budget MINUTES] [--seeds 0 1 2] [--workers N]
+
+  digits        the demo's rows: minutes on a CPU
+  cifar100-cpu  every method at the same six epochs on the real CIFAR-100, ResNet-20 to ResNet-8: hours on two cores
+  cifar100      the literature's protocol, 240 epochs, for two pairs: needs a GPU
+
+What is done is not trained again, and what was interrupted, by the budget or by a kill, goes on from its last
+checkpoint. The rows' logs are summarised by tools/analysis/compare.py into DIR/compare.md and DIR/compare.csv.
+"""
+import argparse
+import os
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+
+import torch
+
+import mmkd_atsc
+from mmkd_atsc import cli
+from mmkd_atsc.analysis.suite import Result, Row, run_suite
+from mmkd_atsc.checks import check_choice, check_number
+
+CONFIGS = Path(mmkd_atsc.__file__).resolve().parent / '.mim' / 'configs'
+METHODS = ('kd', 'dkd', 'simkd', 'aekt', 'atsc')
+
+
+class Suite(NamedTuple):
+    """The rows for some seeds, and what their configs read from the environment."""
+
+    rows: Callable[[Sequence[int]], List[Row]]
+    environment: Callable[[Path], Dict[str, str]]
+    seeds: Sequence[int]
+    gpu: bool = False
+
+
+def seeded(name: str, config: str, folder: str, seeds: Sequence[int], needs: Sequence[str] = ()) -> List[Row]:
+    """A row for each seed; the first one's folder has the plain name."""
+    return [Row(f'{name}, seed {seed}', CONFIGS / config, folder if seed == seeds[0] else f'{folder}_seed{seed}',
+                tuple(needs), (f'randomness.seed={seed}', )) for seed in seeds]
+
+
+def digits(seeds: Sequence[int]) -> List[Row]:
+    teachers = [Row(name, CONFIGS / 'demo' / f'{name}.py', name) for name in ('teacher_digits', 'teacher2_digits')]
+    rows = [row for name in ('student', 'kd', 'aekt', 'simkd', 'atsc', 'atsc_multi')
+            for row in seeded(name, f'demo/{name}_digits.py', f'{name}_digits', seeds,
+                              () if name == 'student' else [teacher.folder for teacher in teachers])]
+    return teachers + rows
+
+
+def cifar100_cpu(seeds: Sequence[int]) -> List[Row]:
+    teachers = [Row('teacher', CONFIGS / 'short' / 'resnet20.py', 'short_resnet20'),
+                Row('second teacher', CONFIGS / 'short' / 'resnet20.py', 'short_resnet20_seed1', (),
+                    ('randomness.seed=1', ))]
+    rows = seeded('student alone', 'short/resnet8.py', 'short_resnet8', seeds)
+    for method in METHODS:
+        name = f'{method}_resnet20_resnet8'
+        rows += seeded(method, f'short/{name}.py', f'short_{name}', seeds, ['short_resnet20'])
+    rows += seeded('atsc, two teachers', 'short/atsc_two_resnet20_resnet8.py', 'short_atsc_two_resnet20_resnet8', seeds,
+                   [teacher.folder for teacher in teachers])
+    return teachers + rows
+
+
+def cifar100(seeds: Sequence[int]) -> List[Row]:
+    pairs = (('resnet110', 'resnet32', ('kd', 'dkd', 'aekt', 'atsc')), ('resnet32x4', 'resnet8x4', METHODS))
+    rows = [row for network in ('resnet110', 'resnet32x4', 'resnet32', 'resnet8x4')
+            for row in seeded(network, f'teachers/{network}_cifar100.py', f'{network}_cifar100',
+                              seeds if network in ('resnet32', 'resnet8x4') else seeds[:1])]
+    for teacher, student, methods in pairs:
+        for method in methods:
+            name = f'{teacher}_{student}_cifar100'
+            rows += seeded(f'{method} {teacher} {student}', f'{method}/{name}.py', f'{method}_{name}', seeds,
+                           [f'{teacher}_cifar100'])
+    return rows
+
+
+SUITES = {
+    'digits': Suite(digits, lambda out: {'DEMO_TEACHER': str(out / 'teacher_digits' / 'epoch_40.pth'),
+                                         'DEMO_TEACHER2': str(out / 'teacher2_digits' / 'epoch_40.pth')}, (0, )),
+    'cifar100-cpu': Suite(cifar100_cpu, lambda out: {'MMKD_TEACHERS': str(out)}, (0, 1, 2)),
+    'cifar100': Suite(cifar100, lambda out: {'MMKD_TEACHERS': str(out)}, (0, 1, 2), gpu=True)}
+
+
+def main(argv: Optional[List[str]] = None) -> None:
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('suite', metavar='SUITE', help=', '.join(SUITES))
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR')
+    parser.add_argument('--budget', type=float, metavar='MINUTES', help='stop in time; default: when all is done')
+    parser.add_argument('--seeds', type=int, nargs='+', help="default: the suite's")
+    parser.add_argument('--workers', type=int, help='trainings at once (default: one a core, or one with a GPU)')
+    args = parser.parse_args(argv)
+    with cli.one_line_errors():
+        suite = SUITES[check_choice('SUITE', args.suite, SUITES)]
+        if suite.gpu and not torch.cuda.is_available():
+            raise ValueError(f'{args.suite} needs a GPU, and there is none; cifar100-cpu is for the CPU')
+        if args.budget is not None:
+            check_number('--budget', args.budget, above=0)
+        workers = args.workers
+        if workers is None:
+            workers = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+        check_number('--workers', workers, 1, integer=True)
+        out = args.out.resolve()
+        rows = suite.rows(list(dict.fromkeys(args.seeds or suite.seeds)))
+        results = run_suite(rows, out, workers, args.budget and 60 * args.budget, **suite.environment(out))
+    report(results, out)
+
+
+def report(results: Sequence[Result], out: Path) -> None:
+    """The table of what is done, and what is not."""
+    from analysis.compare import main as compare  # the script beside this one
+    done = [str(out / result.row.folder) for result in results if result.state == 'done']
+    if done:
+        compare([*done, '--out', str(out)])
+    left = [f'{result.row.folder} ({result.state})' for result in results if result.state != 'done']
+    if left:
+        print(f'\nnot done: {", ".join(left)}; the same command goes on')
+
+
+if __name__ == '__main__':
+    main()
