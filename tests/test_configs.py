@@ -12,7 +12,8 @@ from mmkd_atsc.networks import CIFAR_NETWORKS
 from tests.conftest import ROOT
 
 CONFIGS = ROOT / 'configs'
-ALL = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob('*.py') if not {'_base_', 'logs'} & set(path.parts))
+ALL = sorted(str(path) for path in (path.relative_to(CONFIGS) for path in CONFIGS.rglob('*.py'))
+             if not {'_base_', 'logs'} & set(path.parts))
 TEACHERS = CONFIGS / 'teachers'
 DEPTHWISE = ('mobilenet', 'shufflenet')
 

@@ -146,8 +146,8 @@ def test_imagenets_pairs_take_a_step(pair):
 
 def test_the_metafile_lists_every_config():
     models = load(CONFIGS / 'aekt' / 'metafile.yml')['Models']
-    assert {model['Config'] for model in models} == {str(path.relative_to(CONFIGS.parent)) for path in
-                                                     (CONFIGS / 'aekt').rglob('*.py') if 'logs' not in path.parts}
+    configs = [path for folder in ('aekt', 'aekt/multi') for path in (CONFIGS / folder).glob('*.py')]
+    assert {model['Config'] for model in models} == {str(path.relative_to(CONFIGS.parent)) for path in configs}
 
 
 def test_the_readme_lists_every_config_with_the_published_figures():

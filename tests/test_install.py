@@ -12,6 +12,7 @@ PARTS = ('setup.py', 'MANIFEST.in', 'README.md', 'LICENSE', 'model-index.yml', '
 
 PROJECT_CONFIG = """
 _base_ = ['mmkd_atsc::teachers/resnet20_cifar100.py']
+model = dict(head=dict(num_classes=10))
 train_dataloader = dict(
     batch_size=10, num_workers=0, persistent_workers=False,
     dataset=dict(_delete_=True, type='mmkd_atsc.Digits', train_images=10,
