@@ -85,7 +85,7 @@ class _Batched:
         rows = torch.tensor(indices)
         # index_select copies whole images; indexing does the same pixel by pixel, eight times slower.
         return Batch(inputs=self.data_list.images.index_select(0, rows), labels=self.data_list.labels[rows],
-                     sample_idx=rows, augment=self.augment)
+                     sample_idx=rows, augment=self.augment, samples=len(self))
 
 
 @DATASETS.register_module()

@@ -1,5 +1,5 @@
 """The augmentation of CIFAR's protocol for a whole batch of bytes: zero-pad, random crop, horizontal flip."""
-from typing import Any, NamedTuple, Sequence
+from typing import Any, NamedTuple, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -43,13 +43,21 @@ class PadCropFlip(NamedTuple):
     padding: int = 0
     flip_prob: float = 0.0
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, draws: Optional[Tensor] = None) -> Tensor:
+        """Augments a batch.
+
+        Args:
+            images: (N, C, H, W).
+            draws: (3, N) numbers in [0, 1) that decide on row, column and flip. None: from PyTorch's generator.
+        """
         if not any(self):
             return images
-        # On the CPU, so that a run on a GPU draws what one without draws. Processes that were seeded alike draw for
-        # all of them and take their own, so that no two augment alike.
-        rank, world_size = get_dist_info()
-        draws = torch.rand(world_size, 3, len(images))[rank].to(images.device, non_blocking=True)
+        if draws is None:
+            # On the CPU, so that a run on a GPU draws what one without draws. Processes that were seeded alike draw for
+            # all of them and take their own, so that no two augment alike.
+            rank, world_size = get_dist_info()
+            draws = torch.rand(world_size, 3, len(images))[rank]
+        draws = draws.to(images.device, non_blocking=True)
         rows, columns = (draws[:2] * (2 * self.padding + 1)).long()
         return pad_crop_flip(images, rows, columns, draws[2] < self.flip_prob, self.padding)
 

@@ -2,7 +2,7 @@
 
 Every builder returns a function without arguments that takes one whole step on the same batch.
 """
-from typing import Callable, Dict, List, Sequence
+from typing import Callable, Dict, List, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -104,13 +104,14 @@ def _built(config: dict) -> nn.Module:
     return model
 
 
-def engine_step(model: nn.Module, batch: Batch, amp: bool = False) -> Step:
-    """``train_step`` through MMEngine, as the runner calls it."""
+def engine_step(model: nn.Module, batch: Batch, amp: bool = False, data: Optional[Callable[[], dict]] = None) -> Step:
+    """``train_step`` through MMEngine, as the runner calls it; ``data`` makes the batch anew in each step."""
     model = model.to(batch.device)
     wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16') if amp else dict(type='OptimWrapper')
     wrapper = build_optim_wrapper(model, dict(
         wrapper, constructor='mmkd_atsc.DistillOptimWrapperConstructor', optimizer=dict(type='SGD', **SGD)))
-    return lambda: model.train_step(dict(inputs=batch.raw, data_samples=batch.samples), wrapper)
+    data = data or (lambda: dict(inputs=batch.raw, data_samples=batch.samples))
+    return lambda: model.train_step(data(), wrapper)
 
 
 def student_step(model: nn.Module, batch: Batch) -> Step:

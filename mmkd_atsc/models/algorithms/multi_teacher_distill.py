@@ -1,5 +1,6 @@
 """Distillation from frozen teachers, one or several."""
 import difflib
+import inspect
 from typing import Any, ContextManager, Dict, List, Optional, Union
 
 from mmengine.logging import print_log
@@ -18,6 +19,7 @@ from mmkd_atsc.registry import MODELS
 from ..distillers import MultiTeacherDistiller
 from ..network import build_network, resolve_network, without_our_scope
 from ..teacher import Teacher, fingerprint, named_teachers
+from ..teacher_cache import TeacherCache, check_cacheable
 
 
 @MODELS.register_module()
@@ -40,12 +42,23 @@ class MultiTeacherDistill(BaseAlgorithm):
         allow_random_teacher: Accept teachers without a checkpoint. Only tests want that.
         calculate_student_loss: Also train the student on its own loss.
         data_preprocessor: Default: the config's, or else the student's.
+        teacher_cache: A file by ``tools/cache_teacher.py`` with what these teachers answer: in training they do not
+            run. It decides on the random numbers of the augmentation. Scoring does not need it.
     """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> 'MultiTeacherDistill':
+        # For subclasses that do not take it: what they would say is no more than that it is unexpected.
+        takes_cache = 'teacher_cache' in inspect.signature(cls.__init__).parameters
+        if kwargs.get('teacher_cache') is not None and not takes_cache:
+            raise ValueError(f'teacher_cache: {cls.__name__} adapts its teacher, or learns features of it, which '
+                             'cannot be cached')
+        return super().__new__(cls)
 
     def __init__(self, architecture: Union[dict, str, BaseModel], teacher: Any, distiller: dict,
                  teacher_ckpt: Union[None, str, list, dict] = None, allow_random_teacher: bool = False,
                  calculate_student_loss: bool = True, data_preprocessor: Optional[Union[dict, nn.Module]] = None,
-                 teacher_weights: Union[None, list, dict] = None, init_cfg: Optional[dict] = None) -> None:
+                 teacher_weights: Union[None, list, dict] = None, init_cfg: Optional[dict] = None,
+                 teacher_cache: Optional[str] = None) -> None:
         if not isinstance(architecture, BaseModel):
             architecture = resolve_network(architecture, 'student')
         student = build_network(architecture, 'student')
@@ -69,6 +82,10 @@ class MultiTeacherDistill(BaseAlgorithm):
         with DefaultScope.overwrite_default_scope('mmrazor'):
             self.distiller = MODELS.build(without_our_scope(distiller))
         self.prepare_distiller()
+        self.teacher_cache = teacher_cache
+        self._cache: Optional[TeacherCache] = None  # open from the first training step on
+        if teacher_cache is not None:
+            check_cacheable(self)
         self.distillation_stopped = False  # MMRazor's StopDistillHook sets it
 
     @property
@@ -98,6 +115,15 @@ class MultiTeacherDistill(BaseAlgorithm):
             raise ValueError(f'{type(self.distiller).__name__} records one teacher, {len(networks)} are given '
                              f"({', '.join(networks)}); type='mmkd_atsc.MultiTeacherDistiller' takes the same options")
 
+    def train(self, mode: bool = True) -> 'MultiTeacherDistill':
+        """Before it trains, the file with the teachers' answers is opened and compared with the teachers."""
+        if mode and self.teacher_cache is not None and self._cache is None:
+            cache = TeacherCache(self.teacher_cache)
+            cache.check_teachers(self.teachers, self.data_preprocessor)
+            self.data_preprocessor.set_augmentation(cache.header.seed, cache.header.epochs)
+            self._cache = cache
+        return super().train(mode)
+
     def init_weights(self) -> None:
         """Initialises the student; an ``init_cfg`` of the algorithm that would reach a teacher is refused."""
         before = [fingerprint(teacher.model.state_dict()) for teacher in self.teachers.values()]
@@ -122,10 +148,26 @@ class MultiTeacherDistill(BaseAlgorithm):
         return losses
 
     def run_teachers(self, inputs: Tensor, data_samples: Optional[List]) -> None:
+        if self._cache is not None:
+            return self.replay_teachers(data_samples)
         self.distiller.set_deliveries_override(False)
         for name, teacher in self.teachers.items():
             with self.listen_to(name), self.distiller.deliveries:
                 teacher(inputs)
+
+    def replay_teachers(self, data_samples: Optional[List]) -> None:
+        """Gives the recorders of the teachers' heads what the heads answered when the cache was made."""
+        batch = data_samples[0].get('recorded_batch') if data_samples else None
+        if batch is None:
+            raise ValueError('teacher_cache: the batch does not say which images it has; it must come from the data '
+                             'preprocessor, with training=True')
+        self._cache.check_batch(batch)
+        for name in self.teachers:
+            logits = self.data_preprocessor.to_device(self._cache.logits(name, batch)).float()
+            with self.listen_to(name):
+                for recorder in self.distiller.teacher_recorders.recorders.values():
+                    recorder = recorder.of(name) if isinstance(recorder, MultiTeacherRecorder) else recorder
+                    recorder.forward_hook(None, None, logits)
 
     def listen_to(self, teacher: str) -> ContextManager:
         """The recorders of one teacher."""
@@ -138,7 +180,6 @@ class MultiTeacherDistill(BaseAlgorithm):
         with self.distiller.student_recorders, self.distiller.deliveries:
             losses = self.student(inputs, data_samples, mode='loss')
         return add_prefix(losses, 'student') if self.calculate_student_loss else {}
-
 
     def _load_from_state_dict(self, state_dict: Dict[str, Tensor], prefix: str, *args) -> None:
         check_teacher_names(state_dict, self.teachers, f'{prefix}teachers.')

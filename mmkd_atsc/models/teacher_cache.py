@@ -1,0 +1,209 @@
+"""What frozen teachers answered, in a file: training reads it in their place.
+
+The file is two lines of text, :data:`MAGIC` and a :class:`CacheHeader` as JSON, then numbers, little-endian, of which
+the header gives all sizes: a checksum of 64 bits an image, then epoch by epoch one record an image (`record_type`).
+It holds no code and no offsets.
+"""
+import json
+import math
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, NoReturn, Optional
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmkd_atsc.checks import check_choice, check_number
+
+from .data_preprocessors.recorded_batch import MOST_SEED, RecordedBatch
+from .teacher import Teacher, fingerprint
+
+MAGIC = b'mmkd_atsc teacher cache 1\n'
+MOST_HEADER, MOST_BRACKETS = 2**16, 500
+DTYPES = dict(float16='<f2', float32='<f4')
+
+
+class CacheHeader(NamedTuple):
+    """What a cache was made of.
+
+    Args:
+        dataset: Name of the data set, for messages; its images are told by their checksums.
+        samples: How many images it has.
+        classes: How many classes.
+        padding, flip_prob: The augmentation, as in :class:`mmkd_atsc.datasets.pad_crop_flip.PadCropFlip`.
+        seed: Its ``augment_seed``.
+        epochs: How many epochs of it are recorded.
+        dtype: 'float16' or 'float32'.
+        topk: How many logits of an image are kept; None: all.
+        tau: The temperature at which the probabilities of the ``topk`` are exact.
+        teachers: By name, the ``fingerprint`` of the weights and ``sees``, what :func:`sees` gives.
+    """
+
+    dataset: str
+    samples: int
+    classes: int
+    padding: int
+    flip_prob: float
+    seed: int
+    epochs: int
+    dtype: str
+    topk: Optional[int]
+    tau: float
+    teachers: Dict[str, dict]
+
+    def check(self) -> 'CacheHeader':
+        """Refuses values that no cache has."""
+        for name, low, high in (('samples', 1, math.inf), ('classes', 2, 2**15 - 1), ('padding', 0, math.inf),
+                                ('seed', 0, MOST_SEED), ('epochs', 1, math.inf)):
+            check_number(name, getattr(self, name), low, high, integer=True)
+        check_number('flip_prob', self.flip_prob, 0, 1)
+        check_choice('dtype', self.dtype, DTYPES)
+        check_number('tau', self.tau, above=0)
+        if self.topk is not None:
+            check_number('topk', self.topk, 1, self.classes - 1, integer=True)
+        if not isinstance(self.teachers, dict) or not self.teachers:
+            raise TypeError(f'teachers={self.teachers!r} must be a dict')
+        for name, teacher in self.teachers.items():
+            if not isinstance(teacher, dict) or teacher.keys() != {'fingerprint', 'sees'}:
+                raise TypeError(f'teachers: {name}={teacher!r} must have fingerprint and sees')
+            if not isinstance(teacher['sees'], list) or len(teacher['sees']) != 6:
+                raise TypeError(f'teachers: {name}: sees={teacher["sees"]!r} must be six numbers')
+            for number in teacher['sees']:
+                check_number(f'teachers: {name}: sees', number)
+        return self
+
+    def record_type(self) -> np.dtype:
+        """What is kept of an image in an epoch."""
+        number = DTYPES[self.dtype]
+        kept = [('logits', number, (self.topk or self.classes, ))]
+        if self.topk is not None:
+            kept += [('classes', '<i2', (self.topk, )), ('rest', number)]
+        return np.dtype([(name, kept) for name in self.teachers])
+
+    def epoch_bytes(self) -> int:
+        return self.samples * self.record_type().itemsize
+
+
+class TeacherCache:
+    """The answers of teachers, by a :class:`RecordedBatch`.
+
+    Of logits :math:`v` cut to the ``topk`` largest, all :math:`m` others are given the one value
+    :math:`\\tau\\log\\frac{1}{m}\\sum e^{v_c/\\tau}`: the softmax sums to one at any temperature, and at :math:`\\tau`
+    gives the topk classes, and the others together, what the teacher gave them.
+
+    Args:
+        path: The file, which ``tools/cache_teacher.py`` writes. It is mapped, not read: what a batch needs is.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = str(path)
+        if not Path(path).is_file():
+            raise FileNotFoundError(f'teacher_cache={self.path!r}: no such file; tools/cache_teacher.py writes one')
+        try:
+            self._open()
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            reason = ' '.join(str(error).split())[:200]
+            raise ValueError(f'{self.path}: is truncated or no teacher cache ({reason})') from None
+
+    def _open(self) -> None:
+        with open(self.path, 'rb') as file:
+            if file.read(len(MAGIC)) != MAGIC:
+                raise ValueError('it does not begin with ' + MAGIC.decode().strip())
+            line = file.readline(MOST_HEADER)
+            if line.count(b'[') + line.count(b'{') > MOST_BRACKETS:  # nested, they overflow the parser's stack
+                raise ValueError(f'its header has more than {MOST_BRACKETS} brackets')
+            self.header = CacheHeader(**json.loads(line)).check()
+            start = file.tell()
+            expected = start + 8 * self.header.samples + self.header.epochs * self.header.epoch_bytes()
+            size = file.seek(0, 2)
+        if size != expected:
+            raise ValueError(f'{size:,} bytes, its header says {expected:,}')
+        content = np.memmap(self.path, mode='r')
+        self._checksums = torch.from_numpy(np.array(content[start:start + 8 * self.header.samples].view('<i8')))
+        self._records = content[start + 8 * self.header.samples:].view(self.header.record_type()).reshape(
+            self.header.epochs, self.header.samples)
+        if self.header.topk is not None:
+            for name in self.header.teachers:
+                classes = self._records[name]['classes']
+                if classes.min() < 0 or classes.max() >= self.header.classes:
+                    raise ValueError(f'{name} has classes beyond 0 to {self.header.classes - 1}')
+
+    def __reduce__(self) -> tuple:  # a copy of a model maps the file again, it does not hold its content
+        return TeacherCache, (self.path, )
+
+    def check_teachers(self, teachers: Dict[str, Teacher], preprocessor: nn.Module) -> None:
+        """Refuses teachers that would answer otherwise than those that were recorded."""
+        for name, teacher in teachers.items():
+            recorded = self.header.teachers.get(name)
+            if recorded is None:
+                self._refuse(f'holds the answers of {", ".join(self.header.teachers)}, not of {name}')
+            if teacher.num_classes not in (None, self.header.classes):
+                self._refuse(f'holds logits of {self.header.classes} classes, {name} has {teacher.num_classes}')
+            if recorded['fingerprint'] != fingerprint_of(teacher):
+                self._refuse(f'holds the answers of another {name} than that of {teacher.origin}')
+            now = sees(teacher, preprocessor)
+            if not np.allclose(recorded['sees'], now, atol=1e-3):
+                self._refuse(f'was recorded with another normalisation: two pixels were {recorded["sees"]} to '
+                             f'{name} and are {now}')
+
+    def check_batch(self, batch: RecordedBatch) -> None:
+        """Refuses images, or an augmentation, that were not recorded."""
+        header, augment = self.header, batch.augment
+        if batch.samples != header.samples:
+            self._refuse(f'was recorded with {header.samples:,} images ({header.dataset}), the data set has '
+                         f'{batch.samples:,}')
+        if (augment.padding, augment.flip_prob) != (header.padding, header.flip_prob):
+            self._refuse(f'was recorded with padding={header.padding}, flip_prob={header.flip_prob}, the pipeline of '
+                         f'the data set has padding={augment.padding}, flip_prob={augment.flip_prob}')
+        same = self._checksums[batch.sample_idx] == batch.checksums
+        if not same.all():
+            self._refuse(f'was recorded with other data ({header.dataset}): image {batch.sample_idx[~same][0]} differs')
+
+    def logits(self, teacher: str, batch: RecordedBatch) -> Tensor:
+        """(N, classes) what a teacher said to a batch, in the precision of the file, on the CPU."""
+        records = self._records[batch.epoch][teacher][batch.sample_idx.numpy()]
+        if self.header.topk is None:
+            return torch.from_numpy(records['logits'])
+        kept, classes, rest = (torch.from_numpy(np.ascontiguousarray(records[name]))
+                               for name in ('logits', 'classes', 'rest'))
+        return rest[:, None].repeat(1, self.header.classes).scatter_(1, classes.long(), kept)
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise ValueError(f'{self.path}: {why}; record one for this config with tools/cache_teacher.py')
+
+
+def fingerprint_of(teacher: Teacher) -> str:
+    return bytes(fingerprint(teacher.model.state_dict()).tolist()).hex()
+
+
+@torch.no_grad()
+def sees(teacher: Teacher, preprocessor: nn.Module) -> List[float]:
+    """What two pixels of three channels are to a teacher: enough to tell its mean, std and order of channels."""
+    pixels = torch.tensor([[0., 100., 200.], [255., 155., 55.]]).view(2, 3, 1, 1)
+    device = next((parameter.device for parameter in teacher.parameters()), pixels.device)
+    seen = teacher.renormalize(preprocessor(dict(inputs=pixels))['inputs'].to(device))
+    return [round(value, 4) for value in seen[:, :, 0, 0].flatten().tolist()]
+
+
+def check_cacheable(model: Any) -> None:
+    """Refuses, in one line, an algorithm whose teachers do more than give logits for the images of a data set."""
+    from .data_preprocessors import BatchedDataPreprocessor
+    preprocessor, distiller = model.data_preprocessor, model.distiller
+    if not isinstance(preprocessor, BatchedDataPreprocessor):
+        raise ValueError("teacher_cache needs images that are augmented in batches: data set type="
+                         "'mmkd_atsc.BatchedCIFAR100' (or 10) and data_preprocessor type="
+                         f"'mmkd_atsc.BatchedDataPreprocessor', not {type(preprocessor).__name__}")
+    if preprocessor.batch_augments is not None:
+        augments = ', '.join(type(augment).__name__ for augment in preprocessor.batch_augments.augments)
+        raise ValueError(f'teacher_cache: batch_augments ({augments}) mix images anew in each step, what the teacher '
+                         'says to them cannot be cached')
+    if distiller.deliveries.deliveries:
+        raise ValueError(f'teacher_cache: distill_deliveries ({", ".join(distiller.deliveries.deliveries)}) need the '
+                         'teacher to run')
+    for name, recorder in distiller.teacher_recorders.recorders.items():
+        for teacher in model.teachers:
+            inner = recorder.of(teacher) if hasattr(recorder, 'of') else recorder
+            kind = type(inner).__name__.replace('Recorder', '')
+            if (kind, inner.source) != ('ModuleOutputs', 'head'):
+                raise ValueError(f'teacher_cache: teacher_recorders: {name} records {kind} of {inner.source!r}; '
+                                 "a cache holds logits only, ModuleOutputs of 'head'")
