@@ -289,7 +289,7 @@ def test_adaptive_teachers_cannot_be_cached(teacher_checkpoint):
                    head=dict(type='mmkd_atsc.SharedClassifierHead'))
     config = dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student, teacher=tiny_classifier(8),
                   teacher_ckpt=teacher_checkpoint)
-    with pytest.raises(ValueError, match='^teacher_cache: AdaptiveTeacherDistill adapts .* cannot be cached$'):
+    with pytest.raises(ValueError, match='^teacher_cache=.*: AdaptiveTeacherDistill adapts .* cannot be cached$'):
         MODELS.build(dict(config, teacher_cache='cache'))
     assert copy.deepcopy(MODELS.build(config)).adapting
 

@@ -56,6 +56,7 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
             nothing from it. 0: none.
         teacher_lr_mult: The teacher's learning rate, as a multiple of the optimizer's: one number, or a list or dict of
             them for several teachers. Read by ``DistillOptimWrapperConstructor``, which ``tools/train.py`` sets.
+        teacher_cache: Refused: what changes, or is a feature, is not cached.
     """
 
     def __init__(self, architecture: Union[dict, str, BaseModel], teacher: Any, distiller: Optional[dict] = None,
@@ -63,7 +64,10 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
                  adaptive: bool = True, classifier_step: str = 'joint', student_ce_weight: float = 0.0,
                  data_preprocessor: Optional[Union[dict, nn.Module]] = None,
                  teacher_weights: Union[None, list, dict] = None, init_cfg: Optional[dict] = None,
-                 teacher_lr_mult: Union[float, list, dict] = 1.0) -> None:
+                 teacher_lr_mult: Union[float, list, dict] = 1.0, teacher_cache: Optional[str] = None) -> None:
+        if teacher_cache is not None:
+            raise ValueError(f'teacher_cache={teacher_cache!r}: AdaptiveTeacherDistill adapts its teacher, or learns '
+                             'features of it, which cannot be cached')
         self_options = dict(
             adaptive=check_flag('adaptive', adaptive),
             classifier_step=check_choice('classifier_step', classifier_step, ('joint', 'alternate')),

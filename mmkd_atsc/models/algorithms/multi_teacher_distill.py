@@ -1,6 +1,5 @@
 """Distillation from frozen teachers, one or several."""
 import difflib
-import inspect
 from typing import Any, ContextManager, Dict, List, Optional, Union
 
 from mmengine.logging import print_log
@@ -45,14 +44,6 @@ class MultiTeacherDistill(BaseAlgorithm):
         teacher_cache: A file by ``tools/cache_teacher.py`` with what these teachers answer: in training they do not
             run. It decides on the random numbers of the augmentation. Scoring does not need it.
     """
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> 'MultiTeacherDistill':
-        # For subclasses that do not take it: what they would say is no more than that it is unexpected.
-        takes_cache = 'teacher_cache' in inspect.signature(cls.__init__).parameters
-        if kwargs.get('teacher_cache') is not None and not takes_cache:
-            raise ValueError(f'teacher_cache: {cls.__name__} adapts its teacher, or learns features of it, which '
-                             'cannot be cached')
-        return super().__new__(cls)
 
     def __init__(self, architecture: Union[dict, str, BaseModel], teacher: Any, distiller: dict,
                  teacher_ckpt: Union[None, str, list, dict] = None, allow_random_teacher: bool = False,
