@@ -47,7 +47,11 @@ class CPUSyncBatchNorm(_BatchNorm):
     def forward(self, images: Tensor) -> Tensor:
         if not self.training:
             return super().forward(images)
+        dtype = images.dtype
+        images = images.to(torch.promote_types(dtype, torch.float32))  # sums in half precision would be too coarse
         mean, variance, count = batch_statistics(images)
+        if count <= 1:
+            raise ValueError(f'batch norm in training needs more than one value a channel, not {tuple(images.shape)}')
         if self.track_running_stats:
             with torch.no_grad():
                 self.num_batches_tracked += 1
@@ -56,7 +60,7 @@ class CPUSyncBatchNorm(_BatchNorm):
                 self.running_var.lerp_((variance * count / (count - 1)).to(self.running_var), factor)
         shape = [1, -1] + [1] * (images.dim() - 2)
         normed = (images - mean.view(shape)) * (variance.view(shape) + self.eps).rsqrt()
-        return normed * self.weight.view(shape) + self.bias.view(shape) if self.affine else normed
+        return (normed * self.weight.view(shape) + self.bias.view(shape) if self.affine else normed).to(dtype)
 
 
 @MODEL_WRAPPERS.register_module()

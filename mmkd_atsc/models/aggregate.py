@@ -19,7 +19,8 @@ def aggregate_logits(logits: Sequence[Tensor], how: str = 'mean_prob', weights: 
     - ``mean_logit``: :math:`\sum_i w_i v_i`
     - ``confidence``: ``mean_prob`` with weights of each sample's own, :math:`w_i c_i / \sum_j w_j c_j`, where
       :math:`c_i` is the probability that network i gives the true class, or its largest one where no labels are known.
-    - ``vote``: the logarithm of each class's share of the votes; a thousandth of the mean probability breaks ties.
+    - ``vote``: the logarithm of each class's share of the votes, plus a thousandth of the mean probability, which
+      decides where votes are equal, or nearly so.
 
     The result is in single precision at least, and finite wherever the logits are.
 
@@ -40,7 +41,9 @@ def aggregate_logits(logits: Sequence[Tensor], how: str = 'mean_prob', weights: 
     if any(tensor.shape != logits[0].shape for tensor in logits):  # a set of shapes could not be traced
         shapes = sorted({tuple(tensor.shape) for tensor in logits})
         raise ValueError(f'logits of different shapes cannot be combined: {", ".join(map(str, shapes))}')
-    dtype = torch.float64 if logits[0].dtype == torch.float64 else torch.float32
+    if weights is not None and len(weights) != len(logits):
+        raise ValueError(f'{len(weights)} weights for {len(logits)} networks')
+    dtype = torch.float64 if any(tensor.dtype == torch.float64 for tensor in logits) else torch.float32
     stacked = torch.stack([tensor.to(dtype) for tensor in logits])
     log_weights = _log_weights(len(logits), weights, stacked)
     if how == 'mean_logit':
@@ -71,7 +74,9 @@ def _log_confidence(log_probs: Tensor, labels: Optional[Tensor]) -> Tensor:
     if labels.dim() == 1:
         index = labels.view(1, -1, 1).expand(len(log_probs), -1, 1)
         return log_probs.gather(-1, index)
-    return (log_probs + labels.to(log_probs).clamp_min(0).log()).logsumexp(-1, keepdim=True)
+    scores = labels.to(log_probs).clamp_min(0)
+    confidence = (log_probs + scores.log()).logsumexp(-1, keepdim=True)
+    return confidence.where(scores.sum(-1, keepdim=True) > 0, 0.0)  # without any label all are trusted alike
 
 
 def labels_of(data_samples: List) -> Tensor:

@@ -14,7 +14,7 @@ from .network import build_network, resolve_network
 from .normalization import Renormalize
 
 # Words that stand beside a teacher's name in a loss mapping, a metric or a recorder.
-RESERVED_NAMES = ('student', 'all', 'mean_prob', 'mean_logit', 'confidence', 'vote')
+RESERVED_NAMES = ('student', 'distill', 'all', 'mean_prob', 'mean_logit', 'confidence', 'vote')
 
 
 class Teacher(nn.Module):
@@ -36,8 +36,10 @@ class Teacher(nn.Module):
                  name: str = 'teacher') -> None:
         super().__init__()
         self.name = name
-        own_preprocessor = is_built = isinstance(network, BaseModel)
-        if not is_built:
+        is_built = isinstance(network, BaseModel)
+        if is_built:  # MMPretrain gives every network one; of a network that has none of its own it normalises nothing
+            own_preprocessor = getattr(network.data_preprocessor, '_enable_normalize', True)
+        else:
             network = resolve_network(network, name)
             own_preprocessor = network.model.get('data_preprocessor') is not None
             checkpoint = checkpoint or network.weights
@@ -161,8 +163,11 @@ def named_teachers(teacher: Any, teacher_ckpt: Any = None, teacher_weights: Any 
         networks = {'teacher': teacher}
     if not networks:
         raise ValueError('teacher is empty: at least one is needed')
-    for name in networks:
+    for name, network in networks.items():
         check_name(name)
+        twins = [other for other in networks if networks[other] is network and not isinstance(network, (str, dict))]
+        if len(twins) > 1:
+            raise ValueError(f'{" and ".join(twins)} are one built model: each teacher needs a network of its own')
     checkpoints = for_each('teacher_ckpt', list(networks), teacher_ckpt)
     weights = for_each('teacher_weights', list(networks), teacher_weights)
     if teacher_weights is None:

@@ -84,6 +84,23 @@ def test_the_majority_wins_a_vote_and_the_sure_one_a_tie():
     assert aggregate_logits([no, yes], 'vote').argmax() == 1
 
 
+def test_a_sample_without_any_label_trusts_all_alike():
+    logits, scores = three(), torch.zeros(6, 5)
+    scores[0, 1] = 1
+    got = aggregate_logits(logits, 'confidence', WEIGHTS, scores)
+    assert got.isfinite().all()
+    torch.testing.assert_close(got[1:], aggregate_logits(logits, 'mean_prob', WEIGHTS)[1:])
+
+
+def test_the_best_precision_of_all_is_kept():
+    assert aggregate_logits([torch.zeros(1, 2), torch.zeros(1, 2, dtype=torch.float64)]).dtype == torch.float64
+
+
+def test_weights_must_be_as_many_as_networks():
+    with pytest.raises(ValueError, match='1 weights for 3 networks'):
+        aggregate_logits(three(), weights=[1.0])
+
+
 def test_different_classes_are_refused():
     with pytest.raises(ValueError, match=r'different shapes.*\(2, 3\), \(2, 4\)'):
         aggregate_logits([torch.zeros(2, 3), torch.zeros(2, 4)])

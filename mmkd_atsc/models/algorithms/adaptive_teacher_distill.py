@@ -8,7 +8,7 @@ from mmengine.optim import OptimWrapper
 from mmrazor.models.utils import add_prefix
 from torch import Tensor, nn
 
-from mmkd_atsc.checks import check_choice, check_flag, check_number
+from mmkd_atsc.checks import TrainingStopped, check_choice, check_flag, check_number
 from mmkd_atsc.registry import MODELS
 
 from ..classifier import SplitNetwork, split_classifier
@@ -50,8 +50,9 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         adaptive: The teacher adapts (within the epochs of an ``AdaptiveTeacherHook``, if there is one).
         classifier_step: 'joint': (a) and (b) from one forward of the teacher, one backward, one optimizer step.
             'alternate': (b) after (a)'s optimizer step, with a fresh forward of the changed encoder, as the authors'
-            loop does; on one process. (a) does not depend on C, so both give the same encoders and student
-            (but for ``clip_grad``, which takes the gradients of one optimizer step together).
+            loop does; on one process. (a) does not depend on C, so both give the same encoders and projector while
+            no loss reads C (``student_ce_weight``, losses on the heads) and no ``clip_grad`` takes the gradients of
+            one optimizer step together; C itself is a step behind.
         student_ce_weight: Weight of a cross-entropy of the student through the shared classifier, which learns
             nothing from it. 0: none.
         teacher_lr_mult: The teacher's learning rate, as a multiple of the optimizer's: one number, or a list or dict of
@@ -88,9 +89,9 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
     def prepare_distiller(self) -> None:
         if not isinstance(self.distiller, ATSCDistiller):
             raise TypeError(f'AdaptiveTeacherDistill needs an ATSCDistiller, not a {type(self.distiller).__name__}')
-        super().prepare_distiller()
         teachers = {name: split_classifier(teacher.model, role=name) for name, teacher in self.teachers.items()}
-        bind_student(self.student, teachers, self.teacher_weights)
+        bind_student(self.student, teachers, self.teacher_weights)  # before the recorders look for its branches
+        super().prepare_distiller()
         if getattr(self.data_preprocessor, 'to_onehot', False) and not self.data_preprocessor.num_classes:
             # Mixup and CutMix ask the student's head, which has no number of its own.
             self.data_preprocessor.num_classes = self.first_teacher.num_classes
@@ -111,6 +112,9 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
 
     def loss(self, inputs: Tensor, data_samples: Optional[List] = None) -> Dict[str, Tensor]:
         """(a) and, where the teacher adapts, (b): one forward of each network."""
+        if self.distillation_stopped and not self.calculate_student_loss:
+            raise TrainingStopped('StopDistillHook leaves the student of AdaptiveTeacherDistill nothing to learn from: '
+                                  'it learns by distillation alone; set student_ce_weight, or take the hook out')
         for name, teacher in self.teachers.items():
             if self.adapting and teacher.start_is_unknown:
                 raise ValueError(f'the checkpoint that was loaded began with a {name} that is not given: there is '
@@ -196,7 +200,7 @@ def bind_student(student: BaseModel, teachers: Dict[str, SplitNetwork], weights:
     neck, head = getattr(student, 'neck', None), getattr(student, 'head', None)
     if isinstance(head, MultiClassifierHead) and isinstance(neck, MultiFeatureProjector):
         neck.set_pulls(weights)
-        head.bind(teachers)
+        head.bind(teachers, weights)
         return
     if len(teachers) > 1:
         raise TypeError(f'with {len(teachers)} teachers the student of AdaptiveTeacherDistill needs '

@@ -142,7 +142,10 @@ class MultiTeacherDistill(BaseAlgorithm):
         if self._cache is not None:
             return self.replay_teachers(data_samples)
         self.distiller.set_deliveries_override(False)
+        idle = getattr(self.distiller, 'idle', ())
         for name, teacher in self.teachers.items():
+            if name in idle:
+                continue
             with self.listen_to(name), self.distiller.deliveries:
                 teacher(inputs)
 

@@ -1,7 +1,7 @@
 """A projector for each of several teachers."""
 from typing import Dict, Optional, Tuple
 
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
 from mmkd_atsc.checks import check_number
@@ -37,7 +37,7 @@ class MultiFeatureProjector(BaseModule):
         if not isinstance(projectors, dict) or not projectors:
             raise TypeError('projectors must be a dict with the options of a FeatureProjector for each teacher, '
                             f'not {projectors!r}')
-        self.projectors = nn.ModuleDict()
+        self.projectors = ModuleDict()  # MMEngine's: it hands on init_weights
         for name, options in projectors.items():
             self.projectors[name] = (options if isinstance(options, nn.Module)
                                      else MODELS.build({'type': 'mmkd_atsc.FeatureProjector', **options}))
@@ -53,13 +53,21 @@ class MultiFeatureProjector(BaseModule):
     def forward(self, features: Features) -> Tuple[Tensor, ...]:
         """The last feature, projected for each teacher."""
         feature = last_feature(features, 'MultiFeatureProjector')
-        return tuple(projector(_pulled(feature, self.pulls[name])) for name, projector in self.projectors.items())
+        return tuple(projector(scale_gradient(feature, self.pulls[name]))
+                     for name, projector in self.projectors.items())
 
 
-def _pulled(feature: Tensor, pull: float) -> Tensor:
-    """The feature itself, whose gradient is multiplied."""
-    if pull == 1 or not feature.requires_grad:
+def scale_gradient(feature: Tensor, factor: float) -> Tensor:
+    """The feature itself, whose gradient is multiplied.
+
+    >>> import torch
+    >>> feature = torch.ones(3, requires_grad=True)
+    >>> scale_gradient(feature, 0.5).sum().backward()
+    >>> feature.grad
+    tensor([0.5000, 0.5000, 0.5000])
+    """
+    if factor == 1 or not feature.requires_grad:
         return feature
-    pulled = feature.view_as(feature)  # a tensor of its own: the hook must not hang on what the others read
-    pulled.register_hook(lambda gradient: gradient * pull)
-    return pulled
+    scaled = feature.view_as(feature)  # a tensor of its own: the hook must not hang on what the others read
+    scaled.register_hook(lambda gradient: gradient * factor)
+    return scaled

@@ -81,7 +81,9 @@ class ATSCDistiller(MultiTeacherDistiller):
 
     def loss_share(self, name: str, teacher: str) -> float:
         """Of what the student answers each teacher, its projectors weigh the gradients; see MultiFeatureProjector."""
-        answers_each = any(record.get('data_idx') == 'teacher' for record in self.loss_forward_mappings[name].values())
+        answers_each = any(record.get('data_idx') == 'teacher' or isinstance(record.get('data_idx'), dict)
+                           or isinstance(record['recorder'], dict)
+                           for record in self.loss_forward_mappings[name].values() if record['from_student'])
         return 1 if answers_each else super().loss_share(name, teacher)
 
     def compute_distill_losses(self) -> Dict[str, Any]:

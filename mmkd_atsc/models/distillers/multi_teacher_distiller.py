@@ -1,16 +1,20 @@
 """MMRazor's configurable distiller for any number of teachers."""
+import logging
 from contextlib import ExitStack, contextmanager
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
+from mmengine.logging import print_log
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
-from mmkd_atsc.checks import check_choice
+from mmkd_atsc.checks import check_choice, check_number
 from mmkd_atsc.recorders import LabelsRecorder, MultiTeacherRecorder
 from mmkd_atsc.registry import MODELS
 
 from ..aggregate import aggregate_logits, labels_of
 
+# What an entry of a loss mapping may say: the arguments of MultiTeacherDistiller.get_record.
+RECORD_OPTIONS = ('recorder', 'from_student', 'record_idx', 'data_idx', 'connector', 'connector_idx', 'teacher')
 TEACHER_AGGREGATES = ('mean_prob', 'mean_logit', 'confidence')
 
 
@@ -60,6 +64,7 @@ class MultiTeacherDistiller(ConfigurableDistiller):
             loss_forward_mappings=loss_forward_mappings, init_cfg=init_cfg)
         self.teacher_names: List[str] = []
         self.teacher_weights: Dict[str, float] = {}
+        self.idle: List[str] = []  # teachers that no loss reads
         self.data_samples: Optional[List] = None  # of the batch at hand; the algorithm sets it
 
     def prepare_from_teacher(self, model: nn.Module) -> None:
@@ -76,8 +81,7 @@ class MultiTeacherDistiller(ConfigurableDistiller):
         self.loss_forward_mappings = {loss: {argument: self._checked(loss, argument, record)
                                              for argument, record in mapping.items()}
                                       for loss, mapping in self.loss_forward_mappings.items()}
-        for loss in self.loss_forward_mappings:
-            self._teachers_of(loss)
+        self._check_use()
         self.teacher_recorders.initialize(teachers)
 
     @contextmanager
@@ -183,10 +187,34 @@ class MultiTeacherDistiller(ConfigurableDistiller):
             record['data_idx'] = self.teacher_names.index(teacher)
         return record
 
+    def _check_use(self) -> None:
+        """Finds teachers that no loss reads, and refuses losses that several teachers would share a memory of."""
+        read = set()
+        for loss, mapping in self.loss_forward_mappings.items():
+            teachers = self._teachers_of(loss)
+            asks_all = any(record.get('teacher') in TEACHER_AGGREGATES for record in mapping.values())
+            read.update(self.teacher_names if asks_all else teachers)
+            if len(teachers) > 1 and any(True for _ in self.distill_losses[loss].buffers()):
+                raise ValueError(f'{loss} ({type(self.distill_losses[loss]).__name__}) has a memory, which '
+                                 f'{len(teachers)} teachers would share: give each a loss of its own, teacher=NAME')
+        if len(self.teacher_names) > 1:
+            self.idle = [name for name in self.teacher_names if name not in read]
+        if self.idle:
+            print_log(f'no loss reads {" and ".join(self.idle)}: not run in training', 'current', logging.WARNING)
+
     def _checked(self, loss: str, argument: str, record: dict) -> dict:
         """An entry of a mapping with the teacher by name, after a look at what it asks for."""
         record, where = dict(record), f'loss_forward_mappings: {loss}.{argument}'
+        recorders = self.student_recorders if record['from_student'] else self.teacher_recorders
         for key, value in record.items():
+            check_choice(f'{where}: option', key, RECORD_OPTIONS)
+            values = list(value.values()) if isinstance(value, dict) else [value]
+            if key == 'recorder':
+                for recorder in values:
+                    check_choice(f'{where}: recorder', recorder, recorders.recorders)
+            if key.endswith('_idx') and values != [None] and not (key == 'data_idx' and value == 'teacher'):
+                for index in values:
+                    check_number(f'{where}: {key}', index, integer=True)
             if isinstance(value, dict) and set(value) != set(self.teacher_names):
                 raise ValueError(f'{where}: {key} is for {", ".join(value)}, the teachers are '
                                  f'{", ".join(self.teacher_names)}')

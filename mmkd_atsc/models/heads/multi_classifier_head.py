@@ -2,14 +2,16 @@
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
+from mmengine.model import ModuleDict
 from mmpretrain.models.heads import ClsHead
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmkd_atsc.checks import check_choice, check_flag, check_number
 from mmkd_atsc.registry import MODELS
 
 from ..aggregate import AGGREGATES, aggregate_logits
 from ..classifier import SplitNetwork
+from ..connectors.multi_feature_projector import scale_gradient
 from .shared_classifier_head import SharedClassifierHead
 
 
@@ -37,7 +39,8 @@ class MultiClassifierHead(ClsHead):
     def __init__(self, aggregate: str = 'mean_prob', weights: Optional[Dict[str, float]] = None,
                  classifiers: Optional[Dict[str, dict]] = None, detach: bool = True,
                  init_cfg: Optional[dict] = None) -> None:
-        super().__init__(init_cfg=init_cfg)
+        # Named in full: what the parent would look up depends on the scope in which it is built.
+        super().__init__(loss=dict(type='mmpretrain.CrossEntropyLoss'), init_cfg=init_cfg)
         del self.loss_module  # each branch's is its classifier's own
         self.aggregate = check_choice('aggregate', aggregate, AGGREGATES)
         for name, weight in (weights or {}).items():
@@ -45,18 +48,27 @@ class MultiClassifierHead(ClsHead):
         self.weights = weights
         self.detach = check_flag('detach', detach)
         self.owns = classifiers is not None
-        self.branches = nn.ModuleDict()
+        self.pulls: Dict[str, float] = {}
+        self.branches = ModuleDict()
         for name, classifier in (classifiers or {}).items():
             self.branches[name] = SharedClassifierHead(classifier, detach)
         if self.owns:
             self._check_names()
 
-    def bind(self, teachers: Dict[str, SplitNetwork]) -> None:
-        """Shares the classifiers of the teachers; called again, it shares those of others."""
+    def bind(self, teachers: Dict[str, SplitNetwork], pulls: Optional[Dict[str, float]] = None) -> None:
+        """Shares the classifiers of the teachers; called again, it shares those of others.
+
+        Args:
+            teachers: The networks they are of.
+            pulls: By how much the projectors multiply what they hand back to the student's encoder. A loss on the
+                common answer has shared its gradient out among the branches already: here it is divided by as much, so
+                that the encoder gets the loss's own gradient.
+        """
         if self.owns:
             raise RuntimeError('this MultiClassifierHead owns its classifiers: only one built with classifiers=None '
                                'can be bound to teachers')
-        self.branches = nn.ModuleDict()
+        self.pulls = dict(pulls or {})
+        self.branches = ModuleDict()
         for name, (_, neck, head) in teachers.items():
             if not isinstance(head, ClsHead):
                 raise TypeError(f'{name}: the answers of a {type(head).__name__} cannot be combined with others, '
@@ -94,7 +106,8 @@ class MultiClassifierHead(ClsHead):
 
     def forward(self, feats: Tuple[Tensor, ...]) -> Tensor:
         """The logits of all branches together."""
-        logits = [branch(feature) for _, branch, feature in self._each(feats)]
+        logits = [branch((scale_gradient(feature, 1 / self.pulls.get(name, 1.0)), ))
+                  for name, branch, (feature, ) in self._each(feats)]
         weights = self.weights and [self.weights[name] for name in self.branches]
         return aggregate_logits(logits, self.aggregate, weights)
 

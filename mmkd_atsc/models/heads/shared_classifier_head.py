@@ -48,7 +48,8 @@ class SharedClassifierHead(ClsHead):
     """
 
     def __init__(self, classifier: Optional[dict] = None, detach: bool = True, init_cfg: Optional[dict] = None) -> None:
-        super().__init__(init_cfg=init_cfg)
+        # Named in full: what the parent would look up depends on the scope in which it is built.
+        super().__init__(loss=dict(type='mmpretrain.CrossEntropyLoss'), init_cfg=init_cfg)
         # The loss is the classifier's own; the default one of the parent class would only mislead.
         del self.loss_module
         self.detach = check_flag('detach', detach)

@@ -3,10 +3,11 @@ import copy
 
 import pytest
 import torch
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, DefaultScope
 from torch.nn import functional as F
 
 import mmkd_atsc.engine  # noqa: F401
+from mmkd_atsc.checks import TrainingStopped
 from mmkd_atsc.models.aggregate import aggregate_logits
 from tests.conftest import tiny_classifier
 from tests.test_models.test_algorithms.test_adaptive_teacher_distill import AsTheyAre, batches, optimizer_of
@@ -32,7 +33,7 @@ def build(teachers, distiller=None, student=None, **options):
     options.setdefault('allow_random_teacher', True)
     model = MODELS.build(dict(
         type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student or student_config(teachers), teacher=teachers,
-        distiller=dict(type='mmkd_atsc.ATSCDistiller', **(distiller or {})), **options))
+        distiller=dict(dict(type='mmkd_atsc.ATSCDistiller'), **(distiller or {})), **options))
     model.init_weights()
     return model.train()
 
@@ -53,13 +54,23 @@ def single(checkpoint, **options):
     return model.train()
 
 
+def logits_too(how):
+    logits = dict(logits=dict(type='mmrazor.ModuleOutputs', source='head'))
+    return dict(distiller=dict(
+        type='mmkd_atsc.ATSCDistiller', student_recorders=logits, teacher_recorders=logits,
+        distill_losses=dict(loss_kd=dict(type='mmrazor.KLDivergence', tau=4)),
+        loss_forward_mappings=dict(loss_kd=dict(
+            preds_S=dict(from_student=True, recorder='logits'),
+            preds_T=dict(from_student=False, recorder='logits', teacher=how)))))
+
+
 @pytest.mark.parametrize('options', [{}, dict(classifier_step='alternate'), dict(adaptive=False),
-                                     dict(student_ce_weight=0.5)])
+                                     dict(student_ce_weight=0.5), logits_too('all'), logits_too('mean_prob')])
 @pytest.mark.parametrize('count', [1, 2])
 def test_twenty_steps_with_one_teacher_or_twice_the_same(teacher_checkpoint, count, options):
     """In train mode; with weights of one half every network goes where it goes with one teacher."""
     names = [f'teacher{i}' for i in range(count)]
-    alone = single(teacher_checkpoint, **options)
+    alone = single(teacher_checkpoint, **copy.deepcopy(options))
     several = build({name: tiny_classifier(8) for name in names}, teacher_ckpt=[teacher_checkpoint] * count,
                     teacher_weights=[1 / count] * count, **options)
     several.student.backbone.load_state_dict(alone.student.backbone.state_dict())
@@ -161,6 +172,67 @@ def test_families_sizes_and_normalisations_mix(batch):
     images = batch[0] * 64 + 127.5
     expected = vit.model.backbone(images.flip(1) / 255)[-1]
     torch.testing.assert_close(vit.encode(batch[0])[-1], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_branch_of_its_own_is_weighed_once(batch):
+    """However a loss says that it reads the student's answer to each teacher."""
+    def gradient(**which):
+        distiller = dict(loss_forward_mappings=dict(loss_align=dict(
+            preds_S=dict(from_student=True, **which), preds_T=dict(from_student=False, recorder='features'))))
+        distiller['student_recorders'] = {f'to_{name}': dict(
+            type='mmrazor.ModuleOutputs', source=f'neck.projectors.{name}') for name in ('big', 'deep')}
+        model = two(distiller=distiller, teacher_weights=[3, 1])
+        model.distiller.needs_student_head = False
+        sum(model(*batch, mode='loss').values()).backward()
+        return model.student.backbone.conv1.weight.grad
+    plain = gradient(recorder='features', data_idx='teacher')
+    torch.testing.assert_close(gradient(recorder='features', data_idx=dict(big=0, deep=1)), plain)
+    torch.testing.assert_close(gradient(recorder=dict(big='to_big', deep='to_deep')), plain)
+
+
+def test_a_branch_can_be_recorded(batch):
+    logits = {name: dict(type='mmrazor.ModuleOutputs', source=f'head.branches.{name}') for name in ('big', 'deep')}
+    model = two(distiller=dict(
+        student_recorders=logits, teacher_recorders=dict(logits=dict(type='mmrazor.ModuleOutputs', source='head')),
+        distill_losses=dict(loss_kd=dict(type='mmrazor.KLDivergence')),
+        loss_forward_mappings=dict(loss_kd=dict(
+            preds_S=dict(from_student=True, recorder=dict(big='big', deep='deep')),
+            preds_T=dict(from_student=False, recorder='logits')))))
+    losses = model(*batch, mode='loss')
+    features = model.student.extract_feat(batch[0])
+    for name, feature in zip(('big', 'deep'), features):
+        student = model.student.head.branches[name]((feature, ))
+        teacher = model.teachers[name](batch[0])
+        expected = F.kl_div(F.log_softmax(student, 1), F.softmax(teacher, 1), reduction='batchmean')
+        torch.testing.assert_close(losses[f'distill.{name}.loss_kd'], expected)
+
+
+def test_an_init_cfg_reaches_each_projector():
+    teachers = dict(big=tiny_classifier(8), deep=tiny_classifier(4, depth=14))
+    student = student_config(teachers)
+    student['neck']['projectors']['deep']['init_cfg'] = dict(type='Constant', layer='Conv2d', val=0.5)
+    projectors = build(teachers, student=student).student.neck.projectors
+    assert (projectors['deep'].layers[0].weight == 0.5).all()
+    assert not (projectors['big'].layers[0].weight == 0.5).any()
+
+
+@pytest.mark.parametrize('scope', ['mmkd_atsc', 'mmengine', 'mmrazor'])
+def test_it_builds_in_whatever_scope(scope):
+    with DefaultScope.overwrite_default_scope(scope):
+        two()
+
+
+def test_a_stopped_distillation_leaves_nothing_to_learn_from(batch):
+    model = two()
+    model.distillation_stopped = True
+    with pytest.raises(TrainingStopped, match='StopDistillHook leaves the student'):
+        model(*batch, mode='loss')
+
+
+def test_one_built_network_is_one_teacher():
+    network = MODELS.build(tiny_classifier(8))
+    with pytest.raises(ValueError, match='big and deep are one built model'):
+        build(dict(big=network, deep=network), student=student_config(dict(big=tiny_classifier(8))))
 
 
 def test_frozen_and_released_between_steps():

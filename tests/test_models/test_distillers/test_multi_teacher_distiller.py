@@ -21,7 +21,7 @@ def kd(mapping=None, **options):
         type='mmkd_atsc.MultiTeacherDistiller', student_recorders=LOGITS, teacher_recorders=LOGITS,
         distill_losses=dict(loss_kd=dict(type='KLDivergence', tau=4)),
         loss_forward_mappings=dict(loss_kd=dict(
-            STUDENT, preds_T=dict(from_student=False, recorder='logits', **(mapping or {})))), **options)
+            STUDENT, preds_T={'from_student': False, 'recorder': 'logits', **(mapping or {})})), **options)
 
 
 def distill(distiller, teacher=None, **options):
@@ -58,6 +58,8 @@ def test_one_of_them_by_name_or_place(batch, teacher):
     student, teachers = answers(model, batch[0])
     assert set(losses) == {'student.loss', 'distill.loss_kd'}
     torch.testing.assert_close(losses['distill.loss_kd'], divergence(student, teachers[1]))
+    model.teachers['big'].model.backbone.register_forward_hook(lambda *_: pytest.fail('nobody reads it'))
+    model(*batch, mode='loss')
 
 
 @pytest.mark.parametrize('how', ['mean_prob', 'mean_logit', 'confidence'])
@@ -215,11 +217,14 @@ def test_other_teachers_or_another_order_are_refused_when_weights_are_loaded():
     (dict(teacher=2), 'teacher=2 is not one of'),
     (dict(teacher=True), 'teacher=True is not one of'),
     (dict(teacher=-1), 'teacher=-1 is not one of'),
+    (dict(data_idx='techer'), "preds_T: data_idx='techer' must be an integer"),
+    (dict(recorder=dict(big='logits', deep='logit')), "recorder='logit' is not one of 'logits'"),
+    (dict(conector='fc'), "option='conector' is not one of .*did you mean 'connector'"),
     (dict(data_idx=dict(big=0)), 'data_idx is for big, the teachers are big, deep'),
     (dict(connector=dict(big='x', deep='y')), "connector='x' is not one of|must be in"),
 ])
 def test_a_mapping_that_asks_for_what_is_not_there(mapping, words):
-    with pytest.raises((ValueError, AssertionError), match=words):
+    with pytest.raises((ValueError, TypeError, AssertionError), match=words):
         distill(kd(mapping))
 
 
