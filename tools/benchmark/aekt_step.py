@@ -38,7 +38,8 @@ def cached_step(model: nn.Module, batch: Batch, path: Path) -> builders.Step:
     options = {name: value for name, value in builders.PREPROCESSOR.items() if name != 'type'}
     model.data_preprocessor = BatchedDataPreprocessor(**options)
     model.to(batch.device)
-    record_teachers(model, dataset, str(path), report=lambda line: None)
+    # In full: networks of random weights answer with numbers that half precision cannot hold.
+    record_teachers(model, dataset, str(path), dtype='float32', report=lambda line: None)
     model.teacher_cache = str(path)
     model.train()
     rows = list(range(len(dataset)))
