@@ -1,24 +1,26 @@
 """What the tools share: reading a config, processes without a GPU, errors of one line."""
 import argparse
 import contextlib
-import inspect
 import logging
 import os
+import re
 import sys
-import warnings
 from pathlib import Path
-from typing import Any, Iterator, List, NoReturn, Optional
+from typing import Iterator, NoReturn
 
+import cv2
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from .checks import TrainingStopped, nearest
+from .engine.checkpoint import read_safely_everywhere
+from .settings import check_settings, load_config, merge_options, registered, require  # noqa: F401  for the tools
 
 # What a user can get wrong in a command or a config. Anything else is a bug and keeps its traceback.
 USER_ERRORS = (ValueError, TypeError, LookupError, OSError, NotImplementedError, ImportError, AttributeError,
-               AssertionError, RuntimeError)
+               AssertionError, RuntimeError, OverflowError, cv2.error)
 
 
 class FirstStepHook(Hook):
@@ -86,80 +88,27 @@ def describe(error: BaseException) -> str:
     if 'urlopen error' in message or 'Max retries exceeded' in message:
         message += ('; there is no data at data_root and it cannot be downloaded: put it there, or set the environment '
                     'variable MMKD_DATA_ROOT or --cfg-options train_dataloader.dataset.data_root=DIR')
+    unknown = re.match(r"""['"]?(\S+) is not in the (?:\w+::)?([\w ]+) registry""", message)
+    if unknown:  # MMEngine goes on with a page on how registries work
+        name, kind = unknown.groups()
+        return f'there is no {kind} {name!r}{nearest(name, registered(kind))}'
     speaks_for_itself = isinstance(error, (ValueError, OSError, TrainingStopped)) and message
     return message if speaks_for_itself else f'{type(error).__name__}: {message}'
-
-
-def load_config(path: str, options: Optional[dict] = None) -> Config:
-    """The config with ``--cfg-options`` merged; names the nearest file when there is none by that name."""
-    if '::' in path:
-        from .models.network import get_package_config
-        config = get_package_config(path)
-        config._cfg_dict['default_scope'] = config.get('default_scope') or 'mmpretrain'
-    else:
-        if not Path(path).is_file():
-            siblings = [str(p) for p in Path(path).parent.glob('*.py')] if Path(path).parent.is_dir() else []
-            raise FileNotFoundError(f'no such config: {path}{nearest(path, siblings)}')
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter('ignore', SyntaxWarning)
-                config = Config.fromfile(path)
-        except Exception as error:  # a config is Python: whatever it does wrong, its author wants its name
-            raise ValueError(f'{path}: {type(error).__name__}: {error}') from error
-    if options:
-        merge_options(config, options)
-    return config
-
-
-def require(config: Config, path: str, *names: str) -> None:
-    """Refuses a config that lacks settings which the tool cannot do without."""
-    missing = [name for name in names if not config.get(name)]
-    if missing:
-        raise ValueError(f'{path} defines no {", ".join(missing)}')
-
-
-# Read by MMEngine or by our tools, and no argument of the runner.
-OTHER_SETTINGS = ('activation_checkpointing', 'compile', 'efficient_conv_bn_eval', 'find_unused_parameters',
-                  'model_wrapper_cfg', 'runner_type', 'sync_bn')
-
-
-def merge_options(config: Config, options: dict) -> None:
-    """Merges ``--cfg-options``; a setting that nothing would read is refused.
-
-    A variable of a config file, such as ``data_root``, is one of those: what was made from it keeps its value.
-    """
-    read = [*inspect.signature(Runner.__init__).parameters, *OTHER_SETTINGS]
-    for option in options:
-        name = option.split('.')[0]
-        if name in read:
-            continue
-        users = _settings_named(config.to_dict(), name)
-        if users:
-            raise ValueError(f'--cfg-options {name}: is a variable of the config, read when it was loaded; set '
-                             + ' '.join(f'{user}=...' for user in users))
-        raise ValueError(f'--cfg-options {name}: no setting that anything reads{nearest(name, read)}')
-    config.merge_from_dict(options)
-
-
-def _settings_named(value: Any, name: str, prefix: str = '') -> List[str]:
-    """Where in a config a key stands, below its first level."""
-    found = []
-    for key, inner in value.items() if isinstance(value, dict) else ():
-        if prefix and key == name:
-            found.append(f'{prefix}{key}')
-        found += _settings_named(inner, name, f'{prefix}{key}.')
-    return found
 
 
 # What every training by our tools has unless its config says otherwise.
 TRAINING_HOOKS = dict(
     runtime_info=dict(type='mmkd_atsc.DeferredRuntimeInfoHook'),
     finite_loss=dict(type='mmkd_atsc.FiniteLossHook'),
+    exact_resume=dict(type='mmkd_atsc.ExactResumeHook'),
+    start_check=dict(type='mmkd_atsc.StartCheckHook'),
     checkpoint=dict(type='mmkd_atsc.AtomicCheckpointHook', interval=1))
 
 
 def add_training_hooks(config: Config) -> None:
     """Completes ``default_hooks``; a hook that the config sets to None, or to a type of its own, stays so.
+
+    And a train loop by epochs becomes the one that goes on where it was stopped.
 
     >>> own = dict(finite_loss=dict(max_skipped=3), checkpoint=dict(type='CheckpointHook'))
     >>> config = Config(dict(default_hooks=own))
@@ -171,9 +120,13 @@ def add_training_hooks(config: Config) -> None:
     for name, ours in TRAINING_HOOKS.items():
         given = hooks.get(name, {})
         hooks[name] = given if given is None or 'type' in given else {**ours, **given}
-    if hooks['finite_loss'] is None:
-        del hooks['finite_loss']  # MMEngine knows no such hook, so that it would refuse to leave it out
+    for name in ('finite_loss', 'exact_resume', 'start_check'):
+        if hooks[name] is None:
+            del hooks[name]  # MMEngine knows no such hook, so that it would refuse to leave it out
     config.default_hooks = hooks
+    loop = dict(config.get('train_cfg') or {})
+    if 'type' not in loop and loop.pop('by_epoch', False) is True:
+        config.train_cfg = dict(loop, type='mmkd_atsc.ResumableEpochLoop')
 
 
 def default_work_dir(config_path: str) -> str:
@@ -212,11 +165,12 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare_processes(config: Config, launcher: str, local_rank: int = 0) -> None:
-    """Makes ``launcher`` work where there is no GPU: MMEngine itself always asks for CUDA devices.
+    """Makes checkpoints safe to read, and ``launcher`` work where there is no GPU.
 
-    The process group is made here, over gloo, so that MMEngine skips its own; and the model is wrapped without device
-    ids, which DistributedDataParallel does not take for a CPU model.
+    There MMEngine itself would ask for CUDA devices. So the process group is made here, over gloo, and MMEngine skips
+    its own; and the model is wrapped without device ids, which DistributedDataParallel does not take for a CPU model.
     """
+    read_safely_everywhere()
     config.launcher = launcher
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
     if launcher == 'none' or torch.cuda.is_available():

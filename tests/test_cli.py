@@ -1,4 +1,6 @@
 """What a user types wrong is answered in one line."""
+import re
+
 import pytest
 from mmengine.config import Config
 
@@ -137,7 +139,48 @@ def test_a_training_has_our_hooks_unless_its_config_says_otherwise():
     config = Config(dict(default_hooks=dict(logger=dict(type='LoggerHook'))))
     cli.add_training_hooks(config)
     assert config.default_hooks == dict(cli.TRAINING_HOOKS, logger=dict(type='LoggerHook'))
-    theirs = dict(runtime_info=dict(type='RuntimeInfoHook'), finite_loss=None, checkpoint=None)
+    theirs = dict(runtime_info=dict(type='RuntimeInfoHook'), finite_loss=None, exact_resume=None, start_check=None,
+                  checkpoint=None)
     config = Config(dict(default_hooks=theirs))
     cli.add_training_hooks(config)
     assert config.default_hooks == dict(runtime_info=dict(type='RuntimeInfoHook'), checkpoint=None)
+
+
+@pytest.mark.parametrize('given, made', [
+    (dict(by_epoch=True, max_epochs=3), dict(type='mmkd_atsc.ResumableEpochLoop', max_epochs=3)),
+    (dict(by_epoch=False, max_iters=3), None), (dict(type='EpochBasedTrainLoop', max_epochs=3), None)])
+def test_a_train_loop_by_epochs_goes_on_where_it_was_stopped(given, made):
+    config = Config(dict(train_cfg=given))
+    cli.add_training_hooks(config)
+    assert config.train_cfg == (made or given)
+
+
+@pytest.mark.parametrize('setting, words', [
+    (dict(custom_hook=[]), "custom_hook: .*did you mean 'custom_hooks'"),
+    (dict(env_cfg=dict(dist_cfg=dict(backen='gloo'))), "env_cfg.dist_cfg: backen .* did you mean 'backend'"),
+    (dict(default_hooks=dict(checkpoint=dict(interal=3))), "checkpoint: interal .*did you mean 'interval'"),
+    (dict(optim_wrapper=dict(paramwise_cfg=dict(norm_decay=0))), "paramwise_cfg: norm_decay .*'norm_decay_mult'"),
+    (dict(optim_wrapper=dict(optimizer=dict(type='SDG'))), "optim_wrapper.optimizer: .* 'SDG'; did you mean 'SGD'"),
+    (dict(val_dataloader=dict(collate_fn=dict(type='mmkd_atsc.colate_batch'))), "'mmkd_atsc.collate_batch'"),
+    (dict(auto_scale_lr=dict(base_batchsize=3)), "auto_scale_lr: base_batchsize .*'base_batch_size'"),
+])
+def test_what_mmengine_would_pass_over_is_refused(setting, words):
+    with pytest.raises(ValueError, match=words):
+        cli.check_settings(Config(setting))
+
+
+@pytest.mark.parametrize('setting', [
+    dict(data_root='x', student=dict(type='Net'), hooks=[]),
+    dict(default_hooks=dict(checkpoint=dict(type='Mine', a=1))),
+    dict(optim_wrapper=dict(constructor='LearningRateDecayOptimWrapperConstructor', paramwise_cfg=dict(mine=1)))])
+def test_variables_and_other_peoples_classes_are_left_alone(setting):
+    cli.check_settings(Config(setting))
+
+
+def test_types_with_a_typo_name_the_nearest():
+    from mmengine.registry import HOOKS, MODELS
+    for registry, name, words in ((HOOKS, 'mmkd_atsc.FiniteLosHook', "no hook .*'mmkd_atsc.FiniteLossHook'"),
+                                  (MODELS, 'mmkd_atsc.AEKTLos', "no model 'mmkd_atsc.AEKTLos'; .*AEKTLoss'")):
+        with pytest.raises(KeyError) as error:
+            registry.build(dict(type=name))
+        assert re.search(words, cli.describe(error.value)), cli.describe(error.value)

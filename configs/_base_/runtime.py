@@ -8,6 +8,9 @@ default_hooks = dict(
     progress=dict(type='mmkd_atsc.ProgressHook'),
     param_scheduler=dict(type='ParamSchedulerHook'),
     finite_loss=dict(type='mmkd_atsc.FiniteLossHook', max_skipped=0),
+    # A pretrained teacher that gets no more than 5% right was trained on other data, or sees them otherwise.
+    start_check=dict(type='mmkd_atsc.StartCheckHook', score_teachers=True, min_teacher_accuracy=5.0),
+    exact_resume=dict(type='mmkd_atsc.ExactResumeHook'),
     checkpoint=dict(
         type='mmkd_atsc.AtomicCheckpointHook', interval=1, max_keep_ckpts=2, save_best='auto', rule='greater'),
     sampler_seed=dict(type='DistSamplerSeedHook'))

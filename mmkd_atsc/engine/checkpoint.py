@@ -1,54 +1,66 @@
 """The one way by which weights enter: read safely, checked strictly, refused in one line."""
-import pickle
 import re
-import struct
 import zipfile
 from pathlib import Path
-from typing import Dict, Iterable, Mapping, Optional
-from urllib.parse import urlparse
+from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
+from mmkd_atsc.checks import nearest
+
+from .download import fetch, is_url
+from .safetensors_file import is_safetensors, read_safetensors
+
 WEIGHT_ENTRIES = ('state_dict', 'model', 'net', 'teacher', 'model_state_dict')
 
-# What torch.load raises on files that are no checkpoints: the unpickler interprets any bytes it is given.
-UNREADABLE = (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, LookupError,
-              TypeError, AttributeError, struct.error)
+# Counters that MMEngine's and PyTorch's averaged models keep beside the weights.
+AVERAGE_COUNTERS = ('steps', 'n_averaged')
 
 
 def read_checkpoint(path: str) -> dict:
-    """A checkpoint's content, with ``weights_only=True``: tensors and plain values, never code.
+    """A checkpoint's content: tensors and plain values, never code.
 
     Args:
-        path: A local file, or the URL of one (fetched once, kept in torch's hub cache).
+        path: A local file, or the URL of one (fetched once, kept in torch's hub cache); a ``torch.save`` file, read
+            with ``weights_only=True``, or safetensors. ``run.pth#ema_state_dict`` takes the entry of that name for the
+            ``state_dict``: averaged weights of timm (``#state_dict_ema``) or torchvision (``#model_ema``). MMEngine's
+            EMAHook saves the averaged weights as the ``state_dict``, and those it averages as ``ema_state_dict``.
     """
-    local = _fetch(path) if urlparse(str(path)).scheme in ('http', 'https') else Path(path)
+    local, origin, entry = _locate(str(path))
+    if local.is_dir():
+        raise ValueError(f'{origin}: is a folder, not a checkpoint')
     if not local.is_file():
-        raise FileNotFoundError(f'{path}: no such checkpoint')
+        siblings = [str(file) for file in local.parent.glob('*.*')] if local.parent.is_dir() else []
+        raise FileNotFoundError(f'{origin}: no such checkpoint{nearest(local, siblings)}')
     if local.stat().st_size == 0:
-        raise ValueError(f'{path}: the file is empty')
+        raise ValueError(f'{origin}: the file is empty; copy or download it again')
     try:
-        content = torch.load(local, map_location='cpu', weights_only=True)
-    except UNREADABLE as error:
-        raise ValueError(f'{path}: {_why_unreadable(local, error)}') from None
+        _refuse_compressed(local)
+        safe = is_safetensors(local)
+        content = read_safetensors(local) if safe else torch.load(local, map_location='cpu', weights_only=True)
+    except Exception as error:  # the unpickler interprets any bytes it is given, and stumbles over them in any way
+        raise ValueError(f'{origin}: {_why_unreadable(local, error)}') from None
     if not isinstance(content, Mapping):
-        raise ValueError(f'{path}: holds a {type(content).__name__}, not a dictionary of weights')
-    return dict(content)
+        raise ValueError(f'{origin}: holds a {type(content).__name__}, not a dictionary of weights')
+    if entry and not isinstance(content.get(entry), Mapping):
+        raise ValueError(f'{origin}: has no weights {entry!r}{_choices(content, origin)}')
+    return {**content, 'state_dict': content[entry]} if entry else dict(content)
 
 
-def _fetch(url: str) -> Path:
-    """Downloads to torch's hub cache; the hash in an OpenMMLab file name (``-f257d4e6.pth``) is verified by torch."""
-    name = Path(urlparse(url).path).name
-    target = Path(torch.hub.get_dir()) / 'checkpoints' / name
-    if not target.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        found = torch.hub.HASH_REGEX.search(name)
-        try:
-            torch.hub.download_url_to_file(url, str(target), found.group(1) if found else None, progress=False)
-        except (OSError, RuntimeError) as error:
-            raise ValueError(f'{url}: could not be downloaded ({error})') from None
-    return target
+def _locate(path: str) -> Tuple[Path, str, str]:
+    """The local file, what messages call it, and the entry that is asked for, or ''."""
+    origin, _, entry = path.rpartition('#') if '#' in path and not Path(path).is_file() else (path, '', '')
+    return fetch(origin) if is_url(origin) else Path(origin).expanduser(), origin, entry
+
+
+def _refuse_compressed(path: Path) -> None:
+    """``torch.save`` does not compress; a file that becomes larger than it is would only fill the memory."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+        if size > path.stat().st_size:
+            raise ValueError(f'unpacks to {size:,} bytes, PyTorch writes no such files')
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:
@@ -57,10 +69,14 @@ def _why_unreadable(path: Path, error: Exception) -> str:
         return 'is a web page, not a checkpoint; download the file itself'
     if head.startswith(b'version https://git-lfs'):
         return 'is a git-lfs pointer, not a checkpoint; run git lfs pull'
-    forbidden = re.search(r'GLOBAL (\S+)|(getattr)\(', str(error))
+    why = ' '.join(str(error).split())
+    if why.startswith('safetensors: '):
+        return why
+    if 'TorchScript' in why:
+        return 'is a TorchScript program, not a checkpoint; save its state_dict()'
+    forbidden = re.search(r'GLOBAL (\S+)|(getattr)\(', why)
     if forbidden:
         return f'asks for code to be run ({forbidden.group(0)}), only tensors and plain values are loaded'
-    why = ' '.join(str(error).split())
     advice = why.startswith('Weights only load failed')  # PyTorch's page on how to switch the safety off
     return 'is truncated or not a checkpoint' + ('' if advice or not why else f' ({why[:120]})')
 
@@ -70,14 +86,38 @@ def weights_of(content: Mapping, origin: str) -> Dict[str, Tensor]:
     entry = next((content[key] for key in WEIGHT_ENTRIES if isinstance(content.get(key), Mapping)), content)
     weights = {key: value for key, value in entry.items() if isinstance(key, str)}
     if not weights or not any(isinstance(value, Tensor) for value in weights.values()):
-        raise ValueError(f'{origin}: holds no weights; its entries are {", ".join(map(str, list(content)[:6]))}')
-    if all(key.startswith('module.') for key in weights):
-        weights = {key[len('module.'):]: value for key, value in weights.items()}
-    broken = [key for key, value in weights.items()
-              if isinstance(value, Tensor) and value.is_floating_point() and not torch.isfinite(value).all()]
-    if broken:
-        raise ValueError(f'{origin}: {_some(broken)} holds nan or inf')
+        entries = ', '.join(map(str, list(content)[:6])) or 'none'
+        raise ValueError(f'{origin}: holds no weights; its entries are {entries}{_choices(content, origin)}')
+    averaged = {key: value for key, value in weights.items() if key not in AVERAGE_COUNTERS}
+    if all(key.startswith('module.') for key in averaged):
+        weights = {key[len('module.'):]: value for key, value in averaged.items()}
+    check_tensors(weights, origin)
     return weights
+
+
+def _choices(content: Mapping, origin: str) -> str:
+    names = [key for key, value in content.items() if isinstance(value, Mapping)
+             and any(isinstance(inner, Tensor) for inner in value.values())]
+    return f'; it can be given as {" or ".join(f"{origin}#{name}" for name in names)}' if names else ''
+
+
+def check_tensors(weights: Mapping[str, Any], origin: str) -> None:
+    """Refuses what is no plain tensor of finite numbers.
+
+    >>> check_tensors({'bias': torch.tensor([1.0, float('nan')])}, 'a.pth')
+    Traceback (most recent call last):
+    ValueError: a.pth: bias holds nan or inf; the training that wrote it had failed, take an earlier checkpoint
+    """
+    tensors = {key: value for key, value in weights.items() if isinstance(value, Tensor)}
+    # An expanded tensor of one number can claim to be larger than any memory.
+    strange = [key for key, value in tensors.items() if value.layout is not torch.strided or value.is_meta
+               or value.is_quantized or value.numel() * value.element_size() > value.untyped_storage().nbytes()]
+    if strange:
+        raise ValueError(f'{origin}: {_some(strange)} is sparse, quantized or without data; save it as a plain tensor')
+    broken = [key for key, value in tensors.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise ValueError(f'{origin}: {_some(broken)} holds nan or inf; the training that wrote it had failed, take an '
+                         'earlier checkpoint')
 
 
 def read_weights(path: str) -> Dict[str, Tensor]:
@@ -112,26 +152,43 @@ def misfit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
     unexpected = [key for key in weights if key not in own]
     shapes = [f'{key} {_shape(weights[key])} for {_shape(own[key])}' for key in own
               if key in weights and isinstance(own[key], Tensor) and _shape(weights[key]) != _shape(own[key])]
+    kinds = [f'{key} {_kind(weights[key])} for {_kind(own[key])}' for key in own
+             if isinstance(own[key], Tensor) and isinstance(weights.get(key), Tensor)
+             and own[key].is_floating_point() and not weights[key].is_floating_point()]  # quantized elsewhere
     problems = [f'{len(keys)} {what} ({_some(keys)})' for what, keys in
-                (('missing', missing), ('unexpected', unexpected), ('of another shape', shapes)) if keys]
-    return f'{"; ".join(problems)}{_hint(missing, unexpected)}' if problems else ''
+                (('missing', missing), ('unexpected', unexpected), ('of another shape', shapes),
+                 ('of another type', kinds)) if keys]
+    return f'{"; ".join(problems)}{_hint(own, weights, missing, unexpected)}' if problems else ''
 
 
 def _shape(value: object) -> object:
     return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
 
 
+def _kind(value: Tensor) -> str:
+    return str(value.dtype).replace('torch.', '')
+
+
 def _some(keys: list, count: int = 2) -> str:
     return ', '.join(keys[:count]) + (', ...' if len(keys) > count else '')
 
 
-def _hint(missing: list, unexpected: list) -> str:
-    if not (missing and unexpected):
-        return ''
+def _hint(own: Mapping, weights: Mapping, missing: list, unexpected: list) -> str:
+    """What to do about it, where that can be told."""
     if any(key.startswith('architecture.') for key in unexpected):
-        return '; this is the checkpoint of a distillation, not of a network'
-    if any(key.startswith('fc.') or key.startswith('classifier') or key == 'conv1.weight' for key in unexpected):
+        return ('; this is the checkpoint of a distillation, not of a network: tools/export_student.py takes the '
+                'student out of it')
+    if any(re.match(r'fc\.|classifier|conv1\.weight$', key) for key in unexpected):
         return '; a checkpoint of another repository is brought over by tools/model_converters/convert_teacher.py'
+    prefixes = {key.partition('.')[0] for key in weights}
+    if len(prefixes) == 1 and missing and unexpected:
+        prefix, = prefixes
+        if all(f'{prefix}.{key}' in weights for key in missing):
+            return f'; its names all begin with {prefix!r}: save the weights of what is inside'
+    differing = [key for key in own if key in weights and _shape(weights[key]) != _shape(own[key])]
+    if differing and not missing and not unexpected and all(key.startswith('head.') for key in differing):
+        theirs, ours = weights[differing[-1]].shape[0], own[differing[-1]].shape[0]
+        return f'; it answers {theirs} classes, the config has {ours}: set num_classes' if theirs != ours else ''
     return ''
 
 
@@ -146,3 +203,19 @@ def check_teacher_names(weights: Iterable[str], teachers: Iterable[str], prefix:
     if saved and saved != list(teachers):
         raise ValueError(f'the checkpoint was trained with the teachers {", ".join(saved)}; '
                          f'the config gives {", ".join(teachers)}')
+
+
+def read_safely_everywhere() -> None:
+    """Makes MMEngine read checkpoints by :func:`read_checkpoint`: ``load_from``, ``resume``, ``init_cfg=Pretrained``.
+
+    Its own loader unpickles what comes from a URL, code and all; and a local file too, if an environment variable of
+    PyTorch's says so.
+    """
+    from mmengine.runner import checkpoint
+
+    def load_from_file(filename: str, map_location: Any = None, **kwargs: Any) -> dict:
+        return read_checkpoint(filename)
+
+    # By these names the loaders of its model zoos call it.
+    checkpoint.load_from_local = checkpoint.load_from_http = load_from_file
+    checkpoint.CheckpointLoader.register_scheme(['', 'http://', 'https://'], load_from_file, force=True)

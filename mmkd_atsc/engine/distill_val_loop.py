@@ -98,6 +98,14 @@ class DistillValLoop(_Scores, ValLoop):
             raise ValueError(f'save_best={key!r} needs the teachers in every validation: DistillValLoop with '
                              'teachers=True and every_n_epochs=1')
 
+    def score_teachers(self) -> Dict[str, float]:
+        """The teachers' metrics, by a pass with them alone and without hooks."""
+        self.runner.model.eval()
+        self._evaluators = {name: copy.deepcopy(self.evaluator) for name in self._model.teachers}
+        for data_batch in self.dataloader:
+            self._score(data_batch)
+        return self._metrics()
+
     def run(self) -> Dict[str, float]:
         epoch = self.runner.epoch
         due = epoch % self.every_n_epochs == 0 or epoch == self.runner.max_epochs

@@ -2,7 +2,6 @@
 import re
 from pathlib import Path
 from typing import Optional
-from urllib.parse import urlparse
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -10,7 +9,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmkd_atsc.registry import HOOKS
 
-from .checkpoint import check_teacher_names, misfit, read_checkpoint
+from .checkpoint import check_teacher_names, misfit, read_checkpoint, weights_of
 from .unwrap import unwrap
 
 # Without these MMEngine cannot go on where a training stopped.
@@ -72,10 +71,14 @@ def check_start(config: Config) -> None:
     if path is None:
         return
     config.load_from = path
-    if urlparse(path).scheme:  # MMEngine fetches it
-        return
+    if config.get('resume') and '#' in path and not Path(path).is_file():
+        raise ValueError(f'{path}: a training is resumed from a whole checkpoint, without #{path.rpartition("#")[2]}')
     content = read_checkpoint(path)
+    weights_of(content, path)
     lacking = [key for key in TRAINING_STATE if key not in content]
     if config.get('resume') and lacking:
         raise ValueError(f'{path}: holds no training to resume (no {", ".join(lacking)}); '
                          f'to start from its weights: --cfg-options load_from={path}')
+    if config.get('resume') and isinstance(content['meta'], dict) and content['meta'].get('seed') is not None:
+        # Before anything is built: MMEngine takes it over too late for the sampler and the workers.
+        config.randomness = dict(config.get('randomness') or {}, seed=content['meta']['seed'])

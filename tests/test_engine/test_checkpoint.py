@@ -1,4 +1,6 @@
 """Weights are read safely, loaded strictly, and refused in one line that names the file."""
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -99,3 +101,83 @@ def test_a_failed_load_changes_nothing():
     with pytest.raises(ValueError):
         load_strictly(model, net(out=5).state_dict(), 'a.pth')
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def save_safetensors(path, weights, **metadata):
+    header, data = {'__metadata__': metadata}, b''
+    names = {torch.float32: 'F32', torch.int64: 'I64', torch.float16: 'F16'}
+    for key, value in weights.items():
+        raw = value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        header[key] = dict(dtype=names[value.dtype], shape=list(value.shape), data_offsets=[len(data), len(data + raw)])
+        data += raw
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, 'little') + text + data)
+    return str(path)
+
+
+@pytest.mark.parametrize('name', ['net.safetensors', 'net.pth'])
+def test_safetensors_are_read_whatever_their_name(tmp_path, name):
+    weights = dict(net().state_dict(), empty=torch.zeros(0, 3), half=torch.tensor([0.5, -2.0]).half())
+    read = read_weights(save_safetensors(tmp_path / name, weights, format='pt'))
+    assert read.keys() == weights.keys()
+    assert all(value.equal(weights[key]) and value.dtype == weights[key].dtype for key, value in read.items())
+
+
+@pytest.mark.parametrize('wrap', [lambda w: w, lambda w: dict({f'module.{k}': v for k, v in w.items()},
+                                                             steps=torch.tensor(3)),
+                                  lambda w: dict({f'module.{k}': v for k, v in w.items()}, n_averaged=torch.tensor(3))])
+def test_averaged_weights_by_choice(tmp_path, wrap):
+    trained, averaged = net().state_dict(), net().state_dict()
+    path = str(tmp_path / 'run.pth')
+    torch.save(dict(state_dict=trained, ema_state_dict=wrap(averaged)), path)
+    assert read_weights(path)['3.weight'].equal(trained['3.weight'])
+    chosen = net()
+    load_strictly(chosen, read_weights(f'{path}#ema_state_dict'), path)
+    assert chosen[3].weight.equal(averaged['3.weight'])
+    with pytest.raises(ValueError, match="run.pth: has no weights 'ema'; it can be given as .*#state_dict or .*#ema_"):
+        read_weights(f'{path}#ema')
+
+
+def test_only_averaged_weights_are_not_taken_unasked(tmp_path):
+    torch.save(dict(ema_state_dict=net().state_dict()), tmp_path / 'run.pth')
+    with pytest.raises(ValueError, match='holds no weights; its entries are ema_state_dict; .*run.pth#ema_state_dict'):
+        read_weights(str(tmp_path / 'run.pth'))
+
+
+def test_names_with_a_number_sign_and_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    torch.save(net().state_dict(), tmp_path / 'a#1.pth')
+    assert read_weights(str(tmp_path / 'a#1.pth')).keys() == net().state_dict().keys()
+    (tmp_path / 'a#1.pth').rename(tmp_path / 'b.pth')
+    assert read_weights('~/b.pth').keys() == net().state_dict().keys()
+
+
+def test_folders_and_near_misses(tmp_path):
+    (tmp_path / 'epoch_240.pth').write_bytes(b'')
+    with pytest.raises(ValueError, match='is a folder'):
+        read_checkpoint(str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="epoch_24.pth: no such checkpoint; did you mean '.*epoch_240.pth'"):
+        read_checkpoint(str(tmp_path / 'epoch_24.pth'))
+
+
+class Network(nn.Module):
+    """What the messages know of: a backbone and a head."""
+
+    def __init__(self, classes=2, width=4):
+        super().__init__()
+        self.backbone, self.head = nn.Linear(3, width), nn.Linear(width, classes)
+
+
+@pytest.mark.parametrize('weights, words', [
+    (Network(classes=5).state_dict(), r'head.weight \(5, 4\) for \(2, 4\).*; it answers 5 classes, the config has 2'),
+    (Network(width=8).state_dict(), r'backbone.weight \(8, 3\) for \(4, 3\), .*\)$'),
+    ({f'model.{key}': value for key, value in Network().state_dict().items()},
+     "4 missing .* 4 unexpected .*; its names all begin with 'model': save the weights of what is inside"),
+    ({f'architecture.{key}': value for key, value in Network().state_dict().items()}, 'tools/export_student.py takes'),
+    ({'conv1.weight': torch.ones(1), 'fc.weight': torch.ones(1)}, 'tools/model_converters/convert_teacher.py'),
+    (dict(Network().state_dict(), **{'head.weight': torch.ones(2, 4, dtype=torch.int8)}),
+     r'1 of another type \(head.weight int8 for float32\)'),
+])
+def test_what_does_not_fit_says_what_to_do(weights, words):
+    with pytest.raises(ValueError, match=f'a.pth does not fit teacher: .*{words}'):
+        load_strictly(Network(), weights, 'a.pth', role='teacher')

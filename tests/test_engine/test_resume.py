@@ -1,5 +1,6 @@
 """A training starts from what it was told to, or says why not before the first step."""
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -57,10 +58,24 @@ def test_weights_alone_are_no_training(tmp_path):
         check_start(a_config(tmp_path, load_from=path, resume=True))
 
 
-def test_what_mmengine_fetches_is_left_to_it(tmp_path):
+def test_a_url_is_read_and_checked_like_a_file(tmp_path, monkeypatch):
+    saved = Path(save_training(tmp_path / 'a.pth'))
+    monkeypatch.setattr('mmkd_atsc.engine.checkpoint.fetch', lambda url: saved)
     config = a_config(tmp_path, load_from='https://example.org/a.pth')
     check_start(config)
     assert config.load_from == 'https://example.org/a.pth'
+    saved.write_bytes(b'')
+    with pytest.raises(ValueError, match='https://example.org/a.pth: the file is empty'):
+        check_start(config)
+
+
+def test_a_resumed_run_has_the_seed_that_it_began_with(tmp_path):
+    content = torch.load(save_training(tmp_path / 'a.pth'), weights_only=True)
+    content['meta']['seed'] = 7
+    torch.save(content, tmp_path / 'a.pth')
+    config = a_config(tmp_path, load_from=str(tmp_path / 'a.pth'), resume=True, randomness=dict(diff_rank_seed=True))
+    check_start(config)
+    assert config.randomness == dict(diff_rank_seed=True, seed=7)
 
 
 def toy_runner(resume):

@@ -1,0 +1,152 @@
+"""What a config says: reading it, and refusing settings that nothing would read."""
+import difflib
+import inspect
+import warnings
+from pathlib import Path
+from typing import Any, List, Optional
+
+from mmengine import registry as roots
+from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+from .checks import nearest
+
+
+def registered(kind: str) -> List[str]:
+    """The names of all types of a kind ('model', 'hook', ...) that are imported now, those of packages with a prefix.
+
+    >>> 'mmkd_atsc.Digits' in registered('dataset')
+    True
+    """
+    names: List[str] = []
+    waiting = [root for root in vars(roots).values() if isinstance(root, roots.Registry) and root.name == kind]
+    while waiting:
+        registry = waiting.pop()
+        prefix = '' if registry.parent is None else f'{registry.scope}.'
+        names += [prefix + name for name in registry.module_dict]
+        waiting += registry.children.values()
+    return names
+
+
+def load_config(path: str, options: Optional[dict] = None) -> Config:
+    """The config with ``--cfg-options`` merged; names the nearest file when there is none by that name."""
+    if '::' in path:
+        from .models.network import get_package_config
+        config = get_package_config(path)
+        config._cfg_dict['default_scope'] = config.get('default_scope') or 'mmpretrain'
+    else:
+        if not Path(path).is_file():
+            siblings = [str(p) for p in Path(path).parent.glob('*.py')] if Path(path).parent.is_dir() else []
+            raise FileNotFoundError(f'no such config: {path}{nearest(path, siblings)}')
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore', SyntaxWarning)
+                config = Config.fromfile(path)
+        except Exception as error:  # a config is Python: whatever it does wrong, its author wants its name
+            raise ValueError(f'{path}: {type(error).__name__}: {error}') from error
+    if options:
+        merge_options(config, options)
+    check_settings(config)
+    return config
+
+
+def require(config: Config, path: str, *names: str) -> None:
+    """Refuses a config that lacks settings which the tool cannot do without."""
+    missing = [name for name in names if not config.get(name)]
+    if missing:
+        raise ValueError(f'{path} defines no {", ".join(missing)}')
+
+
+# Read by MMEngine or by our tools, and no argument of the runner.
+OTHER_SETTINGS = ('activation_checkpointing', 'compile', 'efficient_conv_bn_eval', 'find_unused_parameters',
+                  'model_wrapper_cfg', 'runner_type', 'sync_bn')
+
+
+def merge_options(config: Config, options: dict) -> None:
+    """Merges ``--cfg-options``; a setting that nothing would read is refused.
+
+    A variable of a config file, such as ``data_root``, is one of those: what was made from it keeps its value.
+    """
+    read = [*inspect.signature(Runner.__init__).parameters, *OTHER_SETTINGS]
+    for option in options:
+        name = option.split('.')[0]
+        if name in read:
+            continue
+        users = _settings_named(config.to_dict(), name)
+        if users:
+            raise ValueError(f'--cfg-options {name}: is a variable of the config, read when it was loaded; set '
+                             + ' '.join(f'{user}=...' for user in users))
+        raise ValueError(f'--cfg-options {name}: no setting that anything reads{nearest(name, read)}')
+    config.merge_from_dict(options)
+
+
+# Dictionaries of which MMEngine reads some keys and passes over all others.
+KEYS_READ = {
+    'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
+    'env_cfg.dist_cfg': ('backend', 'init_backend', 'timeout', 'port', 'deepspeed', 'device_id', 'pg_options'),
+    'auto_scale_lr': ('enable', 'base_batch_size'),
+    'default_hooks.checkpoint': ('type', 'priority', '_scope_', *inspect.signature(CheckpointHook).parameters),
+    'optim_wrapper.paramwise_cfg': (
+        'custom_keys', 'lr_mult', 'decay_mult', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult',
+        'flat_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate', 'layer_decay_rate'),
+}
+
+
+# Types that MMEngine looks up, and calls whatever it has found.
+TYPES_CALLED = {'optim_wrapper.optimizer': roots.OPTIMIZERS,
+                **{f'{stage}_dataloader.collate_fn': roots.FUNCTIONS for stage in ('train', 'val', 'test')}}
+
+
+def check_settings(config: Config) -> None:
+    """Refuses settings that are almost spelled like one, and keys that would be passed over without a word.
+
+    Any other name at a config's first level is a variable of its author's.
+
+    >>> check_settings(Config(dict(custom_hook=[])))
+    Traceback (most recent call last):
+    ValueError: custom_hook: no setting that anything reads; did you mean 'custom_hooks'?
+    """
+    read = [*inspect.signature(Runner.__init__).parameters, *OTHER_SETTINGS]
+    for name in config:
+        close = [] if name in read else difflib.get_close_matches(name, read, n=1, cutoff=0.88)
+        if close:
+            raise ValueError(f'{name}: no setting that anything reads; did you mean {close[0]!r}?')
+    for path, registry in TYPES_CALLED.items():
+        kind = _at(config, f'{path}.type')
+        if isinstance(kind, str) and registry.get(kind) is None:
+            raise ValueError(f'{path}: there is no {registry.name} {kind!r}{nearest(kind, registered(registry.name))}')
+    for path, keys in KEYS_READ.items():
+        value = _at(config, path)
+        owner = config.get('optim_wrapper') if path.endswith('paramwise_cfg') else value
+        if not isinstance(value, dict) or _is_theirs(owner):
+            continue
+        for key in value:
+            if key not in keys:
+                raise ValueError(f'{path}: {key} is no key that anything reads{nearest(key, keys)}; '
+                                 f'there are {", ".join(keys)}')
+
+
+def _at(config: Config, path: str) -> Any:
+    """What stands in a config at ``a.b.c``; None where there is nothing."""
+    value: Any = config._cfg_dict
+    for part in path.split('.'):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _is_theirs(config: dict) -> bool:
+    """Whether a type of the user's own reads the dictionary; it may read other keys."""
+    kind = str(config.get('constructor') or config.get('type') or '').rpartition('.')[2]
+    return kind not in ('', 'OptimWrapper', 'AmpOptimWrapper', 'DefaultOptimWrapperConstructor',
+                        'DistillOptimWrapperConstructor', 'CheckpointHook', 'AtomicCheckpointHook')
+
+
+def _settings_named(value: Any, name: str, prefix: str = '') -> List[str]:
+    """Where in a config a key stands, below its first level."""
+    found = []
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        if prefix and key == name:
+            found.append(f'{prefix}{key}')
+        found += _settings_named(inner, name, f'{prefix}{key}.')
+    return found

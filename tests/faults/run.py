@@ -1,0 +1,93 @@
+"""Kills trainings at random moments, resumes them, and asks that they end as if nothing had happened.
+
+    python tests/faults/run.py --kills 50
+
+Every other kill waits for a moment in which a checkpoint is being written. A training that is through is compared,
+weights, optimizer, schedules and random numbers bit for bit, with one that was never stopped; then the next begins,
+with another method. The exit code is 1 if any differs, or does not resume.
+"""
+import argparse
+import itertools
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import List, Optional
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a file, Python looks beside it only
+
+from mmkd_atsc.engine.atomic_file import UNFINISHED
+from tests.faults.trainings import LOADERS, METHODS, Life, differences, write_config
+
+# Method, loader, processes. The first ones are what a short run has time for.
+KINDS = [('atsc', 'plain', 1), ('aekt', 'batched', 1), ('several', 'plain', 1), ('atsc', 'batched', 2),
+         ('aekt', 'plain', 2), ('several', 'workers', 1), ('atsc', 'workers', 2), ('several', 'plain', 2),
+         ('aekt', 'workers', 1)]
+
+
+def kill_somewhere(life: Life, work_dir: Path, whole: float, while_saving: bool, processes: int) -> bool:
+    """Kills one process, after a part of ``whole`` seconds; False if the training was through before."""
+    moment = time.monotonic() + random.uniform(0, whole)
+    while not life.ended():
+        if time.monotonic() >= moment and (not while_saving or list(work_dir.glob(f'*{UNFINISHED}'))):
+            life.kill(random.randrange(processes))
+            life.wait(timeout=30)
+            return True
+        time.sleep(0 if while_saving else 0.002)
+    return False
+
+
+def torture(folder: Path, kind: tuple, kills: int) -> int:
+    """One training with up to ``kills`` kills; returns how many there were. Raises where it ends otherwise."""
+    method, loader, processes = kind
+    config = write_config(folder, method, loader)
+    whole, parts = folder / 'whole', folder / 'parts'
+    start = time.monotonic()
+    codes = Life(config, whole, processes=processes).wait(120)
+    if any(codes):
+        raise AssertionError(f'the training itself failed with {codes}: {(folder / "whole.log").read_text()[-2000:]}')
+    seconds, done, while_saving = time.monotonic() - start, 0, itertools.cycle([False, True])
+    codes = None
+    for _ in range(kills + 1):
+        life = Life(config, parts, '--resume', processes=processes)
+        if done < kills and kill_somewhere(life, parts, seconds, next(while_saving), processes):
+            done += 1
+            continue
+        codes = life.wait(120)
+        break
+    if any(codes):
+        raise AssertionError(f'did not resume after kill {done}: {(folder / "parts.log").read_text()[-2000:]}')
+    best = [sorted(path.name for path in run.glob('best_*.pth')) for run in (whole, parts)]
+    found = differences(whole, parts) + ([f'best checkpoints: {best}'] if best[0] != best[1] else [])
+    if found:
+        raise AssertionError(f'differs after {done} kills: {", ".join(found[:5])}')
+    return done
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--kills', type=int, default=50)
+    parser.add_argument('--seed', type=int, default=0)
+    args = parser.parse_args(argv)
+    random.seed(args.seed)
+    left, failed = args.kills, 0
+    with tempfile.TemporaryDirectory() as folder:
+        for number, kind in enumerate(itertools.cycle(KINDS)):
+            if left <= 0:
+                break
+            name = '{} with {} loader, {} process(es)'.format(*kind)
+            try:
+                done = torture(Path(folder, str(number)), kind, min(left, random.randint(2, 6)))
+                print(f'{name}: {done} kills, equal', flush=True)
+            except AssertionError as error:
+                failed, done = failed + 1, 1
+                print(f'{name}: {error}', flush=True)
+            left -= done
+    print(f'{args.kills - left} kills, {failed} training(s) that did not end as they should')
+    return int(failed > 0)
+
+
+assert {method for method, _, _ in KINDS} == set(METHODS) and {loader for _, loader, _ in KINDS} == set(LOADERS)
+if __name__ == '__main__':
+    sys.exit(main())

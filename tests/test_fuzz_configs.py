@@ -1,0 +1,148 @@
+"""Shipped configs with one mistake each: they train, or say in one line what is wrong; no key is passed over.
+
+    python tests/test_fuzz_configs.py --mutants 500
+
+Each mutant goes through ``tools/train.py``, in a process of its own, until its first step would begin.
+"""
+import argparse
+import copy
+import os
+import random
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Iterator, List, Optional, Tuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, Python looks beside it only
+
+import pytest
+from mmengine.config import Config
+
+from tests.conftest import ROOT
+from tests.faults.trainings import REACHED_FIRST_STEP, Life, stop_before_the_first_step, write_cifar
+
+VALUES = [None, -1, 0, 1.5, float('nan'), float('inf'), 1e30, True, '', 'nonsense', [], {}, ['a'], dict(type='Nothing')]
+# Names in these are the user's own.
+FREE = ('default_hooks', 'teacher', 'projectors', 'teacher_ckpt')
+
+
+def shipped() -> List[Path]:
+    """All configs that train, but for those on ImageNet, whose data nobody has at hand, and the slowest to build."""
+    return [path for path in sorted((ROOT / 'configs').rglob('*.py')) if '_base_' not in path.parts
+            and not any(word in path.name for word in ('imagenet', '110', '116', 'vgg19'))]
+
+
+def prepared(path: Path, folder: Path) -> dict:
+    """A config as plain values: on a few random images, and teachers without checkpoints."""
+    config = Config.fromfile(path).to_dict()
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if 'data_root' in config[name]['dataset']:
+            config[name]['dataset']['data_root'] = str(folder)
+    if 'teacher' in config['model']:
+        config['model'].pop('teacher_ckpt', None)
+        config['model']['allow_random_teacher'] = True
+    return {key: value for key, value in config.items() if key in SETTINGS}
+
+
+SETTINGS = ('default_scope', 'model', 'data_preprocessor', 'train_dataloader', 'val_dataloader', 'val_evaluator',
+            'optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg', 'custom_hooks', 'default_hooks', 'randomness',
+            'auto_scale_lr', 'env_cfg', 'log_processor', 'visualizer')
+
+
+def dicts(value: Any, path: Tuple = ()) -> Iterator[Tuple[Tuple, dict]]:
+    """All dictionaries in a config, with the way to them."""
+    if isinstance(value, dict):
+        yield path, value
+    for key, inner in value.items() if isinstance(value, dict) else \
+            enumerate(value) if isinstance(value, (list, tuple)) else ():
+        yield from dicts(inner, (*path, key))
+
+
+def misspelled(word: str, chance: random.Random) -> str:
+    place = chance.randrange(len(word))
+    return chance.choice([word[:place] + word[place + 1:], word[:place] + word[place] + word[place:], f'{word}s'])
+
+
+def mutate(config: dict, chance: random.Random) -> Tuple[str, bool]:
+    """One mistake in ``config``; returns what it is, and whether only a refusal will do."""
+    path, target = chance.choice([(path, target) for path, target in dicts(config) if target])
+    where, key = '.'.join(map(str, path)), chance.choice(list(target))
+    kind = chance.choice(['typo', 'typo', 'unknown', 'value', 'value', 'value', 'type', 'delete'])
+    free = not path or path[-1] in FREE
+    if kind == 'typo' and not free:
+        wrong = misspelled(key, chance)
+        if wrong and wrong not in target:
+            target[wrong] = target.pop(key)
+            return f'{where}: {key} is called {wrong}', True
+    if kind == 'unknown' and not free:
+        target['unknown_key'] = 1
+        return f'{where}: has an unknown_key', True
+    if kind == 'type' and isinstance(target.get('type'), str):
+        target['type'] = misspelled(target['type'], chance)
+        return f'{where}: type={target["type"]!r}', True
+    if kind == 'delete':
+        del target[key]
+        return f'{where}: {key} is left out', False
+    target[key] = copy.deepcopy(chance.choice(VALUES))
+    return f'{where}: {key}={target[key]!r}', False
+
+
+def attempt(config: dict, folder: Path) -> Tuple[int, str]:
+    """The exit code, and what was said."""
+    path = folder / 'mutant.py'
+    path.write_text('from math import inf, nan\n' + ''.join(f'{key} = {value!r}\n' for key, value in config.items()))
+    life = Life(path, folder / 'w', prepare=stop_before_the_first_step)
+    code, = life.wait(60)
+    text = life.log.read_text()
+    life.log.unlink()
+    return code, text
+
+
+def fault(code: int, text: str, must_refuse: bool) -> Optional[str]:
+    """What is wrong with how a mutant was met, None if nothing is."""
+    lines = [line for line in text.splitlines() if line.startswith('error')]
+    if 'Traceback' in text:
+        return 'traceback: ' + text.splitlines()[-1]
+    if code == 2 and len(lines) == 1 and len(lines[0]) > len('error: '):
+        return None
+    if code in (0, REACHED_FIRST_STEP):
+        return 'passed over' if must_refuse else None
+    return f'exit code {code}, {len(lines)} error line(s)'
+
+
+def fuzz(mutants: int, seed: int, folder: Path, say=lambda line: None) -> List[str]:
+    """Tries ``mutants``; returns those that were not met as they should be."""
+    write_cifar(folder)
+    chance, configs, faults = random.Random(seed), shipped(), []
+    for number in range(mutants):
+        path = chance.choice(configs)
+        config = prepared(path, folder)
+        what, must_refuse = mutate(config, chance)
+        code, text = attempt(config, folder)
+        found = fault(code, text, must_refuse)
+        line = f'{number}: {path.parent.name}/{path.name}: {what}'
+        if found:
+            faults.append(f'{line}: {found}')
+        answer = [row for row in text.splitlines() if row.startswith('error')]
+        say(f'{"FAULT " + found if found else "ok"} {line} -> {answer[0][:200] if answer else code}')
+    return faults
+
+
+@pytest.mark.parametrize('path', [ROOT / 'configs' / 'demo' / f'{name}_digits.py' for name in ('atsc', 'kd')])
+def test_without_a_mistake_they_begin_to_train(tmp_path, path):
+    assert attempt(prepared(path, tmp_path), tmp_path)[0] == REACHED_FIRST_STEP
+
+
+def test_a_mistake_is_answered_in_one_line(tmp_path):
+    assert fuzz(int(os.environ.get('MMKD_MUTANTS', 40)), 0, tmp_path) == []
+
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--mutants', type=int, default=500)
+    parser.add_argument('--seed', type=int, default=1)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        failures = fuzz(arguments.mutants, arguments.seed, Path(folder), print)
+    print(*failures, f'{arguments.mutants} mutants, {len(failures)} not answered as they should be', sep='\n')
+    sys.exit(bool(failures))
