@@ -10,6 +10,7 @@ from tests.conftest import assert_one_line_error, run_tool
     ('atsc_step.py', ['--pairs', 'resnet14_resnet8', '--batch', 2, '--repeats', 1], 1),
     ('aekt_step.py', ['--pairs', 'resnet14_resnet8', '--batch', 2, '--repeats', 1], 1),
     ('multi_teacher.py', ['--student', 'resnet8', '--teachers', 'resnet8', 'resnet8', '--batch', 2, '--repeats', 1], 4),
+    ('train.py', ['--pair', 'wrn_40_2_wrn_40_1', '--batch', 2, '--images', 6], 3),
     ('losses.py', ['--shapes', '8x10', '--threads', 1], 1),
 ])
 def test_a_table_of_ratios_is_printed(tool, args, rows):
