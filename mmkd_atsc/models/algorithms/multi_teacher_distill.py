@@ -16,6 +16,7 @@ from mmkd_atsc.recorders import MultiTeacherRecorder
 from mmkd_atsc.registry import MODELS
 
 from ..distillers import MultiTeacherDistiller
+from ..distillers.multi_teacher_distiller import check_mapping_options
 from ..network import build_network, resolve_network, without_our_scope
 from ..teacher import Teacher, fingerprint, named_teachers
 from ..teacher_cache import TeacherCache, check_cacheable
@@ -101,6 +102,7 @@ class MultiTeacherDistill(BaseAlgorithm):
         if isinstance(self.distiller, MultiTeacherDistiller):
             self.distiller.prepare_from_teachers(networks, self.teacher_weights)
         elif len(networks) == 1:
+            check_mapping_options(getattr(self.distiller, 'loss_forward_mappings', {}))
             self.distiller.prepare_from_teacher(self.teacher)
         else:
             raise ValueError(f'{type(self.distiller).__name__} records one teacher, {len(networks)} are given '

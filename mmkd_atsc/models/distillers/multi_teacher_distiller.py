@@ -7,7 +7,7 @@ from mmengine.logging import print_log
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
-from mmkd_atsc.checks import check_choice, check_number
+from mmkd_atsc.checks import check_choice, check_number, nearest
 from mmkd_atsc.recorders import LabelsRecorder, MultiTeacherRecorder
 from mmkd_atsc.registry import MODELS
 
@@ -78,6 +78,7 @@ class MultiTeacherDistiller(ConfigurableDistiller):
         if len(teachers) > 1 and self.deliveries.deliveries:
             raise ValueError(f'distill_deliveries ({", ".join(self.deliveries.deliveries)}) hand what one teacher did '
                              f'to the student, {len(teachers)} teachers are given ({", ".join(teachers)})')
+        check_mapping_options(self.loss_forward_mappings, RECORD_OPTIONS)
         self.loss_forward_mappings = {loss: {argument: self._checked(loss, argument, record)
                                              for argument, record in mapping.items()}
                                       for loss, mapping in self.loss_forward_mappings.items()}
@@ -207,7 +208,6 @@ class MultiTeacherDistiller(ConfigurableDistiller):
         record, where = dict(record), f'loss_forward_mappings: {loss}.{argument}'
         recorders = self.student_recorders if record['from_student'] else self.teacher_recorders
         for key, value in record.items():
-            check_choice(f'{where}: option', key, RECORD_OPTIONS)
             values = list(value.values()) if isinstance(value, dict) else [value]
             if key == 'recorder':
                 for recorder in values:
@@ -239,6 +239,21 @@ class MultiTeacherDistiller(ConfigurableDistiller):
         if 'loss' not in key or share == 1:
             return value
         return [share * part for part in value] if isinstance(value, (list, tuple)) else share * value
+
+
+def check_mapping_options(mappings: Dict[str, dict], known: Sequence[str] = RECORD_OPTIONS[:-1]) -> None:
+    """Refuses what no distiller reads of a loss mapping's entry; by default what MMRazor's own does not.
+
+    >>> check_mapping_options(dict(loss_kd=dict(preds_S=dict(recorder='logits', from_studnt=True))))
+    Traceback (most recent call last):
+    ValueError: loss_forward_mappings: loss_kd.preds_S has no option 'from_studnt'; did you mean 'from_student'?
+    """
+    for loss, mapping in mappings.items():
+        for argument, record in mapping.items():
+            for key in record:
+                if key not in known:
+                    raise ValueError(f'loss_forward_mappings: {loss}.{argument} has no option {key!r}'
+                                     f'{nearest(key, known)}')
 
 
 def in_every_teacher(recorder: dict) -> dict:

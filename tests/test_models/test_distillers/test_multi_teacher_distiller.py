@@ -219,13 +219,19 @@ def test_other_teachers_or_another_order_are_refused_when_weights_are_loaded():
     (dict(teacher=-1), 'teacher=-1 is not one of'),
     (dict(data_idx='techer'), "preds_T: data_idx='techer' must be an integer"),
     (dict(recorder=dict(big='logits', deep='logit')), "recorder='logit' is not one of 'logits'"),
-    (dict(conector='fc'), "option='conector' is not one of .*did you mean 'connector'"),
+    (dict(conector='fc'), "loss_kd.preds_T has no option 'conector'; did you mean 'connector'"),
     (dict(data_idx=dict(big=0)), 'data_idx is for big, the teachers are big, deep'),
     (dict(connector=dict(big='x', deep='y')), "connector='x' is not one of|must be in"),
 ])
 def test_a_mapping_that_asks_for_what_is_not_there(mapping, words):
     with pytest.raises((ValueError, TypeError, AssertionError), match=words):
         distill(kd(mapping))
+
+
+def test_a_plain_distillers_mapping_is_looked_at_too():
+    config = dict(kd(dict(techer='big')), type='mmrazor.ConfigurableDistiller')
+    with pytest.raises(ValueError, match="loss_kd.preds_T has no option 'techer'"):
+        distill(config, tiny_classifier(8))
 
 
 def test_mappings_that_contradict_themselves():
