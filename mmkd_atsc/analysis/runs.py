@@ -110,10 +110,12 @@ def read_environment(run: Union[str, Path]) -> Dict[str, Any]:
 
 
 def parse_environment(text: str) -> Dict[str, Any]:
-    """What the top of MMEngine's text log says of versions and devices.
+    """What MMEngine's text log says of versions and devices, at its top and before the first step.
 
     >>> parse_environment('Python: 3.11.7 (main) [GCC]\\n    GPU 0,1: NVIDIA H200\\n    GPU number: 2\\n' + '-' * 60)
     {'device': 'NVIDIA H200', 'python': '3.11.7', 'processes': 2}
+    >>> parse_environment('... - INFO - packages: mmpretrain 1.2.0, mmrazor 1.0.0; threads: 2\\n')
+    {'mmpretrain': '1.2.0', 'mmrazor': '1.0.0', 'threads': 2}
     """
     top = text.split(' - INFO - Config:')[0]
     found = dict(re.findall(r'^\s*([^:\n]+): (.*)$', top, flags=re.M))
@@ -124,4 +126,8 @@ def parse_environment(text: str) -> Dict[str, Any]:
     environment.update((ours, found[theirs].split()[0]) for theirs, ours in ENVIRONMENT.items() if found.get(theirs))
     if str(environment.get('processes')).isdigit():
         environment['processes'] = int(environment['processes'])
+    packages = re.search(r' - INFO - packages: (.*); threads: (\d+)$', text, flags=re.M)
+    if packages:
+        environment.update(package.split() for package in packages.group(1).split(', '))
+        environment['threads'] = int(packages.group(2))
     return environment

@@ -1,6 +1,8 @@
 """MMEngine's RuntimeInfoHook, that does not make the GPU wait in each step."""
+import sys
 from typing import Any, Callable, List, Optional, Tuple
 
+import torch
 from mmengine.hooks import RuntimeInfoHook
 from mmengine.runner import Runner
 from mmengine.utils import apply_to
@@ -30,6 +32,11 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
     def __init__(self) -> None:
         self._terms = StepTerms()
         self._gradient_norms: List[Tuple[str, Tensor]] = []
+
+    def before_run(self, runner: Runner) -> None:
+        super().before_run(runner)
+        # MMEngine's log begins with the other versions; see analysis/runs.py, which reads both.
+        runner.logger.info(f'packages: {packages_in_use()}; threads: {torch.get_num_threads()}')
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
@@ -75,3 +82,13 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
             self.hand_over(runner)
             checkpoint['message_hub'] = apply_to(runner.message_hub.state_dict(), lambda value: hasattr(value, 'cpu'),
                                                  lambda value: value.cpu())
+
+
+def packages_in_use() -> str:
+    """This package and those of OpenMMLab that are loaded, with their versions.
+
+    >>> 'mmengine 0.10' in packages_in_use()
+    True
+    """
+    loaded = [name for name in ('mmkd_atsc', 'mmrazor', 'mmpretrain', 'mmcv', 'mmengine') if name in sys.modules]
+    return ', '.join(f'{name} {sys.modules[name].__version__}' for name in loaded)

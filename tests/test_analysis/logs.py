@@ -23,6 +23,7 @@ Runtime environment:
 
 2026/01/01 00:00:00 - mmengine - INFO - Config:
 GPU number: 77
+2026/01/01 00:00:00 - mmengine - INFO - packages: mmkd_atsc 0.1.0, mmrazor 1.0.0; threads: 4
 """
 
 

@@ -63,11 +63,11 @@ def test_training_and_validation_may_share_a_name(tmp_path):
     assert find_curve(lines, 'time') == [(1, 9.0)]
 
 
-def test_the_environment_is_that_of_the_text_logs_top(tmp_path):
+def test_the_environment_is_that_of_the_text_log(tmp_path):
     write_run(tmp_path, lines_of([50.0]), demo_config('kd_digits'), processes=8)
     assert read_environment(tmp_path) == dict(
         config='the_config', device='NVIDIA H200', python='3.11.7', torch='2.15.0+cu132', launcher='pytorch',
-        processes=8)
+        processes=8, threads=4, mmkd_atsc='0.1.0', mmrazor='1.0.0')
 
 
 def test_the_config_of_a_resumed_run_is_the_last(tmp_path):

@@ -1,6 +1,7 @@
 """No step waits for the GPU, and the log is what it was."""
 from types import SimpleNamespace
 
+import mmengine
 import numpy as np
 import pytest
 import torch
@@ -9,6 +10,8 @@ from mmengine.logging import MessageHub
 from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 
+import mmkd_atsc
+from mmkd_atsc.analysis.runs import read_environment
 from mmkd_atsc.engine import DeferredRuntimeInfoHook, FiniteLossHook
 from mmkd_atsc.engine.step_terms import MOST_STEPS, StepTerms, is_read
 from tests.conftest import tiny_classifier
@@ -135,3 +138,10 @@ def test_what_waits_holds_no_graph_and_is_bounded():
     assert not is_read(runner, 5)
     runner.iter += 1
     assert is_read(runner, 5)
+
+
+def test_the_log_says_what_ran_so_that_the_summary_can(tmp_path):
+    toy_runner(tmp_path, batches()).train()
+    environment = read_environment(tmp_path)
+    assert environment['mmkd_atsc'] == mmkd_atsc.__version__ and environment['threads'] == torch.get_num_threads()
+    assert environment['mmengine'] == mmengine.__version__
