@@ -21,12 +21,14 @@ class AccelerateHook(Hook):
     """Lays the networks out for the convolutions' fast kernels, and compiles them if asked.
 
     Both leave the maths as it is: results differ by rounding. What carries the time is compiled, the backbones of
-    student and teachers; a backbone that cannot be is run as it is, with one warning.
+    student and teachers and the distiller's losses; a part that cannot be is run as it is, with one warning.
 
     Args:
         channels_last: Weights and features with the channels innermost. 'auto': on the CPU, and on GPUs under automatic
             mixed precision, where the kernels want it.
-        compile: True, or the options of ``torch.compile``, such as ``dict(mode='reduce-overhead')`` for CUDA graphs.
+        compile: True, or the options of ``torch.compile``, such as ``dict(mode='reduce-overhead')`` for CUDA graphs;
+            those are for the backbones alone, since what a graph returns is overwritten by the next step, and the losses
+            are logged after several.
 
     >>> AccelerateHook(channels_last=True).channels_last
     True
@@ -53,6 +55,8 @@ class AccelerateHook(Hook):
         if self.compile:
             for name, network in backbones_of(model):
                 compile_guarded(network, name, **self.options)
+            for name, loss in getattr(getattr(model, 'distiller', None), 'distill_losses', {}).items():
+                compile_guarded(loss, name, **without_cuda_graphs(self.options))
 
     def _wants_channels_last(self, runner: Runner, model: nn.Module) -> bool:
         if self.channels_last != 'auto':
@@ -77,6 +81,16 @@ def backbones_of(model: nn.Module) -> Iterator[Tuple[str, nn.Module]]:
         network = getattr(network, 'backbone', None) or getattr(network, '_modules', {}).get('backbone')
         if network is not None:
             yield ('backbone' if len(networks) == 1 else f'backbone of {name}'), network
+
+
+def without_cuda_graphs(options: dict) -> dict:
+    """The options of ``torch.compile`` for a part whose results are kept over several steps.
+
+    >>> without_cuda_graphs(dict(mode='reduce-overhead', dynamic=False))
+    {'mode': 'default', 'dynamic': False}
+    """
+    plain = {'reduce-overhead': 'default', 'max-autotune': 'max-autotune-no-cudagraphs'}
+    return {key: plain.get(value, value) if key == 'mode' else value for key, value in options.items()}
 
 
 def compile_guarded(network: nn.Module, name: str, **options: Any) -> None:

@@ -41,13 +41,15 @@ def test_steps_are_the_plain_networks(teacher_checkpoint, method, options):
     AccelerateHook(**options).before_run(runner_of(fast))
     calls = []
     if 'compile' in options:
-        for _, network in backbones_of(fast):
+        parts = [network for _, network in backbones_of(fast)] + list(fast.distiller.distill_losses.values())
+        assert len(parts) == 3
+        for network in parts:
             compiled = network._compiled_call_impl
             network._compiled_call_impl = lambda *a, call=compiled, **k: (calls.append(1), call(*a, **k))[1]
     expected, got = losses_of_steps(plain), losses_of_steps(fast)
     for one, other in zip(expected, got):
         assert other == pytest.approx(one, rel=1e-3, abs=1e-4)
-    assert len(calls) == (6 if 'compile' in options else 0)
+    assert len(calls) == (9 if 'compile' in options else 0)
     assert fast.state_dict().keys() == plain.state_dict().keys()
     if options.get('channels_last'):
         weight = fast.teacher.backbone.layer1[0].conv1.weight
