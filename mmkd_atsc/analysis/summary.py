@@ -37,6 +37,7 @@ class Run(NamedTuple):
     processes: Optional[int]
     images_per_second: Optional[float]
     hours: Optional[float]
+    environment: str
     config_name: str
     config: Config
     identity: str
@@ -67,9 +68,23 @@ def read_run(folder: Union[str, Path], name: Optional[str] = None, metric: str =
         epochs=curve[-1][0] if curve else None, max_epochs=(config.get('train_cfg') or {}).get('max_epochs'),
         last=curve[-1][1] if curve else None, best=max((value for _, value in curve), default=None),
         processes=processes, images_per_second=images / seconds if images and seconds else None,
-        hours=seconds / 3600 if seconds else None, config_name=environment.get('config', name), config=config,
+        hours=seconds / 3600 if seconds else None, environment=describe_environment(environment),
+        config_name=environment.get('config', name), config=config,
         identity=json.dumps([portable({key: config.get(key) for key in DECISIVE}), processes], sort_keys=True,
                             default=str))
+
+
+def describe_environment(environment: Dict[str, Any]) -> str:
+    """What a run was trained on, as far as its log tells.
+
+    >>> describe_environment(dict(device='CPU', processes=2, threads=1, torch='2.15.0+cu132'))
+    '2 x CPU, 1 thread, torch 2.15.0'
+    """
+    processes, threads, device = (environment.get(name) for name in ('processes', 'threads', 'device'))
+    parts = [device and f'{processes} x {device}' if (processes or 1) > 1 else device,
+             threads and device == 'CPU' and f'{threads} thread{"s" * (threads > 1)}',
+             environment.get('torch') and f'torch {environment["torch"].partition("+")[0]}']
+    return ', '.join(part for part in parts if part)
 
 
 def training_time(scalars: List[Dict]) -> Tuple[int, float]:

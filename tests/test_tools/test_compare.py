@@ -33,7 +33,7 @@ def test_seeds_are_averaged_and_each_run_is_told_by_its_part(runs, tmp_path, cap
     printed = table(capsys)
     speed = f'{2 * demo_config("kd_digits").train_dataloader.batch_size / 0.5:.0f}'
     hours = f'{40 * 0.5 / 3600:.3g}'
-    pair, rest = 'resnet20 → CIFARResNet8', [speed, hours, 'the_config']
+    pair, rest = 'resnet20 → CIFARResNet8', [speed, hours, '2 x NVIDIA H200, torch 2.15.0', 'the_config']
     assert printed[1:] == [
         ['teacher', 'resnet20', '0', '2 of 40', '97.00', '97.00', '272,474', *rest],
         ['KD', pair, '0, 1, 2', '2 of 40', '92.50 ± 1.50', '94.67 ± 4.04', '5,214', *rest],

@@ -19,9 +19,10 @@ from mmkd_atsc.analysis.summary import NO_TEACHER, Run, read_run, run_names
 from mmkd_atsc.analysis.tables import markdown, write_csv
 
 COLUMNS = ('method', 'teacher → student', 'seeds', 'epochs', 'last %', 'best %', 'deployed parameters', 'images/s',
-           'hours', 'config')
+           'hours', 'environment', 'config')
 CSV_COLUMNS = ('method', 'teachers', 'student', 'seeds', 'runs', 'epochs', 'max_epochs', 'last', 'last_std', 'best',
-               'best_std', 'deployed_parameters', 'images_per_second', 'hours', 'processes', 'config')
+               'best_std', 'deployed_parameters', 'images_per_second', 'hours', 'processes', 'environment',
+               'config')
 
 
 def grouped(runs: Sequence[Run]) -> List[List[Run]]:
@@ -59,13 +60,18 @@ def epochs_of(group: Sequence[Run]) -> str:
     return reached if goal is None or reached == str(goal) else f'{reached} of {goal}'
 
 
+def environment_of(group: Sequence[Run]) -> str:
+    """Where the runs were trained; the different places one after the other."""
+    return ' / '.join(dict.fromkeys(run.environment for run in group if run.environment))
+
+
 def csv_row(group: Sequence[Run], runs: Sequence[Run]) -> list:
     first = group[0]
     return [method_in(first, runs), ' '.join(first.teachers), first.student, ' '.join(str(run.seed) for run in group),
             len(group), epochs_of(group).split(' of ')[0], first.max_epochs, *mean_and_deviation(group, 'last'),
             *mean_and_deviation(group, 'best'), deployed_parameters(first.config),
             mean_and_deviation(group, 'images_per_second')[0], mean_and_deviation(group, 'hours')[0], first.processes,
-            first.config_name]
+            environment_of(group), first.config_name]
 
 
 def text_row(group: Sequence[Run], values: dict) -> list:
@@ -75,7 +81,7 @@ def text_row(group: Sequence[Run], values: dict) -> list:
 
     return [values['method'], group[0].pair, values['seeds'].replace(' ', ', '), epochs_of(group),
             number('last', '.2f', 'last_std'), number('best', '.2f', 'best_std'), number('deployed_parameters', ',d'),
-            number('images_per_second', ',.0f'), number('hours', '.3g'), values['config']]
+            number('images_per_second', ',.0f'), number('hours', '.3g'), values['environment'], values['config']]
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -95,7 +101,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         groups = grouped(runs)
         rows = [csv_row(group, runs) for group in groups]
         text = markdown(COLUMNS, [text_row(group, dict(zip(CSV_COLUMNS, row))) for group, row in zip(groups, rows)],
-                        left=('method', 'teacher → student', 'config'))
+                        left=('method', 'teacher → student', 'environment', 'config'))
         print(text)
         if args.out:
             args.out.mkdir(parents=True, exist_ok=True)
