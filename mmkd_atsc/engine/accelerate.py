@@ -27,7 +27,7 @@ class AccelerateHook(Hook):
         channels_last: Weights and features with the channels innermost. 'auto': on the CPU, and on GPUs under automatic
             mixed precision, where the kernels want it.
         compile: True, or the options of ``torch.compile``, such as ``dict(mode='reduce-overhead')`` for CUDA graphs;
-            those are for the backbones alone, since what a graph returns is overwritten by the next step, and the losses
+            those are for the backbones alone, since what a graph returns is overwritten by the next step, and losses
             are logged after several.
 
     >>> AccelerateHook(channels_last=True).channels_last
