@@ -157,15 +157,15 @@ def network_name(network: Any) -> str:
 
 
 def portable(value: Any) -> Any:
-    """A copy in plain types whose absolute paths are cut to their last two parts, which name a run and a file of it.
+    """A copy in plain types, without where the data lie; absolute paths are cut to the last two parts, run and file.
 
     >>> portable(dict(teacher_ckpt='/home/me/work_dirs/resnet110/epoch_240.pth', data_root='data/cifar100'))
-    {'teacher_ckpt': 'resnet110/epoch_240.pth', 'data_root': 'data/cifar100'}
+    {'teacher_ckpt': 'resnet110/epoch_240.pth'}
     """
     if isinstance(value, str):
         return '/'.join(Path(value).parts[1:][-2:]) if value.startswith('/') else value
     if isinstance(value, dict):
-        return {key: portable(inner) for key, inner in value.items()}
+        return {key: portable(inner) for key, inner in value.items() if key != 'data_root'}
     return type(value)(map(portable, value)) if isinstance(value, (list, tuple)) else value
 
 

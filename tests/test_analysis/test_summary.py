@@ -59,6 +59,7 @@ def test_what_a_log_does_not_tell_is_none(tmp_path):
     ({'randomness.seed': 5}, True),
     ({'default_hooks.logger.interval': 7}, True),
     ({'model.teacher_ckpt': '/elsewhere/work_dirs/teacher_digits/epoch_40.pth'}, True),
+    ({'train_dataloader.dataset.data_root': '/elsewhere/data'}, True),
     ({'model.teacher_ckpt': '/home/work_dirs/teacher_digits/epoch_39.pth'}, False),
     ({'model.distiller.distill_losses.loss_kd.tau': 5}, False),
     ({'train_cfg.max_epochs': 41}, False),
