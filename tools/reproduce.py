@@ -12,7 +12,7 @@ checkpoint. The rows' logs are summarised by tools/analysis/compare.py into DIR/
 import argparse
 import os
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence
 
 import torch
 
@@ -35,27 +35,31 @@ class Suite(NamedTuple):
 
 
 def seeded(name: str, config: str, folder: str, seeds: Sequence[int], needs: Sequence[str] = ()) -> List[Row]:
-    """A row for each seed; the first one's folder has the plain name."""
-    return [Row(f'{name}, seed {seed}', CONFIGS / config, folder if seed == seeds[0] else f'{folder}_seed{seed}',
-                tuple(needs), (f'randomness.seed={seed}', )) for seed in seeds]
+    """A row for each seed; seed 0's folder has the plain name."""
+    return [Row(f'{name}, seed {seed}', CONFIGS / config, f'{folder}_seed{seed}' if seed else folder, tuple(needs),
+                (f'randomness.seed={seed}', )) for seed in seeds]
+
+
+def seed_by_seed(groups: Iterable[List[Row]]) -> List[Row]:
+    """All groups' first seeds, then their second: a table that is stopped early has a line for each."""
+    return [row for rows in zip(*groups) for row in rows]
 
 
 def digits(seeds: Sequence[int]) -> List[Row]:
     teachers = [Row(name, CONFIGS / 'demo' / f'{name}.py', name) for name in ('teacher_digits', 'teacher2_digits')]
-    rows = [row for name in ('student', 'kd', 'aekt', 'simkd', 'atsc', 'atsc_multi')
-            for row in seeded(name, f'demo/{name}_digits.py', f'{name}_digits', seeds,
-                              () if name == 'student' else [teacher.folder for teacher in teachers])]
-    return teachers + rows
+    return teachers + seed_by_seed(
+        seeded(name, f'demo/{name}_digits.py', f'{name}_digits', seeds,
+               () if name == 'student' else [teacher.folder for teacher in teachers])
+        for name in ('student', 'kd', 'aekt', 'simkd', 'atsc', 'atsc_multi'))
 
 
 def cifar100_cpu(seeds: Sequence[int]) -> List[Row]:
     teachers = [Row('teacher', CONFIGS / 'short' / 'resnet20.py', 'short_resnet20'),
                 Row('second teacher', CONFIGS / 'short' / 'resnet20.py', 'short_resnet20_seed1', (),
                     ('randomness.seed=1', ))]
-    rows = seeded('student alone', 'short/resnet8.py', 'short_resnet8', seeds)
-    for method in METHODS:
-        name = f'{method}_resnet20_resnet8'
-        rows += seeded(method, f'short/{name}.py', f'short_{name}', seeds, ['short_resnet20'])
+    rows = seed_by_seed([seeded('student alone', 'short/resnet8.py', 'short_resnet8', seeds), *(
+        seeded(method, f'short/{method}_resnet20_resnet8.py', f'short_{method}_resnet20_resnet8', seeds,
+               ['short_resnet20']) for method in METHODS)])
     rows += seeded('atsc, two teachers', 'short/atsc_two_resnet20_resnet8.py', 'short_atsc_two_resnet20_resnet8', seeds,
                    [teacher.folder for teacher in teachers])
     return teachers + rows
@@ -63,14 +67,16 @@ def cifar100_cpu(seeds: Sequence[int]) -> List[Row]:
 
 def cifar100(seeds: Sequence[int]) -> List[Row]:
     pairs = (('resnet110', 'resnet32', ('kd', 'dkd', 'aekt', 'atsc')), ('resnet32x4', 'resnet8x4', METHODS))
-    rows = [row for network in ('resnet110', 'resnet32x4', 'resnet32', 'resnet8x4')
-            for row in seeded(network, f'teachers/{network}_cifar100.py', f'{network}_cifar100',
-                              seeds if network in ('resnet32', 'resnet8x4') else seeds[:1])]
+
+    def alone(network: str, seeds: Sequence[int]) -> List[Row]:
+        return seeded(network, f'teachers/{network}_cifar100.py', f'{network}_cifar100', seeds)
+
+    rows = []
     for teacher, student, methods in pairs:
-        for method in methods:
-            name = f'{teacher}_{student}_cifar100'
-            rows += seeded(f'{method} {teacher} {student}', f'{method}/{name}.py', f'{method}_{name}', seeds,
-                           [f'{teacher}_cifar100'])
+        name = f'{teacher}_{student}_cifar100'
+        rows += alone(teacher, (0, )) + seed_by_seed([alone(student, seeds), *(
+            seeded(f'{method} {teacher} {student}', f'{method}/{name}.py', f'{method}_{name}', seeds,
+                   [f'{teacher}_cifar100']) for method in methods)])
     return rows
 
 

@@ -1,10 +1,10 @@
 """A table's worth of trainings: run in order, side by side, resumed where they stopped, and never twice."""
 import hashlib
+import itertools
 import json
 import os
-import shutil
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -45,7 +45,7 @@ def run_suite(rows: Sequence[Row], out: Path, workers: int = 1, budget: Optional
     """Trains what is not done; a row that failed stops the suite with its error, the others being resumed next time.
 
     Args:
-        rows: The trainings; one that needs others stands behind them.
+        rows: The trainings, begun in this order as far as what they need is done.
         out: The suite's folder.
         workers: How many train at once, each on one CPU thread if it is more than one.
         budget: Seconds until no row is begun any more and those that train are stopped. None: no end.
@@ -56,20 +56,30 @@ def run_suite(rows: Sequence[Row], out: Path, workers: int = 1, budget: Optional
     deadline = None if budget is None else time.monotonic() + budget
     if workers > 1:
         environment = dict(environment, OMP_NUM_THREADS='1')
+    folders = {row.folder for row in rows}
+    for row in rows:
+        if not folders.issuperset(row.needs):
+            raise ValueError(f'{row.folder} needs {", ".join(row.needs)}, not all of which are rows')
     results: Dict[str, Result] = {}
-    waiting = list(rows)
+    waiting, running = list(rows), set()
     with ThreadPoolExecutor(workers) as pool:
-        while waiting:
-            ready = [row for row in waiting if set(row.needs) <= results.keys()]
-            if not ready:
-                raise ValueError(f'{waiting[0].folder} needs {", ".join(waiting[0].needs)}, which is no row before it')
-            blocked = [row for row in ready if any(results[name].state != 'done' for name in row.needs)]
-            for row in blocked:
-                results[row.folder] = Result(row, 'waiting')
-            able = [row for row in ready if row not in blocked]
-            for result in pool.map(lambda row: _run(row, out, deadline, environment), able):
-                results[result.row.folder] = result
-            waiting = [row for row in waiting if row.folder not in results]
+        while waiting or running:
+            before = len(waiting)
+            for row in [row for row in waiting if set(row.needs) <= results.keys()]:
+                if any(results[name].state != 'done' for name in row.needs):
+                    results[row.folder] = Result(row, 'waiting')
+                elif len(running) < workers:
+                    running.add(pool.submit(_run, row, out, deadline, environment))
+                else:
+                    break
+                waiting.remove(row)
+            if not running and len(waiting) == before:
+                raise ValueError(f'{", ".join(row.folder for row in waiting)} need each other')
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                if future.exception() and running:
+                    print(f'error: {future.exception()}; the suite stops when what trains now is done', flush=True)
+                results[future.result().row.folder] = future.result()
     return [results[row.folder] for row in rows]
 
 
@@ -85,7 +95,7 @@ def _run(row: Row, out: Path, deadline: Optional[float], environment: Dict[str, 
     if work_dir.is_dir() and not same:
         if not known:
             raise ValueError(f'{work_dir} is there and not of a suite: give another folder, or remove it')
-        shutil.rmtree(work_dir)  # of another config or teacher: its log must not be read as this one's
+        put_aside(work_dir)  # of another config or teacher: its log must not be read as this one's
     work_dir.mkdir(parents=True, exist_ok=True)
     before = known.get('seconds', 0.0) if same else 0.0
     _write(note, dict(identity=identity, finished=False, seconds=before))
@@ -98,6 +108,13 @@ def _run(row: Row, out: Path, deadline: Optional[float], environment: Dict[str, 
     seconds = round(before + time.monotonic() - begin, 1)
     _write(note, dict(identity=identity, finished=finished, seconds=seconds))
     return Result(row, 'done' if finished else 'stopped', seconds)
+
+
+def put_aside(folder: Path) -> Path:
+    """Gives a folder the first free name of ``<folder>.old1``, ``.old2``, ..."""
+    aside = next(path for number in itertools.count(1) for path in [Path(f'{folder}.old{number}')] if not path.exists())
+    print(f'{folder} is of another config or teacher, it is now {aside.name}', flush=True)
+    return folder.rename(aside)
 
 
 def identity_of(row: Row, out: Path) -> str:

@@ -59,17 +59,53 @@ def test_what_it_learns_from_comes_first_in_whatever_number(rows, training, tmp_
     assert training.names == ['teacher', 'student'] and training.calls[0][2] == {'OMP_NUM_THREADS': '1'}
 
 
+def test_no_worker_waits_for_a_row_that_its_next_does_not_need(rows, training, tmp_path, monkeypatch):
+    (tmp_path / 'slow.py').write_text('value = 1\n')
+    slow, ended = Row('slow', tmp_path / 'slow.py', 'slow'), []
+
+    def train(config, work_dir, *args, **kwargs):
+        if work_dir.name == 'slow':
+            deadline = time.monotonic() + 30
+            while 'student' not in ended and time.monotonic() < deadline:
+                time.sleep(0.01)
+        training(config, work_dir, *args, **kwargs)
+        ended.append(work_dir.name)
+
+    monkeypatch.setattr(suite, 'run_training', train)
+    assert states(run_suite([slow, *rows], tmp_path / 'out', workers=2)) == ['done'] * 3
+    assert ended == ['teacher', 'student', 'slow']
+
+
+def test_a_failure_is_said_at_once(rows, training, tmp_path, monkeypatch, capsys):
+    said = []
+
+    def train(config, work_dir, *args, **kwargs):
+        if work_dir.name == 'student':
+            raise RuntimeError('broken')
+        deadline = time.monotonic() + 30
+        while not said and time.monotonic() < deadline:
+            said.extend(line for line in capsys.readouterr().out.splitlines() if 'broken' in line)
+            time.sleep(0.01)
+        training(config, work_dir, *args, **kwargs)
+
+    monkeypatch.setattr(suite, 'run_training', train)
+    with pytest.raises(RuntimeError, match='broken'):
+        run_suite([rows[0], rows[1]._replace(needs=())], tmp_path / 'out', workers=2)
+    assert said == ['error: broken; the suite stops when what trains now is done']
+
+
 def test_a_changed_config_option_or_teacher_is_trained_anew(rows, training, tmp_path):
     run_suite(rows, tmp_path / 'out')
     (tmp_path / 'student.py').write_text('value = 2\nseed = 0\n')
     run_suite(rows, tmp_path / 'out')
     assert training.calls[2:] == [('student', False, {})]
+    assert (tmp_path / 'out' / 'student.old1' / 'epoch_1.pth').exists()
     run_suite([rows[0], rows[1]._replace(options=('seed=2', ))], tmp_path / 'out')
     assert training.calls[3:] == [('student', False, {})]
     training.weights = b'others'
     (tmp_path / 'teacher.py').write_text('value = 3\n')
     run_suite([rows[0], rows[1]._replace(options=('seed=2', ))], tmp_path / 'out')
-    assert training.names[4:] == ['teacher', 'student']
+    assert training.names[4:] == ['teacher', 'student'] and (tmp_path / 'out' / 'student.old3').is_dir()
 
 
 def test_what_was_interrupted_goes_on(rows, training, tmp_path):
@@ -108,8 +144,13 @@ def test_a_folder_of_something_else_is_left_alone(rows, training, tmp_path):
 
 
 def test_a_need_that_is_no_row_is_refused(rows, training, tmp_path):
-    with pytest.raises(ValueError, match='student needs teacher, which is no row'):
+    with pytest.raises(ValueError, match='student needs teacher, not all of which are rows'):
         run_suite(rows[1:], tmp_path / 'out')
+
+
+def test_rows_that_need_each_other_are_refused(rows, training, tmp_path):
+    with pytest.raises(ValueError, match='teacher, student need each other'):
+        run_suite([rows[0]._replace(needs=('student', )), rows[1]], tmp_path / 'out')
 
 
 def test_a_real_training_is_stopped_at_its_deadline(tiny_config, tmp_path):

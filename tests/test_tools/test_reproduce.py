@@ -41,6 +41,12 @@ def test_rows_read_the_checkpoints_of_the_rows_they_need(reproduce, name, tmp_pa
     assert seeds == {0, 1}
 
 
+@pytest.mark.parametrize('name', ['digits', 'cifar100-cpu', 'cifar100'])
+def test_a_seed_has_the_same_row_whatever_the_others(reproduce, name):
+    rows = reproduce.SUITES[name].rows
+    assert set(rows([2, 1])) < set(rows([0, 1, 2])) and {row.folder for row in rows([2])} >= set(rows([2])[-1].needs)
+
+
 def test_every_short_config_is_in_the_suite(reproduce):
     rows = reproduce.SUITES['cifar100-cpu'].rows([0])
     assert {row.config.name for row in rows} == {path.name for path in (ROOT / 'configs' / 'short').glob('*.py')}
