@@ -102,6 +102,7 @@ TRAINING_HOOKS = dict(
     finite_loss=dict(type='mmkd_atsc.FiniteLossHook'),
     exact_resume=dict(type='mmkd_atsc.ExactResumeHook'),
     start_check=dict(type='mmkd_atsc.StartCheckHook'),
+    progress=dict(type='mmkd_atsc.ProgressHook'),
     checkpoint=dict(type='mmkd_atsc.AtomicCheckpointHook', interval=1))
 
 
@@ -120,7 +121,7 @@ def add_training_hooks(config: Config) -> None:
     for name, ours in TRAINING_HOOKS.items():
         given = hooks.get(name, {})
         hooks[name] = given if given is None or 'type' in given else {**ours, **given}
-    for name in ('finite_loss', 'exact_resume', 'start_check'):
+    for name in ('finite_loss', 'exact_resume', 'start_check', 'progress'):
         if hooks[name] is None:
             del hooks[name]  # MMEngine knows no such hook, so that it would refuse to leave it out
     config.default_hooks = hooks

@@ -89,7 +89,8 @@ KEYS_READ = {
     'default_hooks.checkpoint': ('type', 'priority', '_scope_', *inspect.signature(CheckpointHook).parameters),
     'optim_wrapper.paramwise_cfg': (
         'custom_keys', 'lr_mult', 'decay_mult', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult',
-        'flat_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate', 'layer_decay_rate'),
+        'flat_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate', 'layer_decay_rate',
+        '_delete'),  # a slip of MMPretrain's, in its Twins configs
 }
 
 
@@ -114,7 +115,8 @@ def check_settings(config: Config) -> None:
             raise ValueError(f'{name}: no setting that anything reads; did you mean {close[0]!r}?')
     for path, registry in TYPES_CALLED.items():
         kind = _at(config, f'{path}.type')
-        if isinstance(kind, str) and registry.get(kind) is None:
+        names = [kind, f'{config.get("default_scope")}.{kind}']
+        if isinstance(kind, str) and all(registry.get(name) is None for name in names):
             raise ValueError(f'{path}: there is no {registry.name} {kind!r}{nearest(kind, registered(registry.name))}')
     for path, keys in KEYS_READ.items():
         value = _at(config, path)

@@ -27,6 +27,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         config.work_dir = args.work_dir or config.get('work_dir') or cli.default_work_dir(args.config)
         cli.require(config, args.config, 'model', 'test_dataloader', 'test_evaluator')
         cli.forget_teacher_checkpoints(config)
+        config.load_from, config.resume = None, False  # else the runner would load these over the checkpoint
         cli.prepare_processes(config, args.launcher, args.local_rank)
         weights = read_weights(args.checkpoint)
         runner = Runner.from_cfg(config)

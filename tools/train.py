@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 
 import mmkd_atsc  # noqa: F401  makes mmrazor importable before any config asks for it
 from mmkd_atsc import cli
-from mmkd_atsc.engine.resume import StrictResumeHook, check_start
+from mmkd_atsc.engine.resume import StrictResumeHook, check_start, find_start
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -26,14 +26,19 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def merge_arguments(config: Config, args: argparse.Namespace) -> None:
     """What the command line says wins over what the config says."""
     config.work_dir = args.work_dir or config.get('work_dir') or cli.default_work_dir(args.config)
-    if args.resume:
-        config.resume = True
-        config.load_from = None if args.resume == 'auto' else args.resume
+    if args.resume == 'auto':
+        # Without a checkpoint in the work directory this is a first start, from where the config says.
+        config.resume = find_start(Config(dict(resume=True, work_dir=config.work_dir))) is not None
+        config.load_from = None if config.resume else config.get('load_from')
+    elif args.resume:
+        config.resume, config.load_from = True, args.resume
     # MMEngine's own constructor, unless a module asks for its own learning rate (AEKT's serialization layer does).
     config.optim_wrapper.setdefault('constructor', 'mmkd_atsc.DistillOptimWrapperConstructor')
     if args.amp:
         config.optim_wrapper.type = 'AmpOptimWrapper'
-        config.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        # A scaler looks at each step's gradients, for which Python waits; bf16 has the range of fp32 and needs none.
+        in_bf16 = config.optim_wrapper.get('dtype') == 'bfloat16'
+        config.optim_wrapper.setdefault('loss_scale', dict(enabled=False) if in_bf16 else 'dynamic')
     if args.auto_scale_lr:
         if 'base_batch_size' not in (config.get('auto_scale_lr') or {}):
             raise ValueError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config')

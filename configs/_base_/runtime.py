@@ -20,6 +20,9 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'))
 
+# A line's time is the mean over the steps since the last: on a GPU single steps wait for those before them.
+log_processor = dict(window_size=100)
+
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='mmpretrain.UniversalVisualizer', vis_backends=vis_backends)
 

@@ -1,16 +1,19 @@
 """A table's worth of trainings: run in order, side by side, resumed where they stopped, and never twice."""
+import fcntl
 import hashlib
 import itertools
 import json
 import os
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 
+from .summary import DECISIVE, portable
 from .training import OutOfTime, run_training
 
 
@@ -51,6 +54,25 @@ def run_suite(rows: Sequence[Row], out: Path, workers: int = 1, budget: Optional
         budget: Seconds until no row is begun any more and those that train are stopped. None: no end.
         environment: Variables for the configs and for the processes.
     """
+    with _alone_in(out) as lock:
+        return _run_rows(rows, out, workers, budget, environment, lock)
+
+
+@contextmanager
+def _alone_in(out: Path) -> Iterator[int]:
+    """A lock on the suite's folder, which its trainings hold too: two in one folder would spoil each other's files."""
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / 'suite.lock', 'a') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f'{out}: another suite trains there, or what one that was killed has left running; wait '
+                             'for it, or end its tools/train.py') from None
+        yield file.fileno()
+
+
+def _run_rows(rows: Sequence[Row], out: Path, workers: int, budget: Optional[float], environment: Dict[str, str],
+              lock: int) -> List[Result]:
     os.environ.update(environment)  # our own reading of the configs must see what the processes see
     MMLogger.get_instance('suite', log_level='WARNING')  # else a line for each variable that is read
     deadline = None if budget is None else time.monotonic() + budget
@@ -69,7 +91,7 @@ def run_suite(rows: Sequence[Row], out: Path, workers: int = 1, budget: Optional
                 if any(results[name].state != 'done' for name in row.needs):
                     results[row.folder] = Result(row, 'waiting')
                 elif len(running) < workers:
-                    running.add(pool.submit(_run, row, out, deadline, environment))
+                    running.add(pool.submit(_run, row, out, deadline, environment, lock))
                 else:
                     break
                 waiting.remove(row)
@@ -83,7 +105,7 @@ def run_suite(rows: Sequence[Row], out: Path, workers: int = 1, budget: Optional
     return [results[row.folder] for row in rows]
 
 
-def _run(row: Row, out: Path, deadline: Optional[float], environment: Dict[str, str]) -> Result:
+def _run(row: Row, out: Path, deadline: Optional[float], environment: Dict[str, str], lock: int) -> Result:
     work_dir, note = out / row.folder, out / row.folder / 'suite.json'
     identity = identity_of(row, out)
     known = json.loads(note.read_text()) if note.is_file() else {}
@@ -102,7 +124,7 @@ def _run(row: Row, out: Path, deadline: Optional[float], environment: Dict[str, 
     print(f'{"going on with" if same else "training"} {row.name} ({row.folder}) ...', flush=True)
     begin, finished = time.monotonic(), True
     try:
-        run_training(row.config, work_dir, row.options, resume=same, deadline=deadline, **environment)
+        run_training(row.config, work_dir, row.options, resume=same, deadline=deadline, lock=lock, **environment)
     except OutOfTime:
         finished = False
     seconds = round(before + time.monotonic() - begin, 1)
@@ -121,7 +143,8 @@ def identity_of(row: Row, out: Path) -> str:
     """A digest of all that decides what comes of a row: its config, its options, its teachers' weights."""
     config = Config.fromfile(row.config)
     config.merge_from_dict(parse_options(row.options))
-    digest = hashlib.sha256(config.pretty_text.replace(str(out), '').encode())
+    decides = portable({key: config.get(key) for key in (*DECISIVE, 'randomness')})
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode())
     for name in row.needs:
         digest.update(hashlib.sha256(last_checkpoint(out / name).read_bytes()).digest())
     return digest.hexdigest()

@@ -15,7 +15,7 @@ class OutOfTime(Exception):
 
 
 def run_training(config: Union[str, Path], work_dir: Path, options: Sequence[str] = (), resume: bool = False,
-                 deadline: Optional[float] = None, **environment: str) -> None:
+                 deadline: Optional[float] = None, lock: Optional[int] = None, **environment: str) -> None:
     """Trains a config in a process of its own; what it prints goes to ``output.log`` in the work directory.
 
     Args:
@@ -24,6 +24,7 @@ def run_training(config: Union[str, Path], work_dir: Path, options: Sequence[str
         options: As after ``--cfg-options``.
         resume: Go on from the last checkpoint there, if there is one.
         deadline: When it is stopped, by ``time.monotonic()``; :class:`OutOfTime` is raised then. None: never.
+        lock: A descriptor that stays open in the process.
         environment: Variables for the process.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
@@ -33,7 +34,7 @@ def run_training(config: Union[str, Path], work_dir: Path, options: Sequence[str
     with open(work_dir / 'output.log', 'w') as log:
         try:
             done = subprocess.run(command, env=dict(os.environ, **environment), stdout=log, stderr=subprocess.STDOUT,
-                                  timeout=left)
+                                  timeout=left, pass_fds=() if lock is None else (lock, ))
         except subprocess.TimeoutExpired:
             raise OutOfTime(f'{config}: stopped at its deadline') from None
     if done.returncode:

@@ -33,6 +33,13 @@ def pad_crop_flip(images: Tensor, rows: Tensor, columns: Tensor, flips: Tensor, 
     return padded.gather(2, pixels.flatten(1)[:, None].expand(-1, images.size(1), -1)).view_as(images)
 
 
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device, without waiting for it."""
+    if device.type == 'cuda' and tensor.device.type == 'cpu':
+        tensor = tensor.pin_memory()  # from other memory a copy waits for all that the GPU has still to do
+    return tensor.to(device, non_blocking=True)
+
+
 class PadCropFlip(NamedTuple):
     """Random :func:`pad_crop_flip`: every offset equally likely, each image flipped with probability ``flip_prob``.
 
@@ -57,7 +64,7 @@ class PadCropFlip(NamedTuple):
             # all of them and take their own, so that no two augment alike.
             rank, world_size = get_dist_info()
             draws = torch.rand(world_size, 3, len(images))[rank]
-        draws = draws.to(images.device, non_blocking=True)
+        draws = to_device(draws, images.device)
         rows, columns = (draws[:2] * (2 * self.padding + 1)).long()
         return pad_crop_flip(images, rows, columns, draws[2] < self.flip_prob, self.padding)
 

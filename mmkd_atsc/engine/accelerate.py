@@ -90,17 +90,20 @@ def without_cuda_graphs(options: dict) -> dict:
     {'mode': 'default', 'dynamic': False}
     """
     plain = {'reduce-overhead': 'default', 'max-autotune': 'max-autotune-no-cudagraphs'}
-    return {key: plain.get(value, value) if key == 'mode' else value for key, value in options.items()}
+    options = {key: plain.get(value, value) if key == 'mode' else value for key, value in options.items()}
+    if 'options' in options:
+        options['options'] = dict(options['options'], **{'triton.cudagraphs': False})
+    return options
 
 
 def compile_guarded(network: nn.Module, name: str, **options: Any) -> None:
     """``network.compile(**options)`` that falls back to the plain network, with one warning, if it cannot be."""
     compiled = torch.compile(network._call_impl, **options)
-    proven = False
+    proven = set()  # each of these is compiled for itself: training, scoring, under autocast
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        nonlocal proven
-        if proven:
+        form = network.training, torch.is_grad_enabled(), torch.is_autocast_enabled()
+        if form in proven:
             return compiled(*args, **kwargs)
         try:
             result = compiled(*args, **kwargs)
@@ -108,7 +111,7 @@ def compile_guarded(network: nn.Module, name: str, **options: Any) -> None:
             result = network._call_impl(*args, **kwargs)
             print_log(f'the {name} ({type(network).__name__}) is not compiled: {_first_line(error)}', 'current', 30)
             network._compiled_call_impl = None
-        proven = True
+        proven.add(form)
         return result
 
     network._compiled_call_impl = call

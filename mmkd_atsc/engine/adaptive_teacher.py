@@ -58,6 +58,9 @@ class AdaptiveTeacherHook(Hook):
         if not getattr(model, 'adaptive', False):
             what = type(model).__name__ + (' with adaptive=False' if hasattr(model, 'adaptive') else '')
             raise TypeError(f'AdaptiveTeacherHook needs an AdaptiveTeacherDistill whose teacher adapts, not a {what}')
+        if self.start >= runner.max_epochs:
+            runner.logger.warning(f'AdaptiveTeacherHook: start={self.start} is never reached in {runner.max_epochs} '
+                                  'epochs, the teacher does not adapt')
         if self.min_teacher_accuracy is not None and not getattr(runner.val_loop, 'teachers', False):
             raise ValueError('min_teacher_accuracy needs a validation of the teacher: '
                              "val_cfg=dict(type='mmkd_atsc.DistillValLoop', teachers=True)")

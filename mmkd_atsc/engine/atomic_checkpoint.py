@@ -7,6 +7,7 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from mmkd_atsc.checks import TrainingStopped, nearest
 from mmkd_atsc.registry import HOOKS
 
 from .atomic_file import AtomicBackend, remove_unfinished, write_whole
@@ -42,7 +43,8 @@ class AtomicCheckpointHook(CheckpointHook):
         if not self.is_atomic:
             return
         # By this name the runner's save_checkpoint finds the same backend.
-        self.backend_args, self.file_backend = dict(backend='mmkd_atomic'), AtomicBackend()
+        self.backend_args = dict(backend='mmkd_atomic', folder=self.out_dir)
+        self.file_backend = AtomicBackend(self.out_dir)
         if is_main_process():
             for folder in {Path(self.out_dir), Path(runner.work_dir)}:
                 for path in remove_unfinished(folder):
@@ -80,6 +82,10 @@ class AtomicCheckpointHook(CheckpointHook):
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        for key in getattr(self, 'key_indicators', ()):
+            if key != 'auto' and key not in metrics:
+                raise TrainingStopped(f'save_best={key!r}: the validation gives {", ".join(metrics)}'
+                                      f'{nearest(key, metrics)}')
         super()._save_best_checkpoint(runner, metrics)
         if self.is_atomic:  # where no other checkpoints are saved, nothing has been removed yet
             self._remove_outdated(runner)

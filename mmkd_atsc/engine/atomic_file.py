@@ -60,10 +60,15 @@ def remove_unfinished(folder: Union[str, Path]) -> List[Path]:
 class AtomicBackend(LocalBackend):
     """MMEngine's backend for local files, whose files appear whole and go only when :meth:`settle` says so.
 
-    MMEngine's CheckpointHook removes the old checkpoint before it saves the new one.
+    MMEngine's CheckpointHook removes the old checkpoint before it saves the new one. Which that is it reads in the
+    checkpoint that a run is resumed from: what lies in another folder, of another run or of anybody, is not removed.
+
+    Args:
+        folder: Where files may be removed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Union[str, Path]) -> None:
+        self._folder = Path(folder).resolve()
         self._outdated: List[str] = []
 
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
@@ -78,7 +83,7 @@ class AtomicBackend(LocalBackend):
         """Removes what was to be removed, but for what has been written anew since."""
         keep, outdated, self._outdated = set(keep), self._outdated, []
         for path in outdated:
-            if path not in keep and self.isfile(path):
+            if path not in keep and Path(path).parent.resolve() == self._folder and self.isfile(path):
                 super().remove(path)
 
 

@@ -1,4 +1,5 @@
 """The one way by which weights enter: read safely, checked strictly, refused in one line."""
+import copy
 import re
 import zipfile
 from pathlib import Path
@@ -16,6 +17,9 @@ WEIGHT_ENTRIES = ('state_dict', 'model', 'net', 'teacher', 'model_state_dict')
 
 # Counters that MMEngine's and PyTorch's averaged models keep beside the weights.
 AVERAGE_COUNTERS = ('steps', 'n_averaged')
+
+# Files written before PyTorch counted batches lack this; nothing that we train reads it.
+COUNTER = 'num_batches_tracked'
 
 
 def read_checkpoint(path: str) -> dict:
@@ -136,9 +140,23 @@ def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], origin: str,
     """
     own = module.state_dict()
     problem = misfit(own, weights)
-    if problem:
+    if problem and (_of_another_type(own, weights) or not _adapts(module, weights)):
         raise ValueError(f'{origin} does not fit {role or type(module).__name__}: {problem}')
-    module.load_state_dict({**own, **weights}, strict=True)
+    module.load_state_dict({**_counters(own), **weights}, strict=True)
+
+
+def _counters(own: Mapping[str, Tensor]) -> Dict[str, Tensor]:
+    return {key: value for key, value in own.items() if key.endswith(COUNTER)}
+
+
+def _adapts(module: nn.Module, weights: Mapping[str, Tensor]) -> bool:
+    """Whether the network makes weights fit: some of MMPretrain's know older names, or resize their embeddings."""
+    trial = copy.deepcopy(module)  # a load that fails has changed a part
+    try:
+        trial.load_state_dict({**_counters(module.state_dict()), **weights}, strict=True)
+    except (RuntimeError, LookupError, TypeError, AttributeError, ValueError, AssertionError):
+        return False
+    return True
 
 
 def misfit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
@@ -147,18 +165,22 @@ def misfit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
     >>> misfit(nn.Linear(2, 1).state_dict(), {'weight': torch.zeros(1, 3), 'scale': torch.ones(1)})
     '1 missing (bias); 1 unexpected (scale); 1 of another shape (weight (1, 3) for (1, 2))'
     """
-    # Files written before PyTorch counted batches lack this counter; nothing that we train reads it.
-    missing = [key for key in own if key not in weights and not key.endswith('num_batches_tracked')]
+    missing = [key for key in own if key not in weights and not key.endswith(COUNTER)]
     unexpected = [key for key in weights if key not in own]
     shapes = [f'{key} {_shape(weights[key])} for {_shape(own[key])}' for key in own
               if key in weights and isinstance(own[key], Tensor) and _shape(weights[key]) != _shape(own[key])]
+    problems = [f'{len(keys)} {what} ({_some(keys)})' for what, keys in
+                (('missing', missing), ('unexpected', unexpected), ('of another shape', shapes)) if keys]
+    problems += filter(None, [_of_another_type(own, weights)])
+    return f'{"; ".join(problems)}{_hint(own, weights, missing, unexpected)}' if problems else ''
+
+
+def _of_another_type(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
+    """Integers for floating-point numbers: of weights that were quantized, which PyTorch would copy as they are."""
     kinds = [f'{key} {_kind(weights[key])} for {_kind(own[key])}' for key in own
              if isinstance(own[key], Tensor) and isinstance(weights.get(key), Tensor)
-             and own[key].is_floating_point() and not weights[key].is_floating_point()]  # quantized elsewhere
-    problems = [f'{len(keys)} {what} ({_some(keys)})' for what, keys in
-                (('missing', missing), ('unexpected', unexpected), ('of another shape', shapes),
-                 ('of another type', kinds)) if keys]
-    return f'{"; ".join(problems)}{_hint(own, weights, missing, unexpected)}' if problems else ''
+             and own[key].is_floating_point() and not weights[key].is_floating_point()]
+    return f'{len(kinds)} of another type ({_some(kinds)})' if kinds else ''
 
 
 def _shape(value: object) -> object:
@@ -209,12 +231,16 @@ def read_safely_everywhere() -> None:
     """Makes MMEngine read checkpoints by :func:`read_checkpoint`: ``load_from``, ``resume``, ``init_cfg=Pretrained``.
 
     Its own loader unpickles what comes from a URL, code and all; and a local file too, if an environment variable of
-    PyTorch's says so.
+    PyTorch's says so. And on resuming it runs the config whose text is in the checkpoint, to learn of a setting
+    (``gpu_ids``) that no config has any more: the text is left out.
     """
     from mmengine.runner import checkpoint
 
     def load_from_file(filename: str, map_location: Any = None, **kwargs: Any) -> dict:
-        return read_checkpoint(filename)
+        content = read_checkpoint(filename)
+        if isinstance(content.get('meta'), dict):
+            content['meta'] = {key: value for key, value in content['meta'].items() if key != 'config'}
+        return content
 
     # By these names the loaders of its model zoos call it.
     checkpoint.load_from_local = checkpoint.load_from_http = load_from_file

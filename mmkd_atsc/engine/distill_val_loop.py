@@ -8,7 +8,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner, TestLoop, ValLoop
 from mmengine.runner.amp import autocast
 
-from mmkd_atsc.checks import check_flag, check_number
+from mmkd_atsc.checks import check_flag, check_number, nearest
 from mmkd_atsc.registry import LOOPS
 
 from .unwrap import unwrap
@@ -50,7 +50,7 @@ class _Scores:
             data = self._model.data_preprocessor(data_batch, False)
             for name, evaluator in reversed(self._evaluators.items()):  # the student last: its predictions stay
                 network = self._model.teachers[name].predict if name != 'student' else self._predict_student
-                outputs = network(data['inputs'], data['data_samples'])
+                outputs = on_cpu(network(data['inputs'], data['data_samples']))
                 evaluator.process(data_samples=outputs, data_batch=data_batch)
         return outputs
 
@@ -61,6 +61,17 @@ class _Scores:
         size = len(self.dataloader.dataset)
         return {f'{name}/{key}': value for name, evaluator in self._evaluators.items()
                 for key, value in evaluator.evaluate(size).items()}
+
+
+def on_cpu(samples: List) -> List:
+    """Moves what the samples of a batch answer in one copy a field; MMPretrain's metrics would move each alone."""
+    for field in ('pred_score', 'pred_label', 'gt_label', 'gt_score'):
+        values = [sample.get(field) for sample in samples] if isinstance(samples, list) else []
+        on_device = [isinstance(value, torch.Tensor) and value.device.type != 'cpu' for value in values]
+        if values and all(on_device) and len({(value.shape, value.dtype) for value in values}) == 1:
+            for sample, value in zip(samples, torch.stack(values).cpu()):
+                sample.set_field(value, field, field_type='data')
+    return samples
 
 
 @LOOPS.register_module()
@@ -82,9 +93,10 @@ class DistillValLoop(_Scores, ValLoop):
         self._find_networks()
         self.teachers = check_flag('teachers', teachers)
         self.every_n_epochs = check_number('every_n_epochs', every_n_epochs, 1, integer=True)
-        for hook in runner.hooks:
-            for key in getattr(hook, 'key_indicators', ()) if isinstance(hook, CheckpointHook) else ():
-                self._check_save_best(key)
+        self._save_best = [key for hook in runner.hooks if isinstance(hook, CheckpointHook)
+                           for key in getattr(hook, 'key_indicators', ())]
+        for key in self._save_best:
+            self._check_save_best(key)
 
     def _check_save_best(self, key: str) -> None:
         """A metric that is not there in every validation would stop the run at the end of an epoch."""
@@ -104,7 +116,13 @@ class DistillValLoop(_Scores, ValLoop):
         self._evaluators = {name: copy.deepcopy(self.evaluator) for name in self._model.teachers}
         for data_batch in self.dataloader:
             self._score(data_batch)
-        return self._metrics()
+        metrics = self._metrics()
+        given = sorted({key.partition('/')[2] for key in metrics})  # the student's will have the same names
+        for key in self._save_best:
+            if key != 'auto' and key.partition('/')[2] not in given:
+                raise ValueError(f'save_best={key!r}: the validation gives {", ".join(given)}'
+                                 f'{nearest(key.partition("/")[2], given)}')
+        return metrics
 
     def run(self) -> Dict[str, float]:
         epoch = self.runner.epoch

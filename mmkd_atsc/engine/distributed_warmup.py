@@ -34,7 +34,9 @@ def scale_of(optimizer: Any) -> float:
     8.0
     """
     optimizer = optimizer.optimizer if isinstance(optimizer, OptimWrapper) else optimizer
+    if getattr(optimizer, 'configured_lr', 0):  # of the first group, by our constructor
+        return max(1.0, optimizer.param_groups[0]['lr'] / optimizer.configured_lr)
     base = optimizer.defaults['lr']  # scaling changes the groups only
-    # Some groups may have a multiple of their own (fc_lr_mult, bias_lr_mult): the one nearest to 1 has none.
+    # By another constructor. Some groups may have a multiple of their own (bias_lr_mult): that nearest to 1 has none.
     ratios = [group['lr'] / base for group in optimizer.param_groups] if base else []
     return min((ratio for ratio in ratios if ratio >= 1), default=1.0)

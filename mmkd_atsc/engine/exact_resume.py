@@ -12,7 +12,7 @@ from mmkd_atsc.registry import HOOKS
 from .epoch_loop import ResumableEpochLoop
 from .random_state import random_state, set_random_state
 from .step_terms import is_saved
-from .unwrap import unwrap
+from .unwrap import optim_wrappers, unwrap
 
 ENTRY = 'exact_resume'
 
@@ -23,8 +23,8 @@ class ExactResumeHook(Hook):
 
     MMEngine saves the model, optimizers, schedules and log. This adds, of every process: the random numbers of Python,
     NumPy, PyTorch and the GPU, now and when the epoch began; how far the epoch is; batch norm's statistics, which
-    differ between processes; the gradients of an accumulated step that is not taken yet; and the sampler's seed.
-    :class:`ResumableEpochLoop` goes on from there.
+    differ between processes; the gradients of an accumulated step that is not taken yet, and whether it will be left
+    out for a loss that was nan; and the sampler's seed. :class:`ResumableEpochLoop` goes on from there.
 
     What is not exact is said in one line on resuming: another number of processes, a train loop that counts
     iterations, ``EarlyStoppingHook``, which keeps its count to itself. From three processes on, sums of gradients are
@@ -74,8 +74,11 @@ class ExactResumeHook(Hook):
         problem = why_inexact(loaded, runner)
         if problem:
             runner.logger.warning(f'resumed, but not exactly: {problem}')
-        if isinstance(loop, ResumableEpochLoop) and not loaded:
-            loop.done = min(max(loop.iter - loop.epoch * batches, 0), batches)
+        if isinstance(loop, ResumableEpochLoop):
+            if not loaded:
+                loop.done = min(max(loop.iter - loop.epoch * batches, 0), batches)
+            elif loaded['processes'][0]['done'] == loaded['batches']:
+                loop.done = batches  # all, of an epoch that may have had others
         if len(loaded.get('processes', ())) != get_world_size():
             return
         self._iteration, self._processes = loop.iter, loaded['processes']  # a validation may save before the first step
@@ -85,8 +88,7 @@ class ExactResumeHook(Hook):
         load_process_state(runner, state)
         if isinstance(loop, ResumableEpochLoop):
             loop.batches.data_seed = state['data_seed']
-            all_done = state['done'] == loaded['batches']  # of an epoch that may have had others
-            loop.resume(dict(state, done=batches) if all_done else state, loaded['validated'])
+            loop.resume(dict(state, done=loop.done or state['done']), loaded['validated'])
         else:
             set_random_state(state['random'])
 
@@ -98,15 +100,19 @@ def process_state(runner: Runner) -> Dict[str, Any]:
                  if parameter.grad is not None}
     return dict(random=random_state(), done=getattr(loop, 'done', 0), epoch_start=getattr(loop, 'epoch_start', None),
                 data_seed=runner.seed, gradients=gradients,
+                spoiled=[getattr(wrapper, 'spoiled', False) for wrapper in optim_wrappers(runner)],
                 # The first process's are in the state dict.
                 norms={name: value.cpu().clone() for name, value in norm_buffers(runner).items()} if get_rank() else {})
 
 
 def load_process_state(runner: Runner, state: Dict[str, Any]) -> None:
-    """Puts gradients and statistics where :func:`process_state` found them."""
+    """Puts gradients, what is known of their step, and statistics where :func:`process_state` found them."""
     for name, parameter in unwrap(runner).named_parameters():
         if name in state['gradients']:
             parameter.grad = state['gradients'][name].to(parameter)
+    for wrapper, spoiled in zip(optim_wrappers(runner), state.get('spoiled', ())):  # older checkpoints lack it
+        if hasattr(wrapper, 'spoiled'):  # else no step of this run is left out, and nothing would reset it
+            wrapper.spoiled = spoiled
     for name, value in norm_buffers(runner).items():
         if name in state['norms']:
             value.copy_(state['norms'][name])

@@ -1,6 +1,6 @@
 """The student leaves when its training ends."""
 import os.path as osp
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Union
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
@@ -21,7 +21,7 @@ class ExportStudentHook(Hook):
         out_dir: Where to write; default: ``student`` in the work directory.
         formats: Some of 'onnx', 'torchscript', 'exported_program', beside MMPretrain's own.
         which: 'best' (by the ``CheckpointHook``'s ``save_best``) or 'last'.
-        image_size: Side of the images, where the config's test pipeline does not say it.
+        image_size: Side of the images, or height and width, where the config's test pipeline does not say it.
 
     >>> ExportStudentHook(formats=['onxn'])
     Traceback (most recent call last):
@@ -31,7 +31,7 @@ class ExportStudentHook(Hook):
     priority = 'LOWEST'  # after the last checkpoint is written
 
     def __init__(self, out_dir: Optional[str] = None, formats: Sequence[str] = (), which: str = 'best',
-                 image_size: Optional[int] = None) -> None:
+                 image_size: Union[None, int, str, Sequence[int]] = None) -> None:
         from mmkd_atsc.export import FORMATS  # it imports the models, which import this package
         self.out_dir = out_dir
         self.formats = tuple(check_choice('formats', name, FORMATS) for name in formats)

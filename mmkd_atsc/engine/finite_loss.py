@@ -24,10 +24,10 @@ class FiniteLossHook(Hook):
     """Stops the run at losses that are nan or inf, naming the loss, the iteration and the last checkpoint before it.
 
     It looks when a line is logged, when an epoch ends and before a validation, and so no step waits for the GPU; and
-    before each checkpoint, then at the trained weights too (a gradient can be nan where the loss is not), so that none
-    is written with weights that are lost. What it names is the step that was the first, not the one in which it
-    looked. Every process stops when one finds something. Steps that AMP's gradient scaler leaves out are no errors:
-    only losses count.
+    before each checkpoint, then at the trained weights too (a gradient can be nan where the loss is not) and at batch
+    norm's statistics and other buffers (a variance can be inf where the loss is not), so that none is written with
+    weights that are lost. Of losses it names the step that was the first, not the one in which it looked. Every process
+    stops when one finds something. Steps that AMP's gradient scaler leaves out are no errors: only losses count.
 
     Args:
         max_skipped: So many steps of the whole run, resumed or not, may have a total loss that is nan or inf: they
@@ -113,8 +113,8 @@ class FiniteLossHook(Hook):
         if self._last_step is None:
             return
         step, self._last_step = self._last_step, None
-        name = nonfinite_parameter(unwrap(runner))
-        text = f'the weight {name} holds nan or inf after iteration {step}, though no loss did'
+        name = nonfinite_tensor(unwrap(runner))
+        text = f'the {name} holds nan or inf after iteration {step}, though no loss did'
         what = describe(first_of_all((step, get_rank(), text) if name else None))
         if what:
             raise TrainingStopped(f'{what}; {last_checkpoint(runner)}')
@@ -135,21 +135,30 @@ def describe(finding: Optional[Finding]) -> Optional[str]:
     return f'{what} (process {rank})' if get_world_size() > 1 else what
 
 
-def nonfinite_parameter(model: nn.Module) -> Optional[str]:
-    """The name of a trained parameter that holds nan or inf, None if there is none; it waits for the device once.
+@torch.no_grad()
+def nonfinite_tensor(model: nn.Module) -> Optional[str]:
+    """What holds nan or inf, of the trained parameters and the buffers that are saved; it waits for the device once.
 
-    >>> layer = nn.Linear(1, 1)
-    >>> layer.bias.data.fill_(float('inf'))
+    Buffers that no checkpoint holds may: masks of minus infinity, for instance.
+
+    >>> norm = nn.BatchNorm1d(1)
+    >>> nonfinite_tensor(norm)
+    >>> norm.running_var.fill_(float('inf'))
     tensor([inf])
-    >>> nonfinite_parameter(layer)
-    'bias'
+    >>> nonfinite_tensor(norm)
+    'buffer running_var'
     """
-    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    if not trained:
+    tensors = {f'weight {name}': value for name, value in model.named_parameters() if value.requires_grad}
+    saved = model.state_dict()
+    tensors.update((f'buffer {name}', value) for name, value in model.named_buffers()
+                   if name in saved and value.is_floating_point())
+    tensors = {name: value for name, value in tensors.items() if value.numel()}  # an empty one has no maximum
+    if not tensors:
         return None
-    device = next(iter(trained.values())).device
-    finite = torch.stack([torch.isfinite(parameter).all().to(device) for parameter in trained.values()])
-    return next((name for name, good in zip(trained, finite.tolist()) if not good), None)
+    # The largest absolute value, nan if there is one, is never rounded to inf, and costs few kernels for all tensors.
+    largest = torch._foreach_norm(list(tensors.values()), math.inf)
+    finite = torch.stack([value.to(largest[0].device) for value in largest]).isfinite()
+    return next((name for name, good in zip(tensors, finite.tolist()) if not good), None)
 
 
 def last_checkpoint(runner: Runner) -> str:

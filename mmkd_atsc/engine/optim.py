@@ -43,7 +43,9 @@ class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if (self._options or has_frozen) and not self._has_rules:
             # Without any rule MMEngine takes model.parameters() as they are, frozen ones too, and asks nobody.
             self.paramwise_cfg = dict(bypass_duplicate=False)
-        return super().__call__(model)
+        wrapper = super().__call__(model)
+        wrapper.optimizer.configured_lr = wrapper.optimizer.param_groups[0]['lr']  # before auto_scale_lr
+        return wrapper
 
     def add_params(self, params: List[dict], module: nn.Module, prefix: str = '', **kwargs) -> None:
         trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]

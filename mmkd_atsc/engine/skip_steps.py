@@ -15,24 +15,24 @@ def skip_nonfinite_steps(optim_wrapper: OptimWrapper, on_skip: Callable[[], None
     met. Each backward waits for the GPU, and for the other processes.
 
     Args:
-        optim_wrapper: Any of MMEngine's for one optimizer; its ``backward`` and ``step`` are replaced.
+        optim_wrapper: Any of MMEngine's for one optimizer; its ``backward`` and ``step`` are replaced, and it gets an
+            attribute ``spoiled``: whether the next step will be left out (checkpoints hold it, with the gradients).
         on_skip: Called for each such loss, in place of its backward.
     """
-    backward, step, spoiled = optim_wrapper.backward, optim_wrapper.step, False
+    backward, step = optim_wrapper.backward, optim_wrapper.step
+    optim_wrapper.spoiled = False
 
     def guarded_backward(loss: Tensor, **kwargs) -> None:
-        nonlocal spoiled
         if finite_everywhere(loss):
             return backward(loss, **kwargs)
-        spoiled = True
+        optim_wrapper.spoiled = True
         optim_wrapper._inner_count += 1  # as any backward does, or the accumulation would fall out of step
         on_skip()
 
     def guarded_step(**kwargs) -> None:
-        nonlocal spoiled
-        if not spoiled:
+        if not optim_wrapper.spoiled:
             step(**kwargs)
-        spoiled = False
+        optim_wrapper.spoiled = False
 
     optim_wrapper.backward, optim_wrapper.step = guarded_backward, guarded_step
 

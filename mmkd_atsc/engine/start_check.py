@@ -51,10 +51,18 @@ class StartCheckHook(Hook):
         if classes is not None:
             check_labels(dataset, classes)
         if not hasattr(model, 'teachers'):
+            if self.min_teacher_accuracy is not None and hasattr(model, 'teacher'):
+                runner.logger.warning(f'min_teacher_accuracy={self.min_teacher_accuracy} is not looked at: '
+                                      f'{type(model).__name__} is not of the kind that tells of its teachers')
             return
         check_same_teachers(model.teachers)
         runner.logger.info(f'images: {describe_normalisation(model)}')
         score = getattr(runner.val_loop, 'score_teachers', None)
+        if self.score_teachers and self.min_teacher_accuracy is not None and not score:
+            if runner.val_loop is not None:
+                raise ValueError(f'min_teacher_accuracy={self.min_teacher_accuracy} needs a validation that scores '
+                                 "teachers, val_cfg=dict(type='mmkd_atsc.DistillValLoop'), or must be None")
+            runner.logger.warning('min_teacher_accuracy is not looked at: there is no validation data')
         if self.score_teachers and score and not runner.iter:
             before = random_state()
             self._check_accuracy(runner, score())

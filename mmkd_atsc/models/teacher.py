@@ -118,7 +118,8 @@ class Teacher(nn.Module):
 
     def _load_from_state_dict(self, state_dict: Dict[str, Tensor], prefix: str, *args) -> None:
         own, saved = self.fingerprint.cpu(), state_dict.get(f'{prefix}fingerprint', torch.zeros(1)).cpu()
-        if own.any() and saved.any() and not torch.equal(own, saved):
+        brings_weights = any(key.startswith(f'{prefix}model.') for key in state_dict)
+        if own.any() and (saved.any() or brings_weights) and not torch.equal(own, saved):
             raise ValueError(f'the checkpoint was trained with another {self.name} than teacher_ckpt gives; '
                              'resume with the teacher that the run was started with')
         # Scoring needs no more than what is loaded now; an anchor would need the weights that it began with.

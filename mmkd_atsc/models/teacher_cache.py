@@ -5,12 +5,14 @@ the header gives all sizes: a checksum of 64 bits an image, then epoch by epoch 
 It holds no code and no offsets.
 """
 import json
+import logging
 import math
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, NoReturn, Optional
 
 import numpy as np
 import torch
+from mmengine.logging import MessageHub, print_log
 from torch import Tensor, nn
 
 from mmkd_atsc.checks import check_choice, check_number
@@ -20,6 +22,8 @@ from .teacher import Teacher, fingerprint
 
 MAGIC = b'mmkd_atsc teacher cache 1\n'
 MOST_HEADER, MOST_BRACKETS = 2**16, 500
+# Of the spread of the logits: TF32 moves those of a deep network by less, another network's differ by much more.
+MOST_ROUNDING = 0.02
 DTYPES = dict(float16='<f2', float32='<f4')
 
 
@@ -97,6 +101,7 @@ class TeacherCache:
 
     def __init__(self, path: str) -> None:
         self.path = str(path)
+        self._tried = False
         if not Path(path).is_file():
             raise FileNotFoundError(f'teacher_cache={self.path!r}: no such file; tools/cache_teacher.py writes one')
         try:
@@ -159,17 +164,68 @@ class TeacherCache:
         if not same.all():
             self._refuse(f'was recorded with other data ({header.dataset}): image {batch.sample_idx[~same][0]} differs')
 
+    def try_out(self, teachers: Dict[str, Teacher], distiller: nn.Module, images: Tensor, batch: RecordedBatch) -> None:
+        """Once, with the first batch of a training: refuses other answers than the teachers', and warns of poor ones.
+
+        Fingerprints tell the weights, not what a network does with them.
+        """
+        if self._tried:
+            return
+        for name, teacher in teachers.items():
+            with torch.no_grad(), torch.autocast(images.device.type, enabled=False):  # as they were recorded
+                live = teacher(images).float().cpu()
+            recorded = self.logits(name, batch).float()
+            if self.header.topk is not None:
+                classes = self._of(name, 'classes', batch).long()
+                live = fill(rest_of(live, classes, self.header.tau), live.gather(1, classes), classes, live.size(1))
+            difference, spread = (live - recorded).norm(), (live - live.mean(1, keepdim=True)).norm()
+            half_precision = torch.finfo(torch.float16).eps * live.norm()
+            if not difference <= MOST_ROUNDING * spread + half_precision:
+                self._refuse(f'holds other logits than the {name} of this config gives to the first batch: they differ '
+                             f'by {difference / spread:.0%} of their spread, rounding by at most {MOST_ROUNDING:.0%}')
+        self._warn(distiller)
+        self._tried = True
+
+    def _warn(self, distiller: nn.Module) -> None:
+        header, max_epochs = self.header, MessageHub.get_current_instance().get_info('max_epochs') or 0
+        for name, loss in distiller.distill_losses.items():
+            tau = getattr(loss, 'tau', header.tau)
+            if header.topk is not None and tau != header.tau:
+                print_log(f'{self.path}: its {header.topk} logits of an image give exact probabilities at '
+                          f'tau={header.tau}, {name} has tau={tau}; tools/cache_teacher.py --tau {tau} makes it exact',
+                          'current', logging.WARNING)
+        if header.epochs < max_epochs and (header.padding or header.flip_prob):
+            print_log(f'{self.path}: has the augmentation of {header.epochs} of the {max_epochs} epochs, and repeats '
+                      'it; tools/cache_teacher.py --epochs N records more', 'current', logging.WARNING)
+
     def logits(self, teacher: str, batch: RecordedBatch) -> Tensor:
         """(N, classes) what a teacher said to a batch, in the precision of the file, on the CPU."""
-        records = self._records[batch.epoch][teacher][batch.sample_idx.numpy()]
+        kept = self._of(teacher, 'logits', batch)
         if self.header.topk is None:
-            return torch.from_numpy(records['logits'])
-        kept, classes, rest = (torch.from_numpy(np.ascontiguousarray(records[name]))
-                               for name in ('logits', 'classes', 'rest'))
-        return rest[:, None].repeat(1, self.header.classes).scatter_(1, classes.long(), kept)
+            return kept
+        classes = self._of(teacher, 'classes', batch).long()
+        return fill(self._of(teacher, 'rest', batch), kept, classes, self.header.classes)
+
+    def _of(self, teacher: str, what: str, batch: RecordedBatch) -> Tensor:
+        return torch.from_numpy(self._records[batch.epoch][teacher][what][batch.sample_idx.numpy()])
 
     def _refuse(self, why: str) -> NoReturn:
         raise ValueError(f'{self.path}: {why}; record one for this config with tools/cache_teacher.py')
+
+
+def rest_of(logits: Tensor, classes: Tensor, tau: float) -> Tensor:
+    """(N, ) the one value for all but some classes (N, k) that leaves their sum of probabilities at ``tau`` the same.
+
+    >>> rest_of(torch.tensor([[5., 1., 1.]]), torch.tensor([[0]]), tau=4.0)
+    tensor([1.])
+    """
+    others = logits.scatter(1, classes, -torch.inf)
+    return tau * ((others / tau).logsumexp(1) - math.log(logits.size(1) - classes.size(1)))
+
+
+def fill(rest: Tensor, kept: Tensor, classes: Tensor, count: int) -> Tensor:
+    """(N, count) logits that are ``kept`` (N, k) for ``classes`` and ``rest`` (N, ) for all others."""
+    return rest[:, None].repeat(1, count).scatter_(1, classes, kept)
 
 
 def fingerprint_of(teacher: Teacher) -> str:

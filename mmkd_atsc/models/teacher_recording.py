@@ -1,8 +1,8 @@
 """Writes a teacher cache: the teachers of an algorithm answer every image of some epochs."""
 import contextlib
 import json
-import math
 import os
+import uuid
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional
 
@@ -14,7 +14,7 @@ from mmkd_atsc.checks import check_choice, check_number
 from mmkd_atsc.engine.atomic_file import UNFINISHED
 
 from .data_preprocessors.recorded_batch import checksums
-from .teacher_cache import DTYPES, MAGIC, CacheHeader, check_cacheable, fingerprint_of, sees
+from .teacher_cache import DTYPES, MAGIC, CacheHeader, check_cacheable, fingerprint_of, rest_of, sees
 
 
 @torch.no_grad()
@@ -23,7 +23,8 @@ def record_teachers(model: nn.Module, dataset: Any, path: str, epochs: int = 1, 
                     report: Callable[[str], object] = print) -> CacheHeader:
     """Lets the teachers of a ``MultiTeacherDistill`` answer ``epochs`` epochs of a batched data set, into a file.
 
-    The file appears when it is whole; an older one of its name stays until then.
+    The file appears when it is whole; an older one of its name stays until then. Of several recorders of one file the
+    last to end gives it.
 
     Args:
         model: The algorithm, built from the config that will train.
@@ -87,9 +88,8 @@ def keep(records: np.ndarray, logits: Tensor, header: CacheHeader) -> None:
         raise ValueError(f'a teacher gave a logit of {largest:g}, which {header.dtype} cannot hold')
     if header.topk is not None:
         kept, classes = logits.topk(header.topk, dim=1)
-        others = logits.scatter(1, classes, -torch.inf)
-        mean = (others / header.tau).logsumexp(1) - math.log(header.classes - header.topk)
-        records['classes'], records['rest'] = classes.cpu().numpy(), (header.tau * mean).cpu().numpy()
+        records['classes'] = classes.cpu().numpy()
+        records['rest'] = rest_of(logits, classes, header.tau).cpu().numpy()
         logits = kept
     records['logits'] = logits.cpu().numpy()
 
@@ -97,10 +97,11 @@ def keep(records: np.ndarray, logits: Tensor, header: CacheHeader) -> None:
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Any]:
     """A file to be written from begin to end, that has its name only then."""
-    aside = path.with_name(path.name + UNFINISHED)
+    # A name of its own: another process may be recording the same file, on another machine too.
+    aside = path.with_name(f'{path.name}.{uuid.uuid4().hex}{UNFINISHED}')
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with aside.open('wb') as file:
+        with aside.open('xb') as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

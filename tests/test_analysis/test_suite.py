@@ -1,5 +1,6 @@
 """What is done is not trained again, what was interrupted goes on, what has changed is trained anew."""
 import json
+import subprocess
 import time
 
 import pytest
@@ -15,7 +16,7 @@ class Training:
     def __init__(self):
         self.calls, self.fails, self.weights = [], None, b'weights'
 
-    def __call__(self, config, work_dir, options=(), resume=False, deadline=None, **environment):
+    def __call__(self, config, work_dir, options=(), resume=False, deadline=None, lock=None, **environment):
         self.calls.append((work_dir.name, resume, environment))
         if self.fails:
             raise self.fails
@@ -94,17 +95,46 @@ def test_a_failure_is_said_at_once(rows, training, tmp_path, monkeypatch, capsys
     assert said == ['error: broken; the suite stops when what trains now is done']
 
 
+def test_where_the_data_lie_and_what_is_logged_is_no_other_training(rows, training, tmp_path):
+    text = "train_dataloader = dict(dataset=dict(data_root='{}'))\ndefault_hooks = dict(logger=dict(interval={}))\n"
+    for data_root, interval in ('/here', 100), ('/elsewhere', 50):
+        rows[0].config.write_text(text.format(data_root, interval))
+        run_suite(rows, tmp_path / 'out')
+    assert training.names == ['teacher', 'student']
+
+
+def test_two_suites_in_one_folder_are_refused_and_what_a_killed_one_left_too(rows, tmp_path, monkeypatch):
+    """A process that has the descriptor holds the lock, whoever started it."""
+    left = []
+
+    def train(config, work_dir, *args, lock, **kwargs):
+        left.append(subprocess.Popen(['sleep', '60'], pass_fds=[lock]))
+        raise RuntimeError('killed')
+
+    monkeypatch.setattr(suite, 'run_training', train)
+    with pytest.raises(RuntimeError, match='killed'):
+        run_suite(rows, tmp_path / 'out')
+    with pytest.raises(ValueError, match='out: another suite trains there, or what one that was killed'):
+        run_suite(rows, tmp_path / 'out')
+    left[0].kill()
+    left[0].wait()
+    with pytest.raises(RuntimeError, match='killed'):
+        run_suite(rows, tmp_path / 'out')
+    left[1].kill()
+    left[1].wait()
+
+
 def test_a_changed_config_option_or_teacher_is_trained_anew(rows, training, tmp_path):
     run_suite(rows, tmp_path / 'out')
-    (tmp_path / 'student.py').write_text('value = 2\nseed = 0\n')
+    (tmp_path / 'student.py').write_text('model = dict(value=2)\n')
     run_suite(rows, tmp_path / 'out')
     assert training.calls[2:] == [('student', False, {})]
     assert (tmp_path / 'out' / 'student.old1' / 'epoch_1.pth').exists()
-    run_suite([rows[0], rows[1]._replace(options=('seed=2', ))], tmp_path / 'out')
+    run_suite([rows[0], rows[1]._replace(options=('randomness.seed=2', ))], tmp_path / 'out')
     assert training.calls[3:] == [('student', False, {})]
     training.weights = b'others'
-    (tmp_path / 'teacher.py').write_text('value = 3\n')
-    run_suite([rows[0], rows[1]._replace(options=('seed=2', ))], tmp_path / 'out')
+    (tmp_path / 'teacher.py').write_text('model = dict(value=3)\n')
+    run_suite([rows[0], rows[1]._replace(options=('randomness.seed=2', ))], tmp_path / 'out')
     assert training.names[4:] == ['teacher', 'student'] and (tmp_path / 'out' / 'student.old3').is_dir()
 
 

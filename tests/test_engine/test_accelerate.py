@@ -8,7 +8,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import HOOKS, MODELS
 from torch import nn
 
-from mmkd_atsc.engine.accelerate import AccelerateHook, backbones_of, compile_guarded
+from mmkd_atsc.engine.accelerate import AccelerateHook, backbones_of, compile_guarded, without_cuda_graphs
 from tests.conftest import run_tool, tiny_classifier
 from tests.test_models.test_algorithms.test_adaptive_teacher_distill import batches, build, optimizer_of
 
@@ -111,3 +111,24 @@ def test_a_training_through_the_tools(tiny_config, tmp_path):
     assert 'is not compiled' not in done.stdout
     weight = torch.load(tmp_path / 'run' / 'epoch_2.pth', weights_only=True)['state_dict']['backbone.conv1.weight']
     assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_each_form_falls_back_for_itself():
+    """Scoring comes before training, and what compiles without gradients may not compile with them."""
+    def scores_only(graph, inputs):
+        if torch.is_grad_enabled():
+            raise RuntimeError('no backward')
+        return graph.forward
+
+    network, images = nn.Sequential(nn.Linear(3, 2)), torch.randn(4, 3)
+    compile_guarded(network, 'backbone', backend=scores_only)
+    with torch.no_grad():
+        expected = network.eval()(images)
+    got = network.train()(images)
+    torch.testing.assert_close(got, expected)
+    assert got.requires_grad
+
+
+def test_cuda_graphs_are_for_backbones():
+    options = dict(options={'triton.cudagraphs': True, 'max_autotune': True})
+    assert without_cuda_graphs(options) == dict(options={'triton.cudagraphs': False, 'max_autotune': True})

@@ -15,7 +15,7 @@ from mmengine.hooks import CheckpointHook
 
 from mmkd_atsc.checks import TrainingStopped
 from mmkd_atsc.engine import AtomicCheckpointHook
-from mmkd_atsc.engine.atomic_file import UNFINISHED, write_whole
+from mmkd_atsc.engine.atomic_file import UNFINISHED, AtomicBackend, write_whole
 from tests.test_engine.toy_training import OURS, batches, checkpoint_of, toy_runner
 
 pytestmark = pytest.mark.usefixtures('toy_trainings')
@@ -228,3 +228,22 @@ def test_what_is_not_on_this_machine_goes_mmengines_way(tmp_path):
     hook, = (hook for hook in runner.hooks if isinstance(hook, AtomicCheckpointHook))
     assert not hook.is_atomic and hook.backend_args is None
     assert torch.equal(checkpoint_of(tmp_path / 'epoch_2.pth')['state_dict']['layer.weight'], runner.model.layer.weight)
+
+
+def test_what_lies_in_another_folder_is_not_removed(tmp_path):
+    """Neither the best of the run that this one began from, nor whatever a checkpoint calls its best."""
+    thesis = tmp_path / 'thesis.txt'
+    thesis.write_text('mine')
+    backend = AtomicBackend(tmp_path / 'run')
+    write_whole(tmp_path / 'run' / 'best_1.pth', b'old')
+    for path in thesis, tmp_path / 'run' / '..' / 'thesis.txt', tmp_path / 'run' / 'best_1.pth':
+        backend.remove(path)
+    backend.settle([])
+    assert thesis.exists() and not (tmp_path / 'run' / 'best_1.pth').exists()
+
+
+def test_a_metric_that_no_validation_gives_is_said_in_one_line(tmp_path):
+    hook = dict(type='mmkd_atsc.AtomicCheckpointHook', save_best='toy/ac', rule='greater')
+    runner = toy_runner(tmp_path, batches(), hooks=dict(OURS, checkpoint=hook), validate=True)
+    with pytest.raises(TrainingStopped, match="save_best='toy/ac': the validation gives toy/acc, toy/err; did you"):
+        runner.train()

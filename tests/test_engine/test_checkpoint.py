@@ -1,8 +1,10 @@
 """Weights are read safely, loaded strictly, and refused in one line that names the file."""
 import json
+import re
 
 import pytest
 import torch
+from mmengine.registry import MODELS
 from torch import nn
 
 from mmkd_atsc.engine.checkpoint import load_strictly, read_checkpoint, read_weights, weights_of
@@ -181,3 +183,16 @@ class Network(nn.Module):
 def test_what_does_not_fit_says_what_to_do(weights, words):
     with pytest.raises(ValueError, match=f'a.pth does not fit teacher: .*{words}'):
         load_strictly(Network(), weights, 'a.pth', role='teacher')
+
+
+def test_a_network_that_knows_its_older_names_is_believed():
+    """A Swin of the zoo's oldest files: its last norm had another name, its masks were saved."""
+    arch = dict(embed_dims=4, depths=[2, 2, 2, 2], num_heads=[1, 1, 1, 1])
+    swin = MODELS.build(dict(type='mmpretrain.SwinTransformer', arch=arch, img_size=32, window_size=2))
+    weights = {re.sub('^norm3', 'norm', key): value + 1 for key, value in swin.state_dict().items()}
+    weights['stages.0.blocks.1.attn.attn_mask'] = torch.zeros(4, 4)
+    load_strictly(swin, weights, 'swin.pth')
+    assert torch.equal(swin.norm3.weight, weights['norm.weight'])
+    del weights['norm.weight']
+    with pytest.raises(ValueError, match='swin.pth does not fit SwinTransformer: '):
+        load_strictly(swin, weights, 'swin.pth')

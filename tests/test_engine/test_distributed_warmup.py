@@ -3,11 +3,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import Runner
 
-import mmkd_atsc.engine  # noqa: F401
+from mmkd_atsc.engine.distributed_warmup import scale_of
 
 
 def rates(processes, batch_size=64, epochs=7):
@@ -39,3 +39,16 @@ def test_one_process_is_left_alone():
 
 def test_the_protocols_batch_divided_among_eight_keeps_the_protocols_rate():
     assert rates(8, batch_size=8) == pytest.approx([0.05] * 7)
+
+
+def test_a_teacher_at_half_the_rate_is_no_base():
+    class Half(torch.nn.Linear):
+        def param_group_options(self):
+            return [(parameter, dict(lr_mult=0.5)) for parameter in self.parameters()]
+
+    wrapper = build_optim_wrapper(torch.nn.Sequential(Half(2, 2), torch.nn.Linear(2, 2)), dict(
+        constructor='mmkd_atsc.DistillOptimWrapperConstructor', optimizer=dict(type='SGD', lr=0.05)))
+    assert scale_of(wrapper) == 1
+    for group in wrapper.optimizer.param_groups:
+        group['lr'] *= 8
+    assert scale_of(wrapper) == scale_of(wrapper.optimizer) == 8

@@ -60,8 +60,9 @@ HOOKS = dict(OURS, exact_resume=dict(type='mmkd_atsc.ExactResumeHook'),
              checkpoint=dict(type='mmkd_atsc.AtomicCheckpointHook', interval=1, save_best='toy/acc', rule='greater'))
 
 
-def runner(folder, count=5, loop=LOOP, hooks=HOOKS, **options):
-    made = toy_runner(folder, batches(count), dict(loop), hooks, validate=True, randomness=dict(seed=0), **options)
+def runner(folder, count=5, loop=LOOP, hooks=HOOKS, data=None, **options):
+    made = toy_runner(folder, data or batches(count), dict(loop), hooks, validate=True, randomness=dict(seed=0),
+                      **options)
     made.model.__class__ = Random
     return made
 
@@ -105,6 +106,36 @@ def test_the_middle_of_an_epoch_needs_the_same_batches(tmp_path):
         else:
             with pytest.raises(ValueError, match=r"from an epoch's middle \(3 of 5 batches, 1 process.* 4 batches"):
                 resumed.train()
+
+
+@pytest.mark.parametrize('count', [5, 4])
+@pytest.mark.usefixtures('toy_trainings')
+def test_an_epoch_that_is_through_is_so_for_another_number_of_processes(tmp_path, count):
+    # Without save_best, which would write it again after the epoch's end.
+    hooks = dict(HOOKS, checkpoint=dict(type='mmkd_atsc.AtomicCheckpointHook', by_epoch=False, interval=5))
+    runner(tmp_path, hooks=hooks).train()
+    checkpoint = checkpoint_of(tmp_path / 'iter_5.pth')
+    checkpoint[ENTRY]['processes'] *= 2  # as if two had written it
+    torch.save(checkpoint, tmp_path / 'iter_5.pth')
+    resumed = runner(tmp_path, count=count, hooks=hooks, resume=True, load_from=str(tmp_path / 'iter_5.pth'))
+    resumed.train()
+    assert (resumed.epoch, resumed.iter) == (2, 5 + count)
+    assert '2 process(es) wrote the checkpoint, 1 read it' in ''.join(
+        path.read_text() for path in tmp_path.glob('*/*.log'))
+
+
+@pytest.mark.usefixtures('toy_trainings')
+def test_a_step_that_is_to_be_skipped_still_is(tmp_path):
+    """Its nan comes before the checkpoint, the rest of its batches after."""
+    hooks = dict(HOOKS, checkpoint=dict(HOOKS['checkpoint'], by_epoch=False, interval=1),
+                 finite_loss=dict(type='mmkd_atsc.FiniteLossHook', max_skipped=2))
+    options = dict(data=batches(5, factor={2: math.nan}), hooks=hooks, wrapper=dict(accumulative_counts=2))
+    runner(tmp_path / 'whole', **options).train()
+    for start in 3, 4:
+        path = tmp_path / 'whole' / f'iter_{start}.pth'
+        assert checkpoint_of(path)[ENTRY]['processes'][0]['spoiled'] == [start == 3]
+        runner(tmp_path / str(start), resume=True, load_from=str(path), **options).train()
+        assert differences(tmp_path / 'whole', tmp_path / str(start)) == []
 
 
 @pytest.mark.parametrize('option, value, error', [

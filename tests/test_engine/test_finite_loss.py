@@ -5,10 +5,13 @@ import sys
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper
+from torch import nn
 
 from mmkd_atsc.checks import TrainingStopped
 from mmkd_atsc.engine import FiniteLossHook
+from mmkd_atsc.engine.finite_loss import nonfinite_tensor
 from tests.conftest import ROOT, assert_one_line_error, run_command, run_tool
 from tests.test_engine.toy_training import OURS, batches, checkpoint_of, toy_runner
 
@@ -54,6 +57,43 @@ def test_weights_that_a_finite_loss_ruined_are_not_saved(tmp_path, cfg, checkpoi
                                               'though no loss did; no checkpoint had been saved'):
         runner.train()
     assert not list(tmp_path.glob('*.pth'))
+
+
+@pytest.mark.parametrize('cfg, checkpoint, saved', [
+    (None, {}, 'epoch_1.pth'), (BY_ITER, dict(by_epoch=False, interval=10), 'iter_10.pth')])
+def test_statistics_from_which_no_run_could_be_resumed_are_not_saved(tmp_path, cfg, checkpoint, saved):
+    """The variance of huge inputs is inf, the loss is not: normalised they are as any others."""
+    runner = toy_runner(tmp_path, batches(20 if cfg else 10), cfg, hooks(**checkpoint), interval=100)
+    runner.register_hook(Huge(at=13))
+    with pytest.raises(TrainingStopped, match='^the buffer norm.running_var holds nan or inf after iteration 20, '
+                                              f'though no loss did; the last checkpoint before it is .*/{saved}$'):
+        runner.train()
+    assert [path.name for path in tmp_path.glob('*.pth')] == [saved]
+    assert_all_checkpoints_are_good(tmp_path)
+
+
+class Huge(Hook):
+    """Makes a batch's inputs huge in one iteration."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.at:
+            data_batch['inputs'] = data_batch['inputs'] * 1e25
+
+
+def test_all_that_is_saved_is_looked_at_and_nothing_else():
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.BatchNorm1d(2).eval().requires_grad_(False))
+    model.register_buffer('mask', torch.tensor([0, -math.inf]), persistent=False)
+    model.register_buffer('empty', torch.empty(0))
+    model.register_buffer('large', torch.tensor([torch.finfo(torch.float64).max], dtype=torch.float64))
+    model.register_buffer('small', torch.tensor([torch.finfo(torch.float16).max], dtype=torch.float16))
+    assert nonfinite_tensor(model) is None
+    model[2].running_mean[1] = math.nan  # a frozen teacher's, say
+    assert nonfinite_tensor(model) == 'buffer 2.running_mean'
+    model[0].bias.data[0] = -math.inf
+    assert nonfinite_tensor(model) == 'weight 0.bias'
 
 
 def final(folder):

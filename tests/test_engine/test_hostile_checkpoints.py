@@ -206,3 +206,16 @@ def test_as_a_user_meets_it(corpus, tiny_config, tmp_path):
     done = run_tool('train.py', tiny_config, '--work-dir', tmp_path / 'w', *options)
     assert_one_line_error(done, 'os_system.pth: asks for code to be run')
     assert not list(corpus.glob('*_ran')) and not list(tmp_path.rglob('*.pth'))
+
+
+def test_the_text_of_a_config_in_a_checkpoint_is_not_run_on_resuming(tmp_path):
+    """MMEngine would: it is a plain string, which weights_only lets pass."""
+    config, work_dir = tmp_path / 'a.py', tmp_path / 'w'
+    config.write_text(TINY_TRAINING)
+    run_tool('train.py', config, '--work-dir', work_dir, '--cfg-options', 'train_cfg.max_epochs=1')
+    path, marker = work_dir / 'epoch_1.pth', tmp_path / 'ran'
+    content = torch.load(path, weights_only=True)
+    content['meta']['config'] = f'gpu_ids = open({str(marker)!r}, "w").close()'
+    torch.save(content, path)
+    done = run_tool('train.py', config, '--work-dir', work_dir, '--resume')
+    assert done.returncode == 0 and 'Epoch(train) [2]' in done.stdout and not marker.exists()

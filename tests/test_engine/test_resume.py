@@ -10,6 +10,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
 from mmkd_atsc.engine.resume import StrictResumeHook, check_start, find_start
+from tests.test_analysis.logs import tool
 
 
 def a_config(tmp_path, **settings):
@@ -119,3 +120,19 @@ def test_a_run_that_is_already_done_says_so(epoch, said, caplog):
     with caplog.at_level(logging.INFO):
         StrictResumeHook().before_train(runner)
     assert ('nothing is left to train' in caplog.text) is said
+
+
+@pytest.mark.parametrize('saved', [True, False])
+def test_resume_on_a_first_start_leaves_the_start_that_the_config_gives(tmp_path, saved):
+    config = a_config(tmp_path, load_from='pretrained.pth', optim_wrapper=dict())
+    if saved:
+        (tmp_path / 'last_checkpoint').write_text(save_training(tmp_path / 'epoch_1.pth'))
+    tool('train.py')['merge_arguments'](config, tool('train.py')['parse_args'](['a.py', '--resume']))
+    assert (config.resume, config.load_from) == ((True, None) if saved else (False, 'pretrained.pth'))
+
+
+def test_bf16_is_not_scaled(tmp_path):
+    for wrapper, scale in (dict(dtype='bfloat16'), dict(enabled=False)), (dict(), 'dynamic'):
+        config = a_config(tmp_path, optim_wrapper=wrapper)
+        tool('train.py')['merge_arguments'](config, tool('train.py')['parse_args'](['a.py', '--amp']))
+        assert config.optim_wrapper.loss_scale == scale

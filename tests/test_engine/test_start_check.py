@@ -89,3 +89,21 @@ def test_processes_with_other_teachers_are_refused(model, monkeypatch):
                         lambda own: [own, dict(own, teacher1=b'other')])
     with pytest.raises(ValueError, match='teacher1: process 1 has read other weights than this one'):
         check_same_teachers(model.teachers)
+
+
+def test_a_bound_that_cannot_be_looked_at_is_no_bound(model, caplog):
+    def begin(model, val_loop, **options):
+        runner = SimpleNamespace(model=model, train_dataloader=SimpleNamespace(dataset=[]), val_loop=val_loop, iter=0,
+                                 logger=logging.getLogger('start'))
+        StartCheckHook(min_teacher_accuracy=5, **options).before_train(runner)
+
+    with pytest.raises(ValueError, match='min_teacher_accuracy=5 needs a validation that scores teachers, val_cfg='):
+        begin(model, SimpleNamespace())
+    begin(model, SimpleNamespace(), score_teachers=False)
+    assert not caplog.text
+    begin(model, None)
+    assert 'there is no validation data' in caplog.text
+    theirs = torch.nn.Module()
+    theirs.teacher = torch.nn.Identity()
+    begin(theirs, SimpleNamespace())
+    assert 'min_teacher_accuracy=5 is not looked at: Module' in caplog.text

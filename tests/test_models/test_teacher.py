@@ -46,6 +46,9 @@ def test_another_teacher_at_resume_is_refused(teacher_checkpoint):
     with pytest.raises(ValueError, match='trained with another teacher than teacher_ckpt gives'):
         other.load_state_dict(first.state_dict())
     Teacher(tiny_classifier(8), allow_random=True).load_state_dict(first.state_dict())  # scoring needs no file
+    first.fingerprint.zero_()  # as a random teacher's is
+    with pytest.raises(ValueError, match='trained with another teacher than teacher_ckpt gives'):
+        other.load_state_dict(first.state_dict())
 
 
 def test_fingerprint_sees_every_value():

@@ -1,17 +1,19 @@
 """A student learns from a file what it learns from the teachers that wrote it, and from no other file."""
 import copy
 import json
+import logging
 
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import MessageHub
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
+from mmkd_atsc.engine.atomic_file import UNFINISHED
 from mmkd_atsc.models.teacher_cache import MAGIC, CacheHeader, TeacherCache
-from mmkd_atsc.models.teacher_recording import keep, record_teachers
+from mmkd_atsc.models.teacher_recording import keep, record_teachers, whole_file
 from tests.conftest import tiny_classifier
 from tests.tiny_cifar import AUGMENT, TinyCIFAR100
 
@@ -91,7 +93,7 @@ def test_a_cached_training_is_the_live_one(tmp_path, hub, distiller, teacher, dt
         network.model.backbone.register_forward_hook(lambda *_: forwards.append(1))
     start = copy.deepcopy(model.student.state_dict())
     cached, student = train(model, hub)
-    assert len(cached) == 20 and not forwards
+    assert len(cached) == 20 and len(forwards) == len(model.teachers)  # once, to be compared
     torch.testing.assert_close(cached, live, atol=tolerance, rtol=tolerance)
     moved = 0.0
     for key, value in student.items():
@@ -223,6 +225,131 @@ def test_a_batch_that_was_not_augmented_by_the_seed_is_refused(cache, batch):
     model = distill(teacher_cache=cache).train()
     with pytest.raises(ValueError, match='teacher_cache: the batch does not say which images it has'):
         model(*batch, mode='loss')
+
+
+def resnet(**backbone):
+    """A network whose options change its answers and not its weights."""
+    return dict(
+        type='mmpretrain.ImageClassifier', neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        backbone=dict(type='mmpretrain.ResNet', depth=50, stem_channels=4, base_channels=4, zero_init_residual=False,
+                      **backbone),
+        head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=128))
+
+
+@pytest.mark.parametrize('options', [dict(dtype='float32'), dict(), dict(topk=3)])
+@pytest.mark.parametrize('backbone', [dict(style='caffe'), dict(norm_cfg=dict(type='BN', eps=3.))])
+def test_another_network_of_the_same_weights_is_refused_in_the_first_step(tmp_path, options, backbone):
+    path = record(distill(teacher=resnet()), tmp_path / 'cache', **options)
+    first_step(distill(teacher=resnet(), teacher_cache=path))
+    model = distill(teacher=resnet(**backbone), teacher_cache=path)
+    before = copy.deepcopy(model.student.state_dict())
+    with pytest.raises(ValueError, match=f'^{path}: holds other logits than the teacher of this config gives to the '
+                                         r'first batch: they differ by \d+% of their spread, .*; record one .*$'):
+        first_step(model)
+    assert all(torch.equal(value, before[key]) for key, value in model.student.state_dict().items())
+
+
+def shifted(model, noise, offset=0.):
+    """The algorithm with teachers whose logits are moved after the weights were compared."""
+    model.train()
+    for network in model.teachers.values():
+        network.model.head.fc.register_forward_hook(
+            lambda _, args, logits: logits + offset + noise * logits.std() * torch.randn(
+                logits.shape, generator=torch.Generator().manual_seed(0)))
+    return model
+
+
+@pytest.mark.parametrize('options', [dict(), dict(topk=3)])
+def test_rounding_is_no_other_network(tmp_path, options):
+    """What TF32 does to a deep network passes, ten times that does not; nor does what is nan."""
+    path = record(distill(teacher=TWO), tmp_path / 'cache', **options)
+    first_step(shifted(distill(teacher=TWO, teacher_cache=path), 0.005))
+    for noise in (0.05, float('nan')):
+        with pytest.raises(ValueError, match='holds other logits than the big of'):
+            first_step(shifted(distill(teacher=TWO, teacher_cache=path), noise))
+
+
+def test_logits_far_from_zero_may_be_rounded_as_half_precision_does(tmp_path):
+    path = record(shifted(distill(), 0., 3000.), tmp_path / 'cache')
+    first_step(shifted(distill(teacher_cache=path), 0., 3000.))
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_the_comparison_is_in_full_precision_under_autocast(cache, dtype):
+    model, seen = distill(teacher_cache=cache), []
+    network = model.teachers['teacher'].model
+    network.head.register_forward_hook(lambda *args: seen.append((args[-1].dtype, network.training)))
+    statistics, state = copy.deepcopy(network.state_dict()), torch.get_rng_state()
+    with torch.autocast('cpu', dtype):
+        for _ in range(2):
+            first_step(model)
+    assert seen == [(torch.float32, False)]  # once, and it leaves no trace:
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, statistics[key]) for key, value in network.state_dict().items())
+
+
+@pytest.fixture
+def warned(monkeypatch):
+    found = []
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'log',
+                        lambda level, text: found.append(text) if level >= logging.WARNING else None)
+    return found
+
+
+@pytest.mark.parametrize('topk, tau, warns', [(3, 2.0, True), (3, 4, False), (None, 2.0, False)])
+def test_a_loss_of_another_temperature_is_warned_of_once(tmp_path, warned, topk, tau, warns):
+    path = record(distill(), tmp_path / 'cache', topk=topk)
+    loss = dict(KD, distill_losses=dict(loss_kd=dict(type='KLDivergence', tau=tau)))
+    model = distill(loss, teacher_cache=path)
+    first_step(model)
+    first_step(model)
+    assert warned == [f'{path}: its 3 logits of an image give exact probabilities at tau=4.0, loss_kd has tau=2.0; '
+                      'tools/cache_teacher.py --tau 2.0 makes it exact'] * warns
+
+
+@pytest.mark.parametrize('epochs, max_epochs, warns', [(1, 240, True), (2, 2, False), (1, None, False)])
+def test_fewer_augmentations_than_epochs_are_warned_of_once(tmp_path, hub, warned, epochs, max_epochs, warns):
+    path = record(distill(), tmp_path / 'cache', epochs=epochs)
+    model = distill(teacher_cache=path).train()  # a hook may do so before the loop says how many epochs there are
+    if max_epochs:
+        hub.update_info('max_epochs', max_epochs)
+    first_step(model)
+    first_step(model)
+    assert warned == [f'{path}: has the augmentation of 1 of the 240 epochs, and repeats it; tools/cache_teacher.py '
+                      '--epochs N records more'] * warns
+
+
+def test_images_that_are_not_augmented_need_one_epoch(tmp_path, hub, warned):
+    plain = TinyCIFAR100(AUGMENT[2:])
+    record_teachers(distill(), plain, str(tmp_path / 'cache'), report=lambda line: None)
+    hub.update_info('max_epochs', 240)
+    first_step(distill(teacher_cache=str(tmp_path / 'cache')), plain)
+    assert not warned
+
+
+def test_two_recorders_of_one_file_do_not_mix(tmp_path):
+    """The second begins and ends while the first is at work; the last to end gives the whole file."""
+    path, alone = tmp_path / 'cache', tmp_path / 'alone'
+    record(distill(), alone, epochs=2, seed=0)
+
+    def report(line):
+        if line == 'epoch 1 of 2':
+            unfinished, = [other.name for other in tmp_path.glob('cache*')]
+            assert unfinished.endswith(UNFINISHED)
+            record(distill(), path, epochs=2, seed=1)
+            assert TeacherCache(path).header.seed == 1
+
+    record_teachers(distill(), TinyCIFAR100(), str(path), epochs=2, seed=0, batch_size=32, report=report)
+    assert path.read_bytes() == alone.read_bytes()
+    assert sorted(other.name for other in tmp_path.iterdir()) == ['alone', 'cache']
+
+
+def test_two_files_of_one_name_are_written_aside(tmp_path):
+    with whole_file(tmp_path / 'cache') as one, whole_file(tmp_path / 'cache') as other:
+        assert one.name != other.name
+        one.write(b'one')
+        other.write(b'other')
+    assert (tmp_path / 'cache').read_bytes() == b'one' and len(list(tmp_path.iterdir())) == 1
 
 
 def edited(content, **changes):

@@ -71,6 +71,9 @@ def test_recorded_trained_resumed_and_scored(config, tmp_path, capsys):
     whole = weights(tmp_path / 'whole' / 'epoch_3.pth')
     assert_same(whole, weights(tmp_path / 'live' / 'epoch_3.pth'), atol=1e-5, rtol=1e-5)
 
+    log, = (tmp_path / 'whole').glob('*/*.log')
+    assert log.read_text().count(f'{cache}: has the augmentation of 2 of the 3 epochs, and repeats it') == 1
+
     # In the third epoch the augmentation is the first one's again, for a run that has begun with it too.
     run_here('train.py', config, '--work-dir', tmp_path / 'rest', *cached, '--resume',
              str(tmp_path / 'whole' / 'epoch_2.pth'))

@@ -35,6 +35,15 @@ def test_train_resume_and_test(tiny_config, tmp_path):
     scores = [json.loads(line) for file in whole.glob('*/vis_data/scalars.json') for line in file.open()]
     trained = [line['accuracy/top1'] for line in scores if 'accuracy/top1' in line][-1]
     assert json.loads((tmp_path / 'm.json').read_text())['accuracy/top1'] == pytest.approx(trained)
+    # A config that starts from another checkpoint scores the one that is named all the same.
+    other = torch.load(whole / 'epoch_2.pth', weights_only=True)
+    other['state_dict']['head.fc.bias'][3] += 1e6
+    torch.save(other, tmp_path / 'other.pth')
+    for option in f'load_from={tmp_path / "other.pth"}', 'resume=True':
+        (whole / 'last_checkpoint').write_text(str(tmp_path / 'other.pth'))
+        run_tool('test.py', tiny_config, whole / 'epoch_2.pth', '--work-dir', whole, '--out', tmp_path / 'again.json',
+                 '--cfg-options', option)
+        assert json.loads((tmp_path / 'again.json').read_text())['accuracy/top1'] == pytest.approx(trained)
 
 
 def test_two_processes_train_resume_and_test(tiny_config, tmp_path):

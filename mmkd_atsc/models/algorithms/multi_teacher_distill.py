@@ -42,8 +42,9 @@ class MultiTeacherDistill(BaseAlgorithm):
         allow_random_teacher: Accept teachers without a checkpoint. Only tests want that.
         calculate_student_loss: Also train the student on its own loss.
         data_preprocessor: Default: the config's, or else the student's.
-        teacher_cache: A file by ``tools/cache_teacher.py`` with what these teachers answer: in training they do not
-            run. It decides on the random numbers of the augmentation. Scoring does not need it.
+        teacher_cache: A file by ``tools/cache_teacher.py`` with what these teachers answer: in training they run
+            for the first batch only, to be compared with it. It decides on the random numbers of the augmentation.
+            Scoring does not need it.
     """
 
     def __init__(self, architecture: Union[dict, str, BaseModel], teacher: Any, distiller: dict,
@@ -142,7 +143,7 @@ class MultiTeacherDistill(BaseAlgorithm):
 
     def run_teachers(self, inputs: Tensor, data_samples: Optional[List]) -> None:
         if self._cache is not None:
-            return self.replay_teachers(data_samples)
+            return self.replay_teachers(inputs, data_samples)
         self.distiller.set_deliveries_override(False)
         idle = getattr(self.distiller, 'idle', ())
         for name, teacher in self.teachers.items():
@@ -151,13 +152,14 @@ class MultiTeacherDistill(BaseAlgorithm):
             with self.listen_to(name), self.distiller.deliveries:
                 teacher(inputs)
 
-    def replay_teachers(self, data_samples: Optional[List]) -> None:
+    def replay_teachers(self, inputs: Tensor, data_samples: Optional[List]) -> None:
         """Gives the recorders of the teachers' heads what the heads answered when the cache was made."""
         batch = data_samples[0].get('recorded_batch') if data_samples else None
         if batch is None:
             raise ValueError('teacher_cache: the batch does not say which images it has; it must come from the data '
                              'preprocessor, with training=True')
         self._cache.check_batch(batch)
+        self._cache.try_out(self.teachers, self.distiller, inputs, batch)
         for name in self.teachers:
             logits = self.data_preprocessor.to_device(self._cache.logits(name, batch)).float()
             with self.listen_to(name):

@@ -7,6 +7,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from mmkd_atsc.checks import check_number
+from mmkd_atsc.datasets.pad_crop_flip import to_device
 from mmkd_atsc.registry import MODELS
 
 from .recorded_batch import MOST_SEED, RecordedBatch, checksums, current_epoch, draw_epoch
@@ -106,6 +107,4 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
 
     def to_device(self, tensor: Tensor) -> Tensor:
         """A tensor on the model's device, without waiting for it."""
-        if self.device.type == 'cuda':
-            tensor = tensor.pin_memory()  # from other memory a copy waits for all that the GPU has still to do
-        return tensor.to(self.device, non_blocking=True)
+        return to_device(tensor, self.device)

@@ -45,6 +45,8 @@ class ATSCDistiller(MultiTeacherDistiller):
                  distill_losses: Optional[dict] = None,
                  loss_forward_mappings: Optional[dict] = None, distill_deliveries: Optional[dict] = None,
                  init_cfg: Optional[dict] = None) -> None:
+        check_number('align_weight', align_weight, 0)
+        check_number('anchor_weight', anchor_weight, 0)
         # Losses that were added may listen to the heads, which alignment alone does not run.
         self_needs_heads = bool(student_recorders), bool(teacher_recorders)
         finds_feature = 'features' not in (teacher_recorders or {})

@@ -230,7 +230,7 @@ def test_a_copy_shares_its_own_classifier(teacher_checkpoint, batch):
     (dict(classifier_step='jiont'), ValueError, "did you mean 'joint'"),
     (dict(student_ce_weight=-1), ValueError, 'student_ce_weight=-1 must be a number at least 0'),
     (dict(adaptive=1), TypeError, 'adaptive=1 must be True or False'),
-    (dict(distiller=dict(type='mmkd_atsc.ATSCDistiller', anchor_weight=-1)), ValueError, 'loss_weight=-1'),
+    (dict(distiller=dict(type='mmkd_atsc.ATSCDistiller', anchor_weight=-1)), ValueError, 'anchor_weight=-1'),
     (dict(distiller=dict(type='mmkd_atsc.ATSCDistiller', anchor_reduction='max')), ValueError, "'sum', 'mean'"),
     (dict(distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=10)), TypeError, 'needs an ATSCDistiller'),
     (dict(architecture=tiny_classifier(4)), TypeError, 'its head is a LinearClsHead'),
