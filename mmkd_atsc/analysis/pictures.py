@@ -57,8 +57,8 @@ def plot_runs(runs: Dict[str, List[Dict]], path: Path, metric: str = 'accuracy/t
     """
     plot, alone = pyplot(), len(runs) == 1
     panels = [curves_of(scalars, metric, alone) for scalars in runs.values()]
-    by_epoch = all(epoch_length(scalars) for scalars in runs.values())
-    figure, grid = plot.subplots(2, 2, figsize=(12, 7.5), sharex=by_epoch, layout='constrained')
+    units = {'epoch' if epoch_length(scalars) else 'iteration' for scalars in runs.values()}
+    figure, grid = plot.subplots(2, 2, figsize=(12, 7.5), sharex=units == {'epoch'}, layout='constrained')
     for axes, title in zip(grid.flat, panels[0]):
         lines = [(number, run, name, points) for number, (run, panel) in enumerate(zip(runs, panels))
                  for name, points in panel[title].items()]
@@ -67,7 +67,7 @@ def plot_runs(runs: Dict[str, List[Dict]], path: Path, metric: str = 'accuracy/t
             label = name or ('student' if title == metric else run) if alone else ' '.join(filter(None, [run, name]))
             axes.plot(*zip(*points), color=f'C{place if alone else number}', linestyle=dash, linewidth=1.3,
                       marker='.' if len(points) < 60 else None, label=label)
-        axes.set(title=title, xlabel='epoch' if by_epoch or title == metric else 'iteration')
+        axes.set(title=title, xlabel=' or '.join(sorted(units)))
         axes.tick_params(labelbottom=True)
         axes.grid(alpha=0.3)
         if title == 'loss' and _is_positive(lines):

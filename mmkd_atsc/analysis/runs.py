@@ -23,17 +23,43 @@ def find_published(run: Union[str, Path]) -> List[Path]:
 
 
 def find_logs(run: Union[str, Path]) -> List[Path]:
-    """The logs of a run, a resumed run's later ones after the earlier."""
+    """The logs of a run, a resumed run's later ones after the earlier; of several runs, those of the last."""
     files = find_published(run) or sorted(Path(run).glob('*/vis_data/scalars.json'))
     if not files:
         raise FileNotFoundError(f'{run}: no log of a run (<time>/vis_data/scalars.json, or a published scalars.json.gz)'
                                 if Path(run).is_dir() else f'{run}: no such folder')
-    return files
+    return files[max((n for n in range(1, len(files)) if _begins_anew(files[n], files[n - 1])), default=0):]
+
+
+def _begins_anew(log: Path, earlier: Path) -> bool:
+    """Whether a log begins one logging interval after the start; a resumed run's begins later."""
+    lines, before = ([line for line in _read_lines(file) if is_training(line)] for file in (log, earlier))
+    if not lines or lines[0].get('epoch', 1) > 1:
+        return False
+    first = lines[0]['step']
+    interval = lines[1]['step'] - first if len(lines) > 1 else before[0]['step'] if before else 0
+    return first <= interval
 
 
 def read_scalars(run: Union[str, Path]) -> List[Dict]:
     """All logged lines of a run in order, a resumed run's later parts after the earlier ones."""
-    return [line for file in find_logs(run) for line in _read_lines(file)]
+    return _by_iterations([line for file in find_logs(run) for line in _read_lines(file)])
+
+
+def _by_iterations(lines: List[Dict]) -> List[Dict]:
+    """Lines without the one epoch that is MMEngine's loop by iterations, and whose validations it gives the step 0.
+
+    >>> _by_iterations([{'epoch': 1, 'iter': 50, 'step': 50}, {'accuracy/top1': 9.0, 'step': 0}])
+    [{'iter': 50, 'step': 50}, {'accuracy/top1': 9.0, 'step': 50}]
+    """
+    validated = {line['step'] for line in lines if not is_training(line)}
+    if validated <= {1} or any(line.get('epoch', 1) > 1 for line in lines):
+        return lines
+    counted, done = [], 0
+    for line in lines:
+        done = line['step'] if is_training(line) else done
+        counted.append({key: value for key, value in dict(line, step=line['step'] or done).items() if key != 'epoch'})
+    return counted
 
 
 def _read_lines(file: Path) -> List[Dict]:

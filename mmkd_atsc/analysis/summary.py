@@ -21,8 +21,9 @@ DECISIVE = ('model', 'data_preprocessor', 'train_dataloader', 'val_dataloader', 
 class Run(NamedTuple):
     """A run; what its log does not tell is None.
 
-    ``hours`` is the time of the training steps without validations, ``processes`` multiplies the batch size to give
-    ``images_per_second``, ``identity`` is the same for runs that differ in their seed and their folders only.
+    ``done`` and ``goal`` count the ``unit``, 'epochs' or 'iterations', ``hours`` is the time of the training steps
+    without validations, ``processes`` multiplies the batch size to give ``images_per_second``, ``identity`` is the same
+    for runs that differ in their seed and their folders only.
     """
 
     name: str
@@ -30,8 +31,9 @@ class Run(NamedTuple):
     teachers: Tuple[str, ...]
     student: str
     seed: Optional[int]
-    epochs: Optional[int]
-    max_epochs: Optional[int]
+    unit: str
+    done: Optional[int]
+    goal: Optional[int]
     last: Optional[float]
     best: Optional[float]
     processes: Optional[int]
@@ -58,6 +60,8 @@ def read_run(folder: Union[str, Path], name: Optional[str] = None, metric: str =
     scalars, config, environment = read_scalars(folder), read_config(folder), read_environment(folder)
     validated = any(not is_training(line) for line in scalars)
     curve = find_metric(scalars, metric) if validated else []
+    schedule = config.get('train_cfg') or {}
+    unit = 'iterations' if 'max_iters' in schedule else 'epochs'
     model, name = config.model, name or Path(folder).resolve().name
     processes = environment.get('processes') or (1 if config.get('launcher') == 'none' else None)
     iterations, seconds = training_time(scalars)
@@ -65,7 +69,7 @@ def read_run(folder: Union[str, Path], name: Optional[str] = None, metric: str =
     return Run(
         name=name, method=method_of(model), teachers=tuple(teachers_of(model)),
         student=network_name(model.get('architecture', model)), seed=(config.get('randomness') or {}).get('seed'),
-        epochs=curve[-1][0] if curve else None, max_epochs=(config.get('train_cfg') or {}).get('max_epochs'),
+        unit=unit, done=curve[-1][0] if curve else None, goal=schedule.get('max_iters', schedule.get('max_epochs')),
         last=curve[-1][1] if curve else None, best=max((value for _, value in curve), default=None),
         processes=processes, images_per_second=images / seconds if images and seconds else None,
         hours=seconds / 3600 if seconds else None, environment=describe_environment(environment),

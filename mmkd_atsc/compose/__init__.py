@@ -5,9 +5,9 @@ from typing import Optional, Sequence, Union
 from mmengine.registry import DefaultScope
 
 from mmkd_atsc import cli
-from mmkd_atsc.checks import check_choice
+from mmkd_atsc.checks import check_choice, check_number
 
-from .given import Named, Place, flatten, image_side, is_new_style
+from .given import SMALL_SIDE, Named, Place, flatten, is_new_style, training_size
 from .model import METHODS, Pair
 from .surroundings import surroundings
 from .text import assignment, comment, read_inline
@@ -43,6 +43,8 @@ def compose(student: Union[str, dict], teachers: Sequence[Named], method: str, b
     ...
     """
     check_choice('method', method, METHODS)
+    if image_size is not None:
+        check_number('image_size', image_size, low=1, integer=True)
     if not teachers:
         raise ValueError('no teacher is given: at least one is needed')
     if base is None and isinstance(student, dict):
@@ -53,11 +55,13 @@ def compose(student: Union[str, dict], teachers: Sequence[Named], method: str, b
         raise ValueError(f'{base}: no _base_ can name a config of the new style (read_base), only a flat copy of it')
     whole = cli.load_config(base)
     cli.require(whole, base, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
-    side, place = image_size or image_side(whole), Place(folder)
-    pair = Pair(student, whole, teachers, side, place, inherits=base == student, allow_random=allow_random_teacher)
+    size = training_size(whole) if image_size is None else (image_size, image_size)
+    small, place = max(size) <= SMALL_SIDE, Place(folder)
+    pair = Pair(student, whole, teachers, size, small, place, inherits=base == student,
+                allow_random=allow_random_teacher)
     with DefaultScope.overwrite_default_scope(whole.get('default_scope') or 'mmpretrain'):
         model = pair.lines(method)
     names = ' and '.join(teacher.stem for teacher in teachers)
     lines = [comment(f'{method.upper()}: {Named(student).stem} learns from {names}.'),
-             assignment('_base_', [place.inherited(base)]), *model, *surroundings(whole, method, side, pair.inherits)]
+             assignment('_base_', [place.inherited(base)]), *model, *surroundings(whole, method, small, pair.inherits)]
     return '\n'.join(lines) + '\n'

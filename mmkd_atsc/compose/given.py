@@ -1,13 +1,17 @@
 """What a user gives: networks by their names, and a config whose images have a size."""
+import itertools
 import os
 import re
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional, Sequence, Union
+from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from mmengine.config import Config
 
 # Of data sets that hold images instead of naming files: what their types contain, and how large the images are.
 SIDES = {'CIFAR': 32, 'Digits': 32, 'MNIST': 28}
+
+# MMPretrain's crops take (height, width), MMCV's transforms (width, height).
+HEIGHT_FIRST = ('RandomCrop', 'RandomResizedCrop')
 
 # Up to this side, images are small (CIFAR's): authors choose other settings for them than for ImageNet's.
 SMALL_SIDE = 64
@@ -54,25 +58,27 @@ def teacher_names(teachers: Sequence[Named]) -> List[str]:
     """A name for each teacher, by which losses and metrics are logged.
 
     >>> teacher_names([Named('a/swin-tiny_16xb64_in1k.py'), Named('my.py'), Named('other/my.py')])
-    ['swin_tiny', 'my0', 'my1']
+    ['swin_tiny', 'my_0', 'my_1']
     """
     if len(teachers) == 1:
         return ['teacher']
     from mmkd_atsc.models.teacher import check_name  # not at import: it takes MMRazor's seconds
     stems = [re.sub(r'\W', '_', teacher.stem) for teacher in teachers]
     stems = [stem if stem.isidentifier() else f'net_{stem}' for stem in stems]
-    names = [f'{stem}{stems[:i].count(stem)}' if stems.count(stem) > 1 else stem for i, stem in enumerate(stems)]
-    for name in names:
-        check_name(name)
+    names: List[str] = []
+    for stem in stems:
+        numbered = (f'{stem}_{number}' for number in itertools.count())
+        names.append(next(name for name in numbered if name not in (*stems, *names)) if stems.count(stem) > 1 else stem)
+        check_name(names[-1])
     return names
 
 
-def image_side(config: Config) -> int:
-    """The side of the images that a config trains on.
+def training_size(config: Config) -> Tuple[int, int]:
+    """Height and width of the images that a config trains on.
 
     >>> crop = dict(type='RandomResizedCrop', scale=160)
-    >>> image_side(Config(dict(train_dataloader=dict(dataset=dict(type='ImageNet', pipeline=[crop])))))
-    160
+    >>> training_size(Config(dict(train_dataloader=dict(dataset=dict(type='ImageNet', pipeline=[crop])))))
+    (160, 160)
     """
     dataset = config.train_dataloader.dataset
     while not dataset.get('pipeline') and (dataset.get('dataset') or dataset.get('datasets')):
@@ -82,16 +88,19 @@ def image_side(config: Config) -> int:
         size = step.get('crop_size') if kind.endswith(('RandomCrop', 'CenterCrop')) else None
         if kind.endswith(('RandomResizedCrop', 'EfficientNetRandomCrop', 'Resize')):
             size = step.get('scale', step.get('crop_size'))
-        sides = size if isinstance(size, (list, tuple)) else [size]
-        if all(isinstance(side, int) and side > 0 for side in sides):
-            return max(sides)
-    return next((side for name, side in SIDES.items() if name in str(dataset.get('type'))), 224)
+        sides = list(size) if isinstance(size, (list, tuple)) else [size] * 2
+        if len(sides) == 2 and all(isinstance(side, int) and side > 0 for side in sides):
+            height, width = sides if kind.endswith(HEIGHT_FIRST) else reversed(sides)
+            return height, width
+    side = next((side for name, side in SIDES.items() if name in str(dataset.get('type'))), 224)
+    return side, side
 
 
 def num_classes(model: dict) -> Optional[int]:
     """How many classes a classifier's config says that it knows."""
-    head: Any = model.get('head')
-    return (head if isinstance(head, dict) else model).get('num_classes')
+    parts = (model.get('head'), model, model.get('backbone'))  # VGG, LeNet, Inception classify in the backbone
+    counts = (part.get('num_classes') for part in parts if isinstance(part, dict))
+    return next((count for count in counts if count and count > 0), None)
 
 
 def is_new_style(path: str) -> bool:

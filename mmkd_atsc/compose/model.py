@@ -1,9 +1,9 @@
 """The ``model`` of a config: a student, its teachers, a method."""
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from mmengine.config import Config
 
-from .given import SMALL_SIDE, Named, Place, num_classes, teacher_names
+from .given import Named, Place, num_classes, teacher_names
 from .surroundings import has_foreign_constructor
 from .text import Changed, Code, assignment, comment
 
@@ -16,6 +16,8 @@ LARGE = dict(aekt=dict(tau=1.0, beta=0.5), atsc=dict(anchor_weight=10.0))
 # Options of a projector that need not be said.
 DEFAULTS = dict(spatial=True, out_size=None, final_relu=True)
 
+EXPORT = 'export its student first (tools/export_student.py), and give DIR/student.py'
+
 # Networks without a module `head`: where their logits are, and the labels that their loss sees.
 WHOLE_NETWORKS = {'TimmClassifier': dict(logits='model', labels='loss_module')}
 
@@ -26,20 +28,21 @@ class Pair:
     Args:
         student, teachers: As the user named them.
         whole: The config to inherit.
-        side: Side of the images.
+        size: Height and width of the images.
+        small: Settings are those for small images.
         place: Where the config is going to lie.
         inherits: The student is the inherited config's model, or that model's student.
         allow_random: Teachers need no checkpoints.
     """
 
-    def __init__(self, student: Union[str, dict], whole: Config, teachers: Sequence[Named], side: int, place: Place,
-                 inherits: bool, allow_random: bool) -> None:
+    def __init__(self, student: Union[str, dict], whole: Config, teachers: Sequence[Named], size: Tuple[int, int],
+                 small: bool, place: Place, inherits: bool, allow_random: bool) -> None:
         from mmkd_atsc.models.network import resolve_network  # not at import: it takes MMRazor's seconds
-        self.student, self.whole, self.side, self.place, self.inherits = student, whole, side, place, inherits
+        self.student, self.whole, self.size, self.place, self.inherits = student, whole, size, place, inherits
         self.is_distillation = inherits and 'architecture' in whole.model
         self.source = resolve_network(whole.model.architecture if self.is_distillation else student, 'student')
         self.teachers = dict(zip(teacher_names(teachers), teachers))
-        self.allow_random = allow_random
+        self.small, self.allow_random = small, allow_random
         self.sources = {}
         for name, teacher in self.teachers.items():
             try:
@@ -49,11 +52,14 @@ class Pair:
                 self.sources[name] = resolve_network(teacher.config, name)
             if not (teacher.checkpoint or self.sources[name].weights or allow_random):
                 raise ValueError(f'{teacher.stem}: a teacher needs a checkpoint, no model zoo publishes one for it')
+        for named, source in zip((Named(student), *teachers), (self.source, *self.sources.values())):
+            if 'architecture' in source.model:
+                raise ValueError(f'{named.stem}: is a distillation, a classifier is needed: {EXPORT}')
         self.num_classes = self._common_classes()
 
     def lines(self, method: str) -> List[str]:
         """The lines of the config."""
-        settings = (SMALL if self.side <= SMALL_SIDE else LARGE)[method]
+        settings = (SMALL if self.small else LARGE)[method]
         algorithm, remark = 'MultiTeacherDistill', []
         if method == 'aekt':
             distiller = dict(type='mmkd_atsc.AEKTDistiller', num_classes=self.num_classes, **settings)
@@ -64,8 +70,8 @@ class Pair:
             architecture = self._architecture()
         else:
             algorithm, distiller = 'AdaptiveTeacherDistill', dict(type='mmkd_atsc.ATSCDistiller', **settings)
-            remark = [comment(f"The projector was fitted with an image of {self.side}x{self.side}; the classifier is "
-                              "the teacher's.")]
+            remark = [comment(f"The projector was fitted with an image of {self.size[0]}x{self.size[1]}; the "
+                              "classifier is the teacher's.")]
             architecture = self._architecture(*self._projector_and_head())
         return [*remark, assignment('model', dict(
             _delete_=True, type=f'mmkd_atsc.{algorithm}', architecture=architecture, **self._teaching(),
@@ -87,7 +93,7 @@ class Pair:
         student = build_network(self.source, 'student')
         fits = {}
         for name, source in self.sources.items():
-            fit = fit_projector(student, build_network(source, name), self.side)
+            fit = fit_projector(student, build_network(source, name), self.size)
             fits[name] = {key: value for key, value in fit.items() if (key, value) not in DEFAULTS.items()}
         if len(fits) == 1:
             return [dict(type='mmkd_atsc.FeatureProjector', **next(iter(fits.values()))),
@@ -136,9 +142,16 @@ class Pair:
         return dict(options, allow_random_teacher=True) if self.allow_random else options
 
     def _recorders(self) -> Dict[str, Any]:
-        """Where logits and labels are, for networks without a module ``head``."""
+        """Where logits and labels are, for networks without a module ``head`` of their own."""
         recorders: Dict[str, Any] = {}
         student = _whole_network(self.source.model)
+        head = self.source.model.get('head') or {}
+        kind = str(head.get('type')).rpartition('.')[2]
+        if kind == 'SharedClassifierHead' and head.get('classifier'):  # an exported student's
+            student = dict(logits='head.classifier.head', labels='head.classifier.head.loss_module')
+        elif kind in ('SharedClassifierHead', 'MultiClassifierHead'):
+            way = f': {EXPORT}, with --base' if kind == 'SharedClassifierHead' else ''
+            raise ValueError(f'{Named(self.student).stem}: aekt needs a student with a head of its own, no {kind}{way}')
         if student:
             recorders['student_recorders'] = dict(
                 logits=dict(type='mmrazor.ModuleOutputs', source=student['logits']),

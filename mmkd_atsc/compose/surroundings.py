@@ -3,27 +3,28 @@ from typing import Any, List, Optional
 
 from mmengine.config import Config
 
-from .given import SMALL_SIDE
-from .text import Code, assignment, comment
+from .text import Changed, Code, assignment, comment
 
 OURS = 'mmkd_atsc.DistillOptimWrapperConstructor'
+# Hooks of another distillation, which the new one does not inherit.
+METHOD_HOOKS = ('AdaptiveTeacherHook', 'DistillWarmupHook', 'StopDistillHook')
 # MMPretrain's layer-wise learning rates are a rule of ours too.
 REPLACED = (None, 'DefaultOptimWrapperConstructor', 'LearningRateDecayOptimWrapperConstructor')
 
 
-def surroundings(whole: Config, method: str, side: int, inherits: bool) -> List[str]:
+def surroundings(whole: Config, method: str, small: bool, inherits: bool) -> List[str]:
     """The lines of a config after its model.
 
     Args:
         whole: The config to inherit.
         method: 'aekt' or 'atsc'.
-        side: Side of the images.
+        small: Settings are those for small images.
         inherits: The student is the inherited config's model.
     """
-    lines = [_hooks(whole, method, side)]
-    monitors = _monitored(whole.get('param_scheduler'), '_base_.param_scheduler')
-    if monitors:
-        lines.append(assignment('param_scheduler', monitors))
+    lines = [_hooks(whole, method, small)]
+    schedulers = _inherited(whole.get('param_scheduler'), '_base_.param_scheduler')
+    if schedulers not in ([], ['*_base_.param_scheduler']):
+        lines.append(assignment('param_scheduler', schedulers))
     if _constructor(whole) in REPLACED:
         lines.append(assignment('optim_wrapper', dict(constructor=OURS)))
     for stage in ('val', 'test'):
@@ -43,7 +44,12 @@ def surroundings(whole: Config, method: str, side: int, inherits: bool) -> List[
 
 def _constructor(whole: Config) -> Optional[str]:
     name = whole.optim_wrapper.get('constructor')
-    return name if name is None else str(name).rpartition('.')[2]
+    return name if name is None else _last_name(name)
+
+
+def _last_name(kind: Any) -> str:
+    """A type's name without its package."""
+    return str(kind).rpartition('.')[2]
 
 
 def has_foreign_constructor(whole: Config) -> bool:
@@ -51,30 +57,29 @@ def has_foreign_constructor(whole: Config) -> bool:
     return _constructor(whole) not in (*REPLACED, OURS.rpartition('.')[2])
 
 
-def _hooks(whole: Config, method: str, side: int) -> str:
-    hooks: List[Any] = []
-    if whole.train_cfg.get('by_epoch', whole.train_cfg.get('type') != 'IterBasedTrainLoop'):
+def _hooks(whole: Config, method: str, small: bool) -> str:
+    hooks = _inherited(whole.get('custom_hooks'), '_base_.custom_hooks')
+    if whole.train_cfg.get('by_epoch', _last_name(whole.train_cfg.get('type')) != 'IterBasedTrainLoop'):
         if method == 'atsc':
             hooks.append(dict(type='mmkd_atsc.AdaptiveTeacherHook'))
         else:  # DKD's: 20 of 240 epochs for small images, one of 100 for large ones
-            epochs = min(20, whole.train_cfg.get('max_epochs', 240) // 10) if side <= SMALL_SIDE else 1
+            epochs = min(20, whole.train_cfg.get('max_epochs', 240) // 10) if small else 1
             hooks.append(dict(type='mmkd_atsc.DistillWarmupHook', epochs=max(epochs, 1)))
-    inherited = whole.get('custom_hooks') or []
-    if not hooks and not _monitored(inherited, ''):
-        return ''
-    if inherited:
-        hooks.insert(0, Code(f'*{_monitored(inherited, "_base_.custom_hooks") or "_base_.custom_hooks"}'))
-    return assignment('custom_hooks', hooks)
+    is_same = hooks == ['*_base_.custom_hooks'] or not (hooks or whole.get('custom_hooks'))
+    return '' if is_same else assignment('custom_hooks', hooks)
 
 
-def _monitored(settings: Any, name: str) -> Optional[Code]:
-    """A list of hooks or schedulers with the student's metric in place of the one that some of them watch."""
+def _inherited(settings: Any, name: str) -> List[Any]:
+    """Hooks or schedulers of the inherited config: those that watch a metric watch the student's, ours are left out."""
     several = settings if isinstance(settings, (list, tuple)) else [settings] if settings else []
-    if not any('monitor' in setting for setting in several):
-        return None
-    changed = "dict(one, monitor=f'student/{one.monitor}') if 'monitor' in one else one"
-    source = name if isinstance(settings, (list, tuple)) else f'[{name}]'
-    return Code(f'[{changed} for one in {source}]')
+    places = [name] if isinstance(settings, dict) else [f'{name}[{number}]' for number in range(len(several))]
+    kept = []
+    for place, setting in zip(places, several):
+        setting = setting if isinstance(setting, dict) else {}
+        metric = setting.get('monitor', 'student/')
+        if _last_name(setting.get('type')) not in METHOD_HOOKS:
+            kept.append(Code(place) if metric == _whose(metric) else Changed(place, monitor=_whose(metric)))
+    return [Code(f'*{name}')] if kept and kept == places else kept
 
 
 def _whose(metrics: Any) -> Any:

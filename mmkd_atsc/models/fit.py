@@ -1,5 +1,5 @@
 """The projector that fits a student to a teacher, found by looking at one feature of each."""
-from typing import Any, Dict, Union
+from typing import Any, Dict, Tuple, Union
 
 import torch
 from mmengine.model import BaseModel
@@ -12,7 +12,7 @@ from .network import build_network, resolve_network
 
 
 def fit_projector(student: Union[dict, BaseModel], teacher: Union[dict, BaseModel],
-                  image_size: int = 224) -> Dict[str, Any]:
+                  image_size: Union[int, Tuple[int, int]] = 224) -> Dict[str, Any]:
     """The options of the ``FeatureProjector`` between a student's backbone and a teacher's encoder.
 
     One random image goes through both, in eval mode and without gradients; nothing of a built model changes. The
@@ -21,7 +21,7 @@ def fit_projector(student: Union[dict, BaseModel], teacher: Union[dict, BaseMode
     Args:
         student: An MMPretrain ``ImageClassifier``, as a config or built.
         teacher: Likewise; one that can be split into encoder and classifier.
-        image_size: Height and width of the images that they will be trained on.
+        image_size: Height and width of the images that they will be trained on, one number where they are the same.
 
     Returns:
         dict: ``in_channels``, ``out_channels``, ``spatial`` (False where the teacher's feature is a vector),
@@ -35,16 +35,18 @@ def fit_projector(student: Union[dict, BaseModel], teacher: Union[dict, BaseMode
     >>> fit_projector(student, teacher, image_size=32)
     {'in_channels': 8, 'out_channels': 16, 'spatial': True, 'out_size': 8, 'final_relu': True}
     """
-    check_number('image_size', image_size, low=1, integer=True)
+    height, width = image_size if isinstance(image_size, (list, tuple)) and len(image_size) == 2 else [image_size] * 2
+    for side in (height, width):
+        check_number('image_size', side, low=1, integer=True)
     with torch.random.fork_rng(devices=[]):  # building and looking draw random numbers, which a run must not notice
-        return _fit(_built(student, 'student'), _built(teacher, 'teacher'), image_size)
+        return _fit(_built(student, 'student'), _built(teacher, 'teacher'), (height, width))
 
 
 def _built(network: Union[dict, BaseModel], role: str) -> BaseModel:
     return build_network(network if isinstance(network, BaseModel) else resolve_network(network, role), role)
 
 
-def _fit(student: BaseModel, teacher: BaseModel, image_size: int) -> Dict[str, Any]:
+def _fit(student: BaseModel, teacher: BaseModel, image_size: Tuple[int, int]) -> Dict[str, Any]:
     backbone = getattr(student, 'backbone', None)
     if backbone is None:
         raise ValueError(f'student: the {type(student).__name__} has no backbone, '
@@ -63,19 +65,20 @@ def _fit(student: BaseModel, teacher: BaseModel, image_size: int) -> Dict[str, A
         final_relu=bool((wanted >= 0).all()))
 
 
-def _feature(encoder: nn.Module, role: str, image_size: int) -> Tensor:
+def _feature(encoder: nn.Module, role: str, image_size: Tuple[int, int]) -> Tensor:
     """The encoder's last feature for one random image; the encoder stays as it is."""
     modes = {module: module.training for module in encoder.modules()}
     like = next(encoder.parameters(), torch.zeros(()))
     colours = next((layer.in_channels for layer in encoder.modules() if isinstance(layer, nn.Conv2d)), 3)
-    image = torch.randn(1, colours, image_size, image_size, generator=torch.Generator().manual_seed(0)).to(like)
+    image = torch.randn(1, colours, *image_size, generator=torch.Generator().manual_seed(0)).to(like)
     try:
         encoder.eval()  # not chained: some of MMPretrain's backbones return None
         with torch.no_grad():
             features = encoder(image)
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
         why = str(error).strip().partition('\n')[0] or type(error).__name__
-        raise ValueError(f'{role}: its {_name(encoder)} cannot read images of {image_size}x{image_size} ({why}); '
+        size = 'x'.join(map(str, image_size))
+        raise ValueError(f'{role}: its {_name(encoder)} cannot read images of {size} ({why}); '
                          'set image_size, or img_size in the backbone') from error
     finally:
         for module, training in modes.items():

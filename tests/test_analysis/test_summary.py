@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmkd_atsc.analysis.publish import publish_log
 from mmkd_atsc.analysis.summary import method_of, network_name, read_run, run_names, teachers_of
 from tests.conftest import ROOT
-from tests.test_analysis.logs import demo_config, lines_of, write_run
+from tests.test_analysis.logs import BY_ITERATIONS, demo_config, lines_by_iterations, lines_of, write_run
 
 
 @pytest.mark.parametrize('path, method, teachers, student', [
@@ -41,16 +41,22 @@ def test_speed_is_of_all_processes_and_a_resume_counts_no_step_twice(tmp_path):
     write_run(tmp_path, lines[:5], demo_config('kd_digits'), start='20260101_000000')  # killed in the second epoch
     write_run(tmp_path, lines[3:], demo_config('kd_digits'), start='20260102_000000', processes=4)
     run = read_run(tmp_path)
-    assert (run.last, run.best, run.epochs, run.max_epochs, run.seed) == (55.0, 60.0, 3, 40, 0)
+    assert (run.last, run.best, run.done, run.goal, run.seed) == (55.0, 60.0, 3, 40, 0)
     assert run.hours == pytest.approx(60 * 0.5 / 3600)
     batch = demo_config('kd_digits').train_dataloader.batch_size
     assert run.processes == 4 and run.images_per_second == pytest.approx(4 * batch / 0.5)
 
 
+def test_a_run_by_iterations_counts_them(tmp_path):
+    write_run(tmp_path, lines_by_iterations([50.0, 70.0, 60.0]), demo_config('kd_digits', **BY_ITERATIONS))
+    run = read_run(tmp_path)
+    assert (run.last, run.best, run.done, run.goal, run.unit) == (60.0, 70.0, 60, 80, 'iterations')
+
+
 def test_what_a_log_does_not_tell_is_none(tmp_path):
     write_run(tmp_path / 'a', lines_of([50.0])[:1], demo_config('kd_digits'), processes=None)
     run = read_run(tmp_path / 'a')
-    assert (run.processes, run.images_per_second, run.last, run.epochs) == (None, None, None, None) and run.hours
+    assert (run.processes, run.images_per_second, run.last, run.done) == (None, None, None, None) and run.hours
     write_run(tmp_path / 'b', lines_of([50.0]), demo_config('kd_digits', **{'launcher': 'none'}), processes=None)
     assert read_run(tmp_path / 'b').processes == 1
 

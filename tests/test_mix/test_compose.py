@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from mmkd_atsc.compose import Named, compose, read_inline
+from mmkd_atsc.compose.given import teacher_names
 from tests.conftest import tiny_classifier
 
 TEACHER = Named(tiny_classifier(8), 'teacher.pth')
@@ -69,9 +70,9 @@ def test_several_teachers(write, student, method):
     other = tiny_classifier(16)
     teachers = [TEACHER, Named(other, 'b.pth')]
     config, _ = distil(write, student, teachers, method)
-    assert dict(config.model.teacher_ckpt) == dict(cifarresnet0='teacher.pth', cifarresnet1='b.pth')
+    assert dict(config.model.teacher_ckpt) == dict(cifarresnet_0='teacher.pth', cifarresnet_1='b.pth')
     model = build(config)
-    assert list(model.teachers) == ['cifarresnet0', 'cifarresnet1']
+    assert list(model.teachers) == ['cifarresnet_0', 'cifarresnet_1']
     if method == 'atsc':
         assert [projector.out_channels for projector in model.student.neck.projectors.values()] == [16, 32]
 
@@ -128,10 +129,11 @@ optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1), constructor='MyConstruc
 
 
 def test_training_by_iterations_gets_no_hook_that_counts_epochs(write):
-    student = write('mine/student.py', STUDENT.format(model=tiny_classifier(4)).replace(
-        'by_epoch=True, max_epochs=2', 'by_epoch=False, max_iters=2'))
-    for method in ('aekt', 'atsc'):
-        assert 'custom_hooks' not in distil(write, student, method=method)[0]
+    for loop in ('by_epoch=False', "type='IterBasedTrainLoop'", "type='mmengine.IterBasedTrainLoop'"):
+        student = write('mine/student.py', STUDENT.format(model=tiny_classifier(4)).replace(
+            'by_epoch=True, max_epochs=2', f'{loop}, max_iters=2'))
+        for method in ('aekt', 'atsc'):
+            assert 'custom_hooks' not in distil(write, student, method=method)[0]
 
 
 def test_a_student_given_as_a_dict_takes_data_and_schedule_from_a_base(write, student):
@@ -181,6 +183,81 @@ def test_settings_are_those_for_the_size_of_the_images(write, pipeline, tau):
     assert distil(write, student, image_size=48)[0].model.distiller.tau == 4.0
 
 
+@pytest.mark.parametrize('kind', ['VGG', 'LeNet5'])
+def test_networks_that_classify_in_the_backbone_teach_and_learn_by_logits(write, kind, batch):
+    backbone = dict(VGG=dict(type='VGG', depth=11, num_classes=10), LeNet5=dict(type='LeNet5', num_classes=10))[kind]
+    network = dict(type='mmpretrain.ImageClassifier', backbone=backbone, head=dict(type='ClsHead'))
+    student = write('mine/student.py', STUDENT.format(model=network))
+    config, _ = distil(write, student, [Named(network, 'a.pth')])
+    assert config.model.distiller.num_classes == 10
+    images = torch.randn(4, 1, 32, 32) if kind == 'LeNet5' else torch.randn(4, 3, 224, 224)
+    losses = build(config)(images, batch[1], mode='loss')
+    assert losses['distill.loss_aekt'] > 0 and losses['student.loss'] > 0
+
+
+def test_images_that_are_not_square(write):
+    """A transform of MMCV takes (width, height), a crop of MMPretrain (height, width)."""
+    for step in (dict(type='Resize', scale=(64, 32)), dict(type='RandomResizedCrop', scale=(32, 64)),
+                 dict(type='RandomCrop', crop_size=(32, 64)), dict(type='mmcv.CenterCrop', crop_size=(64, 32))):
+        student = write('mine/student.py', STUDENT.format(model=tiny_classifier(4)).replace(
+            "[dict(type='PackInputs')]", repr([step, dict(type='PackInputs')])))
+        config, text = distil(write, student, method='atsc')
+        assert 'an image of 32x64' in text and config.model.architecture.neck.out_size == (8, 16)
+
+
+def test_teachers_never_share_a_name():
+    for files, names in ((['a/net.py', 'b/net.py', 'net_0.py'], ['net_1', 'net_2', 'net_0']),
+                         (['a/net.py', 'b/net.py', 'net0.py'], ['net_0', 'net_1', 'net0']),
+                         (['r50_8xb32_in1k.py', 'r50_8xb256-rsb_in1k.py'], ['r50_0', 'r50_1'])):
+        assert teacher_names([Named(file) for file in files]) == names
+
+
+def test_a_distillation_is_distilled_anew_without_its_methods_hooks(write):
+    inherited = """
+custom_hooks = [dict(type='mmkd_atsc.DistillWarmupHook', epochs=3), dict(type='mmrazor.StopDistillHook', stop_epoch=1),
+                dict(type='EarlyStoppingHook', monitor='student/accuracy/top1')]
+param_scheduler = dict(type='ReduceOnPlateauLR', monitor='accuracy/top1')
+"""
+    model = dict(type='mmkd_atsc.MultiTeacherDistill', architecture=tiny_classifier(4), teacher=tiny_classifier(16),
+                 distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=10))
+    other = write('mine/aekt.py', STUDENT.format(model=model) + inherited)
+    for method, hook in (('aekt', dict(type='mmkd_atsc.DistillWarmupHook', epochs=1)),
+                         ('atsc', dict(type='mmkd_atsc.AdaptiveTeacherHook'))):
+        config, _ = distil(write, other, method=method)
+        assert config.custom_hooks == [dict(type='EarlyStoppingHook', monitor='student/accuracy/top1'), hook]
+        assert config.param_scheduler[0].monitor == 'student/accuracy/top1'
+    by_iterations = STUDENT.format(model=model).replace('by_epoch=True, max_epochs', 'by_epoch=False, max_iters')
+    other = write('mine/aekt.py', by_iterations + "custom_hooks = [dict(type='mmkd_atsc.DistillWarmupHook', epochs=3)]")
+    assert distil(write, other)[0].custom_hooks == []
+
+
+@pytest.mark.parametrize('head, words', [
+    ('SharedClassifierHead', r'aekt needs a student with a head of its own, no SharedClassifierHead: export its '
+     r'student first \(tools/export_student.py\), and give DIR/student.py, with --base'),
+    ('MultiClassifierHead', 'aekt needs a student with a head of its own, no MultiClassifierHead$')])
+def test_a_student_without_a_head_of_its_own_learns_by_features_only(write, student, head, words):
+    architecture = dict(tiny_classifier(4), head=dict(type=f'mmkd_atsc.{head}'))
+    model = dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=architecture, teacher=tiny_classifier(16))
+    atsc = write('mine/atsc.py', STUDENT.format(model=model))
+    with pytest.raises(ValueError, match=words):
+        distil(write, atsc)
+    assert type(build(distil(write, atsc, method='atsc')[0]).student.head).__name__ == 'SharedClassifierHead'
+    for given in (dict(student=atsc, base=student), dict(student=student, teachers=[Named(atsc, 'a.pth')])):
+        with pytest.raises(ValueError, match='atsc: is a distillation, a classifier is needed: export its student'):
+            distil(write, **given)
+
+
+def test_an_exported_student_learns_by_its_own_copy_of_a_classifier(write, student, batch):
+    head = dict(type='mmkd_atsc.SharedClassifierHead', classifier=dict(
+        neck=tiny_classifier(8)['neck'], head=tiny_classifier(8)['head']))
+    exported = dict(tiny_classifier(4), neck=dict(type='mmkd_atsc.FeatureProjector', in_channels=8, out_channels=16),
+                    head=head)
+    for given in (dict(student=exported, base=student),
+                  dict(student=write('mine/exported.py', STUDENT.format(model=exported)))):
+        losses = build(distil(write, **given)[0])(*batch, mode='loss')
+        assert losses['distill.loss_aekt'] > 0 and losses['student.loss'] > 0
+
+
 def test_timms_networks_teach_and_learn(write, student, tmp_path):
     timm = pytest.importorskip('timm')
     network = dict(type='mmpretrain.TimmClassifier', model_name='resnet10t', num_classes=10)
@@ -196,6 +273,8 @@ def test_timms_networks_teach_and_learn(write, student, tmp_path):
 @pytest.mark.parametrize('change, words', [
     (dict(method='atcs'), "method='atcs' is not one of 'aekt', 'atsc'"),
     (dict(teachers=[]), 'no teacher is given'),
+    (dict(image_size=-5), 'image_size=-5 must be an integer at least 1'),
+    (dict(image_size=0), 'image_size=0 must be an integer at least 1'),
     (dict(student=tiny_classifier(4)), 'given as a dict brings no data'),
     (dict(student='nowhere.py'), 'no such config: nowhere.py'),
     (dict(teachers=[Named(tiny_classifier(8))]), 'cifarresnet: a teacher needs a checkpoint, no model zoo publishes'),

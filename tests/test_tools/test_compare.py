@@ -1,10 +1,11 @@
 """The table of runs: seeds averaged, teachers and students told apart, the same from work directories and logs."""
 import csv
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.test_analysis.logs import demo_config, lines_of, tool, write_run
+from tests.test_analysis.logs import BY_ITERATIONS, demo_config, lines_by_iterations, lines_of, tool, write_run
 from tests.test_readme import python_commands
 
 
@@ -48,6 +49,25 @@ def test_seeds_are_averaged_and_each_run_is_told_by_its_part(runs, tmp_path, cap
 def test_a_run_that_no_other_names_has_no_teacher(runs, capsys):
     compare(runs[0])
     assert table(capsys)[1][0] == 'no teacher'
+
+
+def test_of_two_trainings_in_a_folder_the_last_counts(runs, capsys):
+    """40 epochs with the seed 0, and 3 from the start with the seed 5: not '40 of 3'."""
+    folder = Path(runs[1]).parent / 'again'
+    write_run(folder, lines_of([60.0] * 39 + [90.0]), demo_config('kd_digits'))
+    new = demo_config('kd_digits', 5, **{'train_cfg.max_epochs': 3})
+    write_run(folder, lines_of([11.0, 12.0, 13.0]), new, start='20260102_000000')
+    compare(folder)
+    assert table(capsys)[1][2:6] == ['5', '3', '13.00', '13.00']
+
+
+def test_iterations_are_not_called_epochs(tmp_path, capsys):
+    run = write_run(tmp_path / 'run', lines_by_iterations([50.0, 70.0, 60.0]),
+                    demo_config('kd_digits', **BY_ITERATIONS))
+    compare(run, '--out', tmp_path)
+    assert table(capsys)[1][3:6] == ['60 of 80 iterations', '60.00', '70.00']
+    row, = csv.DictReader((tmp_path / 'compare.csv').open())
+    assert (row['done'], row['goal'], row['unit']) == ('60', '80', 'iterations')
 
 
 def test_unfinished_seeds_show(runs, tmp_path, capsys):

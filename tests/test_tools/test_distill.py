@@ -93,6 +93,7 @@ def test_a_config_of_the_new_style_is_inherited_through_a_flat_copy(tmp_path, ca
     (['--teacher', ZOO, '--method', 'atcs'], "invalid choice: 'atcs'"),
     (['--method', 'atsc'], '--teacher'),
     (['--teacher', ZOO, '--teacher', ZOO, '--teacher-ckpt', 'a.pth', '--method', 'aekt'], 'is given 1 times for 2'),
+    (['--teacher', ZOO, '--method', 'aekt', '--image-size', '-5'], 'image_size=-5 must be an integer at least 1'),
     (['--teacher', 'dict(type=print())', '--method', 'aekt'], 'is no dict of plain values'),
     (['--teacher', 'mmpretrain::resnet/resnet34_8xb32_in1k.py', '--method', 'atsc'], 'CONFIG 10, resnet34 1000'),
     (['--teacher', 'mmpretrain::resnet/gone.py', '--method', 'atsc'], 'no such config: mmpretrain::resnet/gone.py'),

@@ -3,7 +3,7 @@ import pytest
 
 from mmkd_atsc.analysis.pictures import curves_of, epoch_length, plot_runs
 from mmkd_atsc.analysis.runs import read_scalars
-from tests.test_analysis.logs import lines_of, tool, write_run
+from tests.test_analysis.logs import lines_by_iterations, lines_of, tool, write_run
 
 pytest.importorskip('matplotlib')
 TERMS = {'distill.loss_align': 2.0, 'teacher/drift': 0.1, 'teacher/drift/layer1': 0.2}
@@ -52,6 +52,19 @@ def test_a_run_by_iterations_is_drawn_over_them():
     lines = [dict(loss=1.0, iter=50, step=50), dict(loss=0.5, iter=100, step=100)]
     assert epoch_length(lines) is None
     assert curves_of(lines, 'accuracy/top1', alone=True)['loss']['loss'] == [(50, 1.0), (100, 0.5)]
+
+
+@pytest.mark.parametrize('names, label', [('e', 'epoch'), ('i', 'iteration'), ('ei', 'epoch or iteration')])
+def test_all_panels_say_what_they_count(monkeypatch, tmp_path, names, label):
+    from matplotlib.figure import Figure
+    labels = []
+    monkeypatch.setattr(Figure, 'savefig', lambda figure, *_, **__: labels.extend(
+        axes.get_xlabel() for axes in figure.axes))
+    write_run(tmp_path / 'i', lines_by_iterations([50.0, 60.0]))
+    runs = dict(e=lines_of([50.0, 60.0]), i=read_scalars(tmp_path / 'i'))
+    assert curves_of(runs['i'], 'accuracy/top1', alone=False)['accuracy/top1'][''] == [(20, 50.0), (40, 60.0)]
+    plot_runs({name: runs[name] for name in names}, tmp_path / 'a.png')
+    assert labels == [label] * 4
 
 
 def test_the_tool_draws_work_directories_and_published_logs(tmp_path, capsys):

@@ -2,8 +2,9 @@
 
 python tools/analysis/compare.py WORK_DIR [WORK_DIR ...] [--out DIR] [--publish DIR]
 
-A folder is a work directory or a published log. Accuracies are means and standard deviations over the runs of a config
-that differ in their seed; images a second and hours are those of the training steps, without validation.
+A folder is a work directory, of which the last training counts, or a published log. Accuracies are means and standard
+deviations over the runs of a config that differ in their seed; images a second and hours are those of the training
+steps, without validation.
 --out writes DIR/compare.md and DIR/compare.csv; --publish writes for each run a folder DIR/<name> to be committed.
 """
 import argparse
@@ -20,7 +21,7 @@ from mmkd_atsc.analysis.tables import markdown, write_csv
 
 COLUMNS = ('method', 'teacher → student', 'seeds', 'epochs', 'last %', 'best %', 'deployed parameters', 'images/s',
            'hours', 'environment', 'config')
-CSV_COLUMNS = ('method', 'teachers', 'student', 'seeds', 'runs', 'epochs', 'max_epochs', 'last', 'last_std', 'best',
+CSV_COLUMNS = ('method', 'teachers', 'student', 'seeds', 'runs', 'done', 'goal', 'unit', 'last', 'last_std', 'best',
                'best_std', 'deployed_parameters', 'images_per_second', 'hours', 'processes', 'environment',
                'config')
 
@@ -52,12 +53,17 @@ def mean_and_deviation(group: Sequence[Run], field: str) -> List[Optional[float]
     return [statistics.mean(values) if values else None, statistics.stdev(values) if len(values) > 1 else None]
 
 
+def done_by(group: Sequence[Run]) -> str:
+    """How far the runs are: '240', or '12 to 240'."""
+    done = values_of(group, 'done')
+    return ' to '.join(str(number) for number in sorted({min(done, default=0), max(done, default=0)}))
+
+
 def epochs_of(group: Sequence[Run]) -> str:
-    """How far the runs are: '240', or '12 to 240 of 240'."""
-    done = values_of(group, 'epochs')
-    reached = ' to '.join(str(epoch) for epoch in sorted({min(done, default=0), max(done, default=0)}))
-    goal = group[0].max_epochs
-    return reached if goal is None or reached == str(goal) else f'{reached} of {goal}'
+    """How far the runs are, and how far they go: '240', '12 to 240 of 240', '500 of 1000 iterations'."""
+    reached, goal = done_by(group), group[0].goal
+    text = reached if goal is None or reached == str(goal) else f'{reached} of {goal}'
+    return text if group[0].unit == 'epochs' else f'{text} {group[0].unit}'
 
 
 def environment_of(group: Sequence[Run]) -> str:
@@ -68,7 +74,7 @@ def environment_of(group: Sequence[Run]) -> str:
 def csv_row(group: Sequence[Run], runs: Sequence[Run]) -> list:
     first = group[0]
     return [method_in(first, runs), ' '.join(first.teachers), first.student, ' '.join(str(run.seed) for run in group),
-            len(group), epochs_of(group).split(' of ')[0], first.max_epochs, *mean_and_deviation(group, 'last'),
+            len(group), done_by(group), first.goal, first.unit, *mean_and_deviation(group, 'last'),
             *mean_and_deviation(group, 'best'), deployed_parameters(first.config),
             mean_and_deviation(group, 'images_per_second')[0], mean_and_deviation(group, 'hours')[0], first.processes,
             environment_of(group), first.config_name]
