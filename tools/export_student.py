@@ -25,8 +25,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument('--half', action='store_true', help='weight matrices of student.pth in half precision')
     parser.add_argument('--with-preprocessing', action='store_true',
                         help='the other formats take pixels from 0 to 255 and normalise them')
-    parser.add_argument('--image-size', type=int, metavar='SIDE',
-                        help="side of the images (default: what the config's test pipeline says)")
+    parser.add_argument('--image-size', metavar='SIDE',
+                        help="side of the images, or HEIGHTxWIDTH (default: what the config's test pipeline says)")
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, metavar='KEY=VALUE',
                         help='override settings of the config')
     return parser.parse_args(argv)

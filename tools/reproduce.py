@@ -1,15 +1,20 @@
 """Trains all rows of a table and prints it; run again it goes on where it stopped.
 
-python tools/reproduce.py SUITE --out DIR [--budget MINUTES] [--seeds 0 1 2] [--workers N]
+python tools/reproduce.py SUITE --out DIR [--budget MINUTES] [--seeds 0 1 2] [--rows PATTERN ...] [--workers N]
+                          [--held-out] [--cfg-options KEY=VALUE ...]
 
   digits        the demo's rows: minutes on a CPU
   cifar100-cpu  every method at the same six epochs on the real CIFAR-100, ResNet-20 to ResNet-8: hours on two cores
-  cifar100      the literature's protocol, 240 epochs, for two pairs: needs a GPU
+  cifar100      the literature's protocol, 240 epochs, for two pairs and several teachers: needs a GPU
 
 What is done is not trained again, and what was interrupted, by the budget or by a kill, goes on from its last
 checkpoint. The rows' logs are summarised by tools/analysis/compare.py into DIR/compare.md and DIR/compare.csv.
+
+--held-out is for choosing settings: the last 5,000 of the training images are scored instead of the test images, and
+nothing is trained on them. --cfg-options hold for all rows (bf16, say). Both are other trainings: give another DIR.
 """
 import argparse
+import fnmatch
 import os
 from pathlib import Path
 from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence
@@ -23,6 +28,8 @@ from mmkd_atsc.checks import check_choice, check_number
 
 CONFIGS = Path(mmkd_atsc.__file__).resolve().parent / '.mim' / 'configs'
 METHODS = ('kd', 'dkd', 'simkd', 'aekt', 'atsc')
+HELD_OUT = ('train_dataloader.dataset.indices=45000', 'val_dataloader.dataset.split=train',
+            'val_dataloader.dataset.indices=-5000')
 
 
 class Suite(NamedTuple):
@@ -66,17 +73,26 @@ def cifar100_cpu(seeds: Sequence[int]) -> List[Row]:
 
 
 def cifar100(seeds: Sequence[int]) -> List[Row]:
-    pairs = (('resnet110', 'resnet32', ('kd', 'dkd', 'aekt', 'atsc')), ('resnet32x4', 'resnet8x4', METHODS))
-
     def alone(network: str, seeds: Sequence[int]) -> List[Row]:
         return seeded(network, f'teachers/{network}_cifar100.py', f'{network}_cifar100', seeds)
 
+    def taught(folder: str, name: str, *teachers: str, seeds: Sequence[int] = seeds) -> List[Row]:
+        return seeded(f'{folder} {name}', f'{folder}/{name}_cifar100.py', f'{folder.replace("/", "_")}_{name}_cifar100',
+                      seeds, [f'{teacher}_cifar100' for teacher in teachers])
+
     rows = []
-    for teacher, student, methods in pairs:
-        name = f'{teacher}_{student}_cifar100'
+    for teacher, student in ('resnet110', 'resnet32'), ('resnet32x4', 'resnet8x4'):
         rows += alone(teacher, (0, )) + seed_by_seed([alone(student, seeds), *(
-            seeded(f'{method} {teacher} {student}', f'{method}/{name}.py', f'{method}_{name}', seeds,
-                   [f'{teacher}_cifar100']) for method in methods)])
+            taught(method, f'{teacher}_{student}', teacher) for method in METHODS)])
+    # What the flagship's batch on eight GPUs costs: 512 images, the rate scaled and warmed up.
+    large, = taught('atsc', 'resnet110_resnet32', 'resnet110', seeds=[0])
+    rows.append(large._replace(name=f'{large.name}, batch 512', folder=f'{large.folder}_batch512',
+                               options=(*large.options, 'train_dataloader.batch_size=512')))
+    rows += alone('resnet110x2', (0, )) + seed_by_seed(
+        taught(f'{method}/multi', 'resnet32x4_resnet110x2_resnet8x4', 'resnet32x4', 'resnet110x2')
+        for method in ('aekt', 'atsc'))
+    rows += alone('wrn_40_2', (0, )) + seed_by_seed([alone('wrn_40_1', seeds), *(
+        taught(method, 'wrn_40_2_wrn_40_1', 'wrn_40_2') for method in METHODS)])
     return rows
 
 
@@ -87,12 +103,28 @@ SUITES = {
     'cifar100': Suite(cifar100, lambda out: {'MMKD_TEACHERS': str(out)}, (0, 1, 2), gpu=True)}
 
 
+def chosen(rows: Sequence[Row], patterns: Optional[Sequence[str]]) -> List[Row]:
+    """The rows whose folders match, and those that they need."""
+    if not patterns:
+        return list(rows)
+    folders = [row.folder for row in rows]
+    for pattern in patterns:
+        if not fnmatch.filter(folders, pattern):
+            raise ValueError(f'--rows {pattern}: there is no such row; there are {", ".join(folders)}')
+    wanted = {folder for pattern in patterns for folder in fnmatch.filter(folders, pattern)}
+    wanted |= {need for row in rows if row.folder in wanted for need in row.needs}  # who teaches needs nobody
+    return [row for row in rows if row.folder in wanted]
+
+
 def main(argv: Optional[List[str]] = None) -> None:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('suite', metavar='SUITE', help=', '.join(SUITES))
     parser.add_argument('--out', type=Path, required=True, metavar='DIR')
     parser.add_argument('--budget', type=float, metavar='MINUTES', help='stop in time; default: when all is done')
     parser.add_argument('--seeds', type=int, nargs='+', help="default: the suite's")
+    parser.add_argument('--rows', nargs='+', metavar='PATTERN', help="only rows whose folder matches, as 'atsc_*'")
+    parser.add_argument('--held-out', action='store_true', help='score images that are held out of the training set')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='for all rows')
     parser.add_argument('--workers', type=int, help='trainings at once (default: one a core, or one with a GPU)')
     args = parser.parse_args(argv)
     with cli.one_line_errors():
@@ -106,7 +138,14 @@ def main(argv: Optional[List[str]] = None) -> None:
             workers = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
         check_number('--workers', workers, 1, integer=True)
         out = args.out.resolve()
-        rows = suite.rows(list(dict.fromkeys(args.seeds or suite.seeds)))
+        rows = chosen(suite.rows(list(dict.fromkeys(args.seeds or suite.seeds))), args.rows)
+        for word in args.cfg_options:
+            if not all(word.partition('=')[:2]):
+                raise ValueError(f'--cfg-options {word}: must be KEY=VALUE')
+        if args.held_out and args.suite == 'digits':
+            raise ValueError('--held-out is for the suites on CIFAR-100')
+        options = (*(HELD_OUT if args.held_out else ()), *args.cfg_options)
+        rows = [row._replace(options=(*row.options, *options)) for row in rows]
         results = run_suite(rows, out, workers, args.budget and 60 * args.budget, **suite.environment(out))
     report(results, out)
 

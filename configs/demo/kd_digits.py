@@ -15,3 +15,5 @@ model = dict(
             loss_kd=dict(
                 preds_S=dict(from_student=True, recorder='logits'),
                 preds_T=dict(from_student=False, recorder='logits')))))
+val_cfg = dict(type='mmkd_atsc.DistillValLoop')
+test_cfg = dict(type='mmkd_atsc.DistillTestLoop')

@@ -7,7 +7,7 @@ from mmengine.logging import print_log
 from mmengine.registry import MODELS, DefaultScope
 
 from mmkd_atsc import cli
-from mmkd_atsc.export import student_config
+from mmkd_atsc.export.config import student_model
 
 
 def deployed_parameters(config: Config) -> Optional[int]:
@@ -20,8 +20,7 @@ def deployed_parameters(config: Config) -> Optional[int]:
     83892
     """
     try:
-        # A size only because a deployed config has one; parameters do not depend on it.
-        model = student_config(config, image_size=32).model
+        model = student_model(config)
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             student = MODELS.build(model)
     except cli.USER_ERRORS as error:

@@ -1,10 +1,12 @@
 """From the config of a distillation to that of its student alone, as plain MMPretrain reads it."""
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence, Union
 
 from mmengine.config import Config
 
-from mmkd_atsc.models.network import NetworkSource, resolve_network
+from mmkd_atsc.models.network import NetworkSource, get_package_config, resolve_network
 from mmkd_atsc.models.teacher import named_teachers
+
+from .images import file_loader, height_and_width, type_name
 
 # Heads that use the classifiers of their teachers: the argument by which they own them, which `release` takes too,
 # and what it is in terms of {teacher: dict(neck=..., head=...)}.
@@ -13,26 +15,33 @@ SHARED_HEADS = {
     'MultiClassifierHead': ('classifiers', dict),
 }
 
-# Data sets that hold images, in RGB, instead of naming files: what their names contain, and how large the images are.
-IMAGE_SIZES = {'CIFAR': 32, 'Digits': 32}
-
 # What of a preprocessor is for training.
 TRAINING_ONLY = ('batch_augments', 'to_onehot')
 CLS_PREPROCESSOR = ('mean', 'std', 'to_rgb', 'pad_size_divisor', 'pad_value', 'num_classes')
 
 
-def student_config(config: Config, image_size: Optional[int] = None) -> Config:
+def student_config(config: Config, image_size: Union[None, int, str, Sequence[int]] = None) -> Config:
     """The config of the student alone: its model, and a test pipeline that takes image files and arrays.
 
     Args:
         config: The config of the training; without an ``architecture`` its whole model is the student.
-        image_size: Side of the images, where the config's test pipeline does not say it.
+        image_size: Side of the images, or height and width, where the config's test pipeline does not say it.
 
     >>> network = dict(type='ImageClassifier', backbone=dict(type='ResNet', depth=18), train_cfg=dict(augments=[]))
     >>> training = Config(dict(model=dict(type='mmkd_atsc.MultiTeacherDistill', architecture=network)))
     >>> student_config(training, image_size=224).model
     {'type': 'ImageClassifier', 'backbone': {'type': 'ResNet', 'depth': 18}}
     """
+    config, student = _plain(without_pretrained(config)), student_model(config)
+    return Config(dict(
+        **_custom_imports(config, student), default_scope='mmpretrain', model=student,
+        test_dataloader=file_loader(config, height_and_width(image_size)),
+        test_evaluator=config.get('test_evaluator') or config.get('val_evaluator') or dict(type='Accuracy'),
+        test_cfg=dict()))
+
+
+def student_model(config: Config) -> dict:
+    """The model of :func:`student_config`, for which no test data is needed."""
     config = without_pretrained(config)
     model, preprocessor = config.get('model'), config.get('data_preprocessor')
     if not isinstance(model, dict):
@@ -48,10 +57,31 @@ def student_config(config: Config, image_size: Optional[int] = None) -> Config:
                       if key not in ('train_cfg', 'data_preprocessor', 'pretrained')})
     if preprocessor:
         student['data_preprocessor'] = _deployed_preprocessor(preprocessor)
-    return Config(dict(
-        default_scope='mmpretrain', model=student, test_dataloader=_file_loader(config, image_size),
-        test_evaluator=_plain(config.get('test_evaluator') or config.get('val_evaluator') or dict(type='Accuracy')),
-        test_cfg=dict()))
+    return student
+
+
+def _custom_imports(config: dict, student: dict) -> dict:
+    """What imports the user's own modules that the student is made of: the config's, and those of configs it names."""
+    model = config['model']
+    networks = [model['architecture']] if 'architecture' in model else []
+    if networks and classifiers_argument(student.get('head') or {}):
+        networks += [teacher.network for teacher in named_teachers(model['teacher']).values()]
+    wanted = [whole['custom_imports'] for whole in (config, *map(_whole_config, networks))
+              if whole.get('custom_imports')]
+    names = [name for one in wanted
+             for name in ([one['imports']] if isinstance(one['imports'], str) else one['imports'])]
+    # Types of ours and of MMRazor's say by a prefix where they are; a student without them needs neither.
+    names = [name for name in dict.fromkeys(names) if name.split('.')[0] not in ('mmkd_atsc', 'mmrazor')]
+    lenient = any(one.get('allow_failed_imports', False) for one in wanted)
+    return dict(custom_imports=dict(imports=names, allow_failed_imports=lenient)) if names else {}
+
+
+def _whole_config(network: Any) -> dict:
+    """The config of which a network is the model, if it is named by one."""
+    path = network if isinstance(network, str) else network.get('cfg_path')
+    if path is None:
+        return {}
+    return get_package_config(path) if '::' in path else Config.fromfile(path)
 
 
 def own_classifiers(student: dict, model: dict) -> None:
@@ -64,7 +94,7 @@ def own_classifiers(student: dict, model: dict) -> None:
     head = student.get('head') or {}
     argument = classifiers_argument(head)
     if argument and not head.get(argument):
-        head[argument] = SHARED_HEADS[_name(head)][1]({
+        head[argument] = SHARED_HEADS[type_name(head)][1]({
             name: dict(neck=source.model.get('neck'), head=source.model['head'])
             for name, source in teacher_sources(model).items()})
 
@@ -75,11 +105,7 @@ def classifiers_argument(head: dict) -> Optional[str]:
     >>> classifiers_argument(dict(type='mmkd_atsc.SharedClassifierHead'))
     'classifier'
     """
-    return SHARED_HEADS.get(_name(head), (None, ))[0]
-
-
-def _name(head: dict) -> str:
-    return str(head.get('type')).rpartition('.')[2]
+    return SHARED_HEADS.get(type_name(head), (None, ))[0]
 
 
 def teacher_sources(model: dict) -> Dict[str, NetworkSource]:
@@ -88,7 +114,7 @@ def teacher_sources(model: dict) -> Dict[str, NetworkSource]:
 
 
 def without_pretrained(value: Any) -> Any:
-    """A copy as plain dicts in which nothing would fetch weights: all of them are in the checkpoint.
+    """A copy as plain dicts, with types by their names, in which nothing would fetch weights: the checkpoint has all.
 
     >>> without_pretrained(dict(init_cfg=dict(type='Pretrained', checkpoint='https://...'), pretrained=True, depth=18))
     {'pretrained': False, 'depth': 18}
@@ -100,7 +126,7 @@ def without_pretrained(value: Any) -> Any:
                 for key, inner in value.items() if not (key == 'init_cfg' and _fetches(inner))}
     if isinstance(value, (list, tuple)):
         return type(value)(without_pretrained(inner) for inner in value)
-    return value
+    return f'{value.__module__}.{value.__qualname__}' if isinstance(value, type) else value
 
 
 def _fetches(init_cfg: Any) -> bool:
@@ -129,50 +155,3 @@ def _deployed_preprocessor(preprocessor: dict) -> dict:
         kept = {key: value for key, value in kept.items() if key in CLS_PREPROCESSOR}
         kept['type'] = 'ClsDataPreprocessor'
     return kept
-
-
-def _file_loader(config: dict, image_size: Optional[int]) -> dict:
-    """A test data loader over image files, whose pipeline MMPretrain's inferencer takes (without the reading)."""
-    loader = config.get('test_dataloader') or config.get('val_dataloader') or {}
-    dataset = loader.get('dataset') or {}
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
-    pipeline = [_own_name(_plain(transform)) for transform in dataset.get('pipeline') or ()]
-    if any(transform['type'] == 'LoadImageFromFile' for transform in pipeline):
-        dataset = _plain({**dataset, 'pipeline': pipeline})
-    else:
-        size = image_size or _said_size(pipeline) or next(
-            (size for name, size in IMAGE_SIZES.items() if name in str(dataset.get('type'))), None)
-        if size is None:
-            raise ValueError('nothing in the test data of the config says how large an image is; give --image-size')
-        # Files, and by OpenCV's convention arrays too, are in BGR; a network that read none has only ever seen RGB.
-        swap = [dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy')] if dataset else []
-        dataset = dict(type='CustomDataset', data_root='data/test', pipeline=[
-            dict(type='LoadImageFromFile'), *swap, dict(type='Resize', scale=(size, size)), dict(type='PackInputs')])
-    return dict(batch_size=loader.get('batch_size', 32), num_workers=loader.get('num_workers', 2), dataset=dataset,
-                sampler=dict(type='DefaultSampler', shuffle=False), collate_fn=dict(type='default_collate'))
-
-
-def _own_name(transform: dict) -> dict:
-    """The inferencer looks for ``LoadImageFromFile`` by that very name, and would read files twice by another."""
-    package, _, name = str(transform['type']).rpartition('.')
-    return {**transform, 'type': name} if package in ('mmpretrain', 'mmcv') else transform
-
-
-def _said_size(pipeline: list) -> Optional[int]:
-    for transform in reversed(pipeline):
-        size = transform.get('crop_size') or (transform['type'] == 'Resize' and transform.get('scale'))
-        if size:
-            return size if isinstance(size, int) else max(size)
-    return None
-
-
-def deployed_size(student: Config) -> Optional[int]:
-    """The side of the images that a student's own pipeline gives, None where they are of any size."""
-    return _said_size(student.test_dataloader.dataset.pipeline)
-
-
-def takes_rgb(student: Config) -> bool:
-    """Whether the student's network, after its preprocessor, sees RGB rather than BGR."""
-    swapped = any(transform['type'] == 'NumpyToPIL' for transform in student.test_dataloader.dataset.pipeline)
-    return swapped != bool((student.model.get('data_preprocessor') or {}).get('to_rgb'))

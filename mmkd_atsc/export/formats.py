@@ -56,8 +56,11 @@ class Format(NamedTuple):
 def write_onnx(network: Deployed, images: Tensor, path: Path, notes: Dict[str, str]) -> None:
     """ONNX by PyTorch's first exporter: the newer one needs onnxscript, and gives these networks nothing more."""
     import onnx
-    torch.onnx.export(network, (images, ), str(path), dynamo=False, opset_version=17, input_names=['images'],
-                      output_names=['logits'], dynamic_axes=dict(images={0: 'batch'}, logits={0: 'batch'}))
+    # Its log, all of a network that it refuses, is off in PyTorch only until the first export.
+    torch._C._jit_set_onnx_log_enabled(False)
+    with mock.patch.object(torch._C, '_jit_set_onnx_log_enabled', lambda enabled: None):
+        torch.onnx.export(network, (images, ), str(path), dynamo=False, opset_version=17, input_names=['images'],
+                          output_names=['logits'], dynamic_axes=dict(images={0: 'batch'}, logits={0: 'batch'}))
     model = onnx.load(str(path))
     onnx.helper.set_model_props(model, notes)
     onnx.save(model, str(path))

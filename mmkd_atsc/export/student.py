@@ -3,7 +3,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Dict, Optional, Sequence, Union
+from typing import Dict, Sequence, Union
 
 import torch
 from mmengine.config import Config
@@ -11,14 +11,16 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from torch import Tensor
 
-from mmkd_atsc.checks import check_choice, check_number
+from mmkd_atsc.checks import check_choice
 from mmkd_atsc.cli import forget_teacher_checkpoints
 from mmkd_atsc.engine.checkpoint import load_strictly, read_checkpoint, weights_of
+from mmkd_atsc.models.fit import image_channels
 from mmkd_atsc.models.network import build_network
 from mmkd_atsc.version import __version__
 
-from .config import classifiers_argument, deployed_size, student_config, takes_rgb, teacher_sources, without_pretrained
+from .config import classifiers_argument, student_config, teacher_sources, without_pretrained
 from .formats import FORMATS, Deployed, write
+from .images import height_and_width, innermost_dataset, said_size, takes_rgb
 from .report import ExportReport, check_difference, check_runs
 
 # Of the largest logit. Half precision rounds each weight to 11 bits.
@@ -33,7 +35,7 @@ _HEADER = """# A trained network alone; its weights are in the .pth file beside 
 @torch.no_grad()
 def export_student(config: Config, checkpoint: Union[str, Path], out_dir: Union[str, Path],
                    formats: Sequence[str] = (), half: bool = False, with_preprocessing: bool = False,
-                   image_size: Optional[int] = None) -> ExportReport:
+                   image_size: Union[None, int, str, Sequence[int]] = None) -> ExportReport:
     """Writes ``student.py`` and ``student.pth``, which MMPretrain loads, and the student in other formats.
 
     What is written is read again and must give the logits of the checkpoint; until then nothing is in ``out_dir``.
@@ -45,23 +47,23 @@ def export_student(config: Config, checkpoint: Union[str, Path], out_dir: Union[
         formats: Some of :data:`FORMATS`.
         half: Store the weight matrices of ``student.pth`` in half precision (the vectors are few, and scale them).
         with_preprocessing: The formats take pixels and normalise them.
-        image_size: Side of the images, where the config's test pipeline does not say it.
+        image_size: Side of the images, or height and width, where the config's test pipeline does not say it.
     """
     for name in formats:
         FORMATS[check_choice('formats', name, FORMATS)].check_packages(name)
-    if image_size is not None:
-        check_number('image_size', image_size, 1, integer=True)
+    size = height_and_width(image_size)
     out_dir = Path(out_dir)
     if out_dir.exists() and not out_dir.is_dir():
         raise ValueError(f'{out_dir}: is a file, not a folder to write into')
-    deployed = student_config(config, image_size)
-    image_size = image_size or deployed_size(deployed)
-    if image_size is None:
+    deployed = student_config(config, size)
+    size = size or said_size(innermost_dataset(deployed))
+    if size is None:
         raise ValueError('nothing in the test pipeline of the config says how large an image is; give --image-size')
     content = read_checkpoint(str(checkpoint))
     trained = load_trained(config, weights_of(content, str(checkpoint)), str(checkpoint))
-    pixels = torch.randint(0, 256, (3, 3, image_size, image_size), generator=torch.Generator().manual_seed(0))
-    expected = logits_of(getattr(trained, 'architecture', trained), preprocess(trained, pixels))
+    source = getattr(trained, 'architecture', trained)
+    pixels = torch.randint(0, 256, (3, image_channels(source), *size), generator=torch.Generator().manual_seed(0))
+    expected = logits_of(source, preprocess(trained, pixels))
     parameters = _count(trained)
     weights = student_weights(trained, deployed)
     meta = _meta(content, config, expected.shape[1], Path(checkpoint).name)
@@ -154,10 +156,9 @@ def _meta(content: dict, config: Config, num_classes: int, source: str) -> dict:
 
 def _classes(meta: dict, config: Config) -> list:
     """The names that the checkpoint has, or the config's test data, or its data set by nature."""
-    loader = config.get('test_dataloader') or config.get('val_dataloader') or {}
-    dataset = loader.get('dataset') or {}
+    dataset = innermost_dataset(config)
     with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmpretrain'):
-        kind = DATASETS.get(dataset.type) if isinstance(dataset.get('type'), str) else None
+        kind = DATASETS.get(dataset.type) if isinstance(dataset.get('type'), str) else dataset.get('type')
     found = ((meta.get('dataset_meta') or {}).get('classes') or meta.get('CLASSES')
              or (dataset.get('metainfo') or {}).get('classes') or getattr(kind, 'METAINFO', {}).get('classes') or ())
     return [str(name) for name in found] if isinstance(found, (list, tuple)) else []
@@ -168,7 +169,8 @@ def _notes(network: Deployed, deployed: Config, meta: dict) -> Dict[str, str]:
     preprocessor = network.network.data_preprocessor
     mean, std = ([round(value, 4) for value in getattr(preprocessor, name).flatten().tolist()]
                  if hasattr(preprocessor, name) and not network.normalises else None for name in ('mean', 'std'))
-    return dict(channels='RGB' if takes_rgb(deployed) else 'BGR', mean=json.dumps(mean), std=json.dumps(std),
+    order = 'RGB' if takes_rgb(deployed) else 'BGR'
+    return dict(channels='grey' if image_channels(network) == 1 else order, mean=json.dumps(mean), std=json.dumps(std),
                 classes=json.dumps(meta.get('dataset_meta', {}).get('classes')))
 
 

@@ -65,12 +65,20 @@ def _fit(student: BaseModel, teacher: BaseModel, image_size: Tuple[int, int]) ->
         final_relu=bool((wanted >= 0).all()))
 
 
+def image_channels(network: nn.Module) -> int:
+    """How many channels the images of a network have: those that its first convolution reads.
+
+    >>> image_channels(nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3)))
+    1
+    """
+    return next((layer.in_channels for layer in network.modules() if isinstance(layer, nn.Conv2d)), 3)
+
+
 def _feature(encoder: nn.Module, role: str, image_size: Tuple[int, int]) -> Tensor:
     """The encoder's last feature for one random image; the encoder stays as it is."""
     modes = {module: module.training for module in encoder.modules()}
     like = next(encoder.parameters(), torch.zeros(()))
-    colours = next((layer.in_channels for layer in encoder.modules() if isinstance(layer, nn.Conv2d)), 3)
-    image = torch.randn(1, colours, *image_size, generator=torch.Generator().manual_seed(0)).to(like)
+    image = torch.randn(1, image_channels(encoder), *image_size, generator=torch.Generator().manual_seed(0)).to(like)
     try:
         encoder.eval()  # not chained: some of MMPretrain's backbones return None
         with torch.no_grad():

@@ -1,3 +1,4 @@
+import ctypes
 import json
 
 import cv2
@@ -13,6 +14,7 @@ import mmkd_atsc.export.student as module
 from mmkd_atsc.export import FORMATS, export_student, formats
 from mmkd_atsc.export.formats import load_onnx
 from mmkd_atsc.models.algorithms import AdaptiveTeacherDistill
+from mmkd_atsc.models.network import get_package_config
 from tests.conftest import tiny_classifier
 from tests.test_export.trained import CLASSES, METHODS, PREPROCESSOR, logits, method_config, pixels, train
 
@@ -221,6 +223,43 @@ def test_a_swin_takes_any_number_of_images_too(tmp_path):
         images = model.data_preprocessor(dict(inputs=pixels(5, 56)))['inputs']
         answer = form.load(report.files[name])(images)
         torch.testing.assert_close(answer, logits(model, pixels(5, 56)), rtol=0, atol=1e-4)
+
+
+def test_images_that_are_not_square(tmp_path):
+    config = method_config('kd')
+    config.test_dataloader.dataset = dict(type='CustomDataset', pipeline=[
+        dict(type='LoadImageFromFile'), dict(type='Resize', scale=(64, 32)), dict(type='PackInputs')])
+    train(config, tmp_path / 'kd.pth')
+    report = export_student(config, tmp_path / 'kd.pth', tmp_path / 'out', ('onnx', ))
+    assert load_onnx(report.files['onnx'])(torch.zeros(1, 3, 32, 64)).shape == (1, 10)
+    report = export_student(config, tmp_path / 'kd.pth', tmp_path / 'out', ('onnx', ), image_size='48x40')
+    assert load_onnx(report.files['onnx'])(torch.zeros(1, 3, 48, 40)).shape == (1, 10)
+
+
+def test_a_network_of_one_channel_reads_files_too(tmp_path):
+    lenet = get_package_config('mmpretrain::lenet/lenet5_mnist.py')
+    model = train(lenet, tmp_path / 'lenet.pth')
+    report = export_student(lenet, tmp_path / 'lenet.pth', tmp_path / 'out', ('onnx', ))
+    import onnxruntime
+    notes = onnxruntime.InferenceSession(str(report.files['onnx'])).get_modelmeta().custom_metadata_map
+    assert notes['channels'] == 'grey' and json.loads(notes['mean']) == [33.46]
+    files, grey = [], pixels(2, 28)[:, 0].numpy().astype(np.uint8)
+    for image in grey:
+        files.append(str(tmp_path / f'{len(files)}.png'))
+        cv2.imwrite(files[-1], image)
+    inferencer = mmpretrain.ImageClassificationInferencer(str(report.config), str(report.files['checkpoint']))
+    results = inferencer(files, batch_size=2)  # MMPretrain's LeNet takes no single image
+    expected = logits(model, torch.from_numpy(np.stack([cv2.resize(image, (32, 32)) for image in grey]))[:, None])
+    np.testing.assert_allclose([result['pred_scores'] for result in results], expected.softmax(1), atol=1e-6)
+
+
+def test_a_network_that_onnx_does_not_know_is_refused_without_a_word_of_pytorchs(aekt, monkeypatch, capfd):
+    pool = torch.nn.AdaptiveAvgPool2d(5)  # of 32 pixels
+    monkeypatch.setattr(formats.Deployed, 'forward', lambda self, images: pool(images).flatten(1))
+    with pytest.raises(ValueError, match=r'^student.onnx: PyTorch cannot write this network .*adaptive'):
+        export_student(*aekt, ('onnx', ))
+    ctypes.CDLL(None).fflush(None)  # what C++ printed
+    assert 'graph' not in capfd.readouterr().out
 
 
 def test_no_weights_are_fetched(aekt, monkeypatch):

@@ -1,12 +1,13 @@
 import pytest
 import torch
+from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 import mmkd_atsc.models  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.export import student_config
-from mmkd_atsc.export.config import takes_rgb
+from mmkd_atsc.export.images import innermost_dataset, said_size, takes_rgb
 from tests.conftest import ROOT, tiny_classifier
 
 CONFIGS = sorted(path for path in (ROOT / 'configs').glob('*/*.py') if path.parent.name != '_base_')
@@ -74,6 +75,28 @@ def test_a_pipeline_of_files_is_kept_and_its_reader_goes_by_the_name_that_the_in
     assert not takes_rgb(student)
 
 
+@pytest.mark.parametrize('reader', ['mmpretrain.datasets.LoadImageFromFile', 'mmcv.transforms.LoadImageFromFile',
+                                    LoadImageFromFile])
+def test_the_reader_is_known_by_its_path_and_as_a_class(reader):
+    student = student_config(training([dict(type=reader), *FILES[1:]], 'ImageNet'))
+    pipeline = student.test_dataloader.dataset.pipeline
+    assert [step.type for step in pipeline] == ['LoadImageFromFile', 'ResizeEdge', 'CenterCrop', 'PackInputs']
+
+
+@pytest.mark.parametrize('steps, flipped', [
+    ([dict(type='NumpyToPIL')], False),
+    ([dict(type='NumpyToPIL', to_rgb=True)], True),
+    ([dict(type='mmpretrain.ToPIL', to_rgb=True), dict(type='mmpretrain.datasets.PILToNumpy', to_bgr=True)], False),
+    ([dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy', to_bgr=False)], True),
+    ([dict(type='Normalize', mean=[0.] * 3, std=[1.] * 3)], True),
+])
+def test_each_transform_that_turns_the_channels_around_counts(steps, flipped):
+    for to_rgb in (False, True):
+        preprocessor = dict(mean=[1.] * 3, std=[2.] * 3, to_rgb=to_rgb)
+        student = student_config(training([FILES[0], *steps, *FILES[1:]], 'Mine', data_preprocessor=preprocessor))
+        assert takes_rgb(student) == (flipped != to_rgb)
+
+
 @pytest.mark.parametrize('to_rgb', [False, True])
 def test_channels_are_those_the_network_learned_from(to_rgb):
     preprocessor = dict(mean=[1.] * 3, std=[2.] * 3, to_rgb=to_rgb)
@@ -82,13 +105,67 @@ def test_channels_are_those_the_network_learned_from(to_rgb):
     assert takes_rgb(student_config(training(data_preprocessor=preprocessor))) != to_rgb
 
 
-def test_data_sets_in_wrappers_are_found():
+@pytest.mark.parametrize('wrap', [
+    lambda dataset: dict(type='RepeatDataset', times=2, dataset=dataset),
+    lambda dataset: dict(type='ConcatDataset', datasets=[dataset, dict(dataset, ann_file='more.txt')]),
+    lambda dataset: dict(type='RepeatDataset', times=2, dataset=dict(type='ConcatDataset', datasets=[dataset]))])
+def test_data_sets_in_wrappers_are_found(wrap):
     config = training(pipeline=FILES)
-    config.test_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=config.test_dataloader.dataset)
+    config.test_dataloader.dataset = wrap(config.test_dataloader.dataset)
     assert len(student_config(config).test_dataloader.dataset.pipeline) == len(FILES)
 
 
-def test_a_data_set_of_unknown_images_needs_their_size():
-    with pytest.raises(ValueError, match='nothing in the test data .* --image-size'):
-        student_config(training(dataset='Mine'))
-    assert student_config(training(dataset='Mine'), 48).test_dataloader.dataset.pipeline[-2].scale == (48, 48)
+@pytest.mark.parametrize('pipeline, size', [(None, None), (None, 48), (
+    [dict(type='LoadTiff'), dict(type='Resize', scale=224), dict(type='PackInputs')], None), (
+    [dict(type='mine.LoadImageFromFile'), dict(type='PackInputs')], 48)])
+def test_test_data_that_is_read_in_a_way_of_its_own_is_refused(pipeline, size):
+    with pytest.raises(ValueError, match=r'^the test data \(Mine\) is not read by LoadImageFromFile, .* give the'):
+        student_config(training(pipeline, dataset='Mine'), size)
+
+
+@pytest.mark.parametrize('dataset, side, steps', [
+    ('mmpretrain.datasets.CIFAR10', 32, ['NumpyToPIL', 'PILToNumpy']),
+    ('mmkd_atsc.BatchedCIFAR100', 32, ['NumpyToPIL', 'PILToNumpy']),
+    ('FashionMNIST', 28, ['NumpyToPIL', 'torchvision/Grayscale', 'PILToNumpy'])])
+def test_files_become_what_a_data_set_of_arrays_holds_and_then_go_its_own_way(dataset, side, steps):
+    own = [dict(type='Resize', scale=(96, 64)), dict(type='PackInputs')]
+    student = student_config(training(own, dataset))
+    pipeline = innermost_dataset(student).pipeline
+    assert [step.type for step in pipeline[:-3]] == ['LoadImageFromFile', *steps]
+    assert pipeline[-3] == dict(type='Resize', scale=(side, side)) and pipeline[-2:] == own
+    assert student_config(training([], dataset), (20, 40)).test_dataloader.dataset.pipeline[-2:] == [
+        dict(type='Resize', scale=(40, 20)), dict(type='PackInputs')]
+
+
+@pytest.mark.parametrize('steps, size', [
+    ([dict(type='Resize', scale=(64, 32))], (32, 64)),
+    ([dict(type='mmcv.transforms.CenterCrop', crop_size=(64, 32))], (32, 64)),
+    ([dict(type='RandomCrop', crop_size=(64, 32))], (64, 32)),
+    ([dict(type='torchvision/CenterCrop', size=(64, 32))], (64, 32)),
+    ([dict(type='CenterCrop', crop_size=48), dict(type='PILToNumpy')], (48, 48)),
+    ([dict(type='Resize', scale=(64, 64), keep_ratio=True), dict(type='Pad', size=(64, 32))], (32, 64)),
+    ([dict(type='ResizeEdge', scale=64)], None),
+])
+def test_the_size_is_a_height_and_a_width(steps, size):
+    assert said_size(dict(type='ImageNet', pipeline=[FILES[0], *steps, FILES[-1]])) == size
+
+
+@pytest.mark.parametrize('size', ['abc', '3x', '1x2x3', (1, 2, 3), ()])
+def test_what_is_no_size_is_refused_with_what_is(size):
+    with pytest.raises(ValueError, match=r'^image_size=.* must be a side, or a height and a width \(as text: 32x64\)$'):
+        student_config(training(), size)
+
+
+def test_what_imports_the_users_own_modules_goes_along(tmp_path):
+    def named(name, network):
+        Config(dict(model=network, custom_imports=dict(imports=[name], allow_failed_imports=False))).dump(
+            tmp_path / f'{name}.py')
+        return dict(cfg_path=str(tmp_path / f'{name}.py'))
+
+    student, teacher = named('json', tiny_classifier()), named('csv', tiny_classifier(16))
+    config = training(student=student, custom_imports=dict(imports=['glob', 'mmkd_atsc.models', 'json']))
+    config.model.teacher = teacher
+    assert student_config(config).custom_imports == dict(imports=['glob', 'json'], allow_failed_imports=False)
+    config.model.architecture.head = dict(_delete_=True, type='mmkd_atsc.SharedClassifierHead')
+    assert student_config(config).custom_imports.imports == ['glob', 'json', 'csv'], 'its classifier goes along'
+    assert 'custom_imports' not in student_config(training())

@@ -68,6 +68,22 @@ def test_a_student_of_mmpretrains_own_needs_neither_plugin_nor_mmrazor(tmp_path)
     assert name == 'abcdefghij'[expected.argmax()]
 
 
+def test_a_student_of_the_users_own_modules_is_found_in_a_new_process(tmp_path, monkeypatch):
+    (tmp_path / 'my_net.py').write_text(
+        'from mmpretrain.models import ResNet_CIFAR\nfrom mmpretrain.registry import MODELS\n\n\n'
+        '@MODELS.register_module()\nclass MyNet(ResNet_CIFAR):\n    pass\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    config = method_config('kd', dict(MMPRETRAINS_OWN, type='MyNet'))
+    config.custom_imports = dict(imports=['my_net'], allow_failed_imports=False)
+    config.dump(tmp_path / 'mine.py')
+    train(Config.fromfile(tmp_path / 'mine.py'), tmp_path / 'mine.pth')
+    main(tmp_path / 'mine.py', tmp_path / 'mine.pth', '--out', tmp_path / 'out')
+    done = run_command(sys.executable, '-c', "import sys; sys.path.append('.'); from mmpretrain import get_model; "
+                       "print(type(get_model('out/student.py', 'out/student.pth').backbone))", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "<class 'my_net.MyNet'>" in done.stdout
+
+
 def test_it_prints_sizes_counts_and_differences(files, capsys):
     config, checkpoint, out = files
     main(config, checkpoint, '--out', out, '--onnx', '--torchscript', '--exported-program')
@@ -116,6 +132,7 @@ def test_a_wrong_checkpoint_is_one_line(files, spoil, capsys):
 @pytest.mark.parametrize('args, said', [
     (['--out', 'FILE'], 'aekt.py: is a file, not a folder to write into'),
     (['--out', 'OUT', '--image-size', '0'], 'image_size=0 must be an integer at least 1'),
+    (['--out', 'OUT', '--image-size', '32x'], "image_size='32x' must be a side, or a height and a width"),
     (['--out', 'OUT', '--cfg-options', 'modell.type=x'], 'modell'),
     ([], 'the following arguments are required: --out'),
 ])
@@ -156,7 +173,8 @@ def test_a_training_ends_with_its_student(tmp_path):
     ([], {}, 'default_hooks has no CheckpointHook'),
     ([CheckpointHook()], {}, "which='best'\\) needs default_hooks.checkpoint.save_best"),
     ([CheckpointHook()], dict(which='last', formats=['onnx']), 'onnx needs onnx and onnxruntime: pip install'),
-    ([CheckpointHook()], dict(which='last'), 'how large an image is'),
+    ([CheckpointHook()], dict(which='last'), r'test data \(Mine\) is not read by LoadImageFromFile'),
+    ([CheckpointHook()], dict(which='last', image_size='no'), "image_size='no' must be"),
 ])
 def test_what_would_keep_it_from_being_exported_stops_the_training(hooks, options, said, monkeypatch):
     monkeypatch.setattr('mmkd_atsc.export.formats.find_spec', lambda name: None)

@@ -19,10 +19,10 @@ def reproduce(monkeypatch):
 
 @pytest.mark.parametrize('name', ['digits', 'cifar100-cpu', 'cifar100'])
 def test_rows_read_the_checkpoints_of_the_rows_they_need(reproduce, name, tmp_path, monkeypatch):
-    chosen = reproduce.SUITES[name]
-    for variable, value in chosen.environment(tmp_path).items():
+    suite = reproduce.SUITES[name]
+    for variable, value in suite.environment(tmp_path).items():
         monkeypatch.setenv(variable, value)
-    rows = chosen.rows([0, 1])
+    rows = suite.rows([0, 1])
     folders = [row.folder for row in rows]
     assert len(set(folders)) == len(folders)
     for position, row in enumerate(rows):
@@ -44,7 +44,7 @@ def test_rows_read_the_checkpoints_of_the_rows_they_need(reproduce, name, tmp_pa
 @pytest.mark.parametrize('name', ['digits', 'cifar100-cpu', 'cifar100'])
 def test_a_seed_has_the_same_row_whatever_the_others(reproduce, name):
     rows = reproduce.SUITES[name].rows
-    assert set(rows([2, 1])) < set(rows([0, 1, 2])) and {row.folder for row in rows([2])} >= set(rows([2])[-1].needs)
+    assert set(rows([2, 1])) < set(rows([2, 0, 1])) and {row.folder for row in rows([2])} >= set(rows([2])[-1].needs)
 
 
 def test_every_short_config_is_in_the_suite(reproduce):
@@ -78,3 +78,31 @@ def test_wrong_arguments_are_one_line(reproduce, arguments, words, capsys):
     with pytest.raises(SystemExit):
         reproduce.main(arguments)
     assert words in capsys.readouterr().err
+
+
+def test_rows_bring_those_that_they_need(reproduce):
+    rows = reproduce.SUITES['cifar100'].rows([0, 1])
+    some = [row.folder for row in reproduce.chosen(rows, ['atsc_resnet110*'])]
+    assert some == ['resnet110_cifar100', 'atsc_resnet110_resnet32_cifar100', 'atsc_resnet110_resnet32_cifar100_seed1',
+                    'atsc_resnet110_resnet32_cifar100_batch512']
+    assert reproduce.chosen(rows, None) == rows
+    with pytest.raises(ValueError, match='--rows mobilenet: there is no such row; there are resnet110_cifar100'):
+        reproduce.chosen(rows, ['mobilenet'])
+
+
+def test_options_and_the_held_out_images_are_every_rows(reproduce, monkeypatch, tmp_path, capsys):
+    seen = []
+    monkeypatch.setattr(reproduce, 'run_suite', lambda rows, *args, **environment: seen.extend(rows) or [])
+    reproduce.main(['cifar100-cpu', '--out', str(tmp_path), '--rows', '*aekt*', '--seeds', '0', '--held-out',
+                    '--cfg-options', 'train_cfg.max_epochs=2'])
+    assert [row.folder for row in seen] == ['short_resnet20', 'short_aekt_resnet20_resnet8']
+    for row in seen:
+        config = Config.fromfile(row.config)
+        config.merge_from_dict(parse_options(row.options))
+        train, val = config.train_dataloader.dataset, config.val_dataloader.dataset
+        assert (train.split, train.indices, val.split, val.indices) == ('train', 45000, 'train', -5000)
+        assert config.train_cfg.max_epochs == 2
+    for argv, words in (['--held-out'], 'is for the suites on CIFAR'), (['--cfg-options', 'a'], 'a: must be KEY=VAL'):
+        with pytest.raises(SystemExit):
+            reproduce.main(['digits', '--out', str(tmp_path), *argv])
+        assert words in capsys.readouterr().err

@@ -28,9 +28,11 @@ import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.analysis.tables import markdown, write_csv
 from mmkd_atsc.checks import check_number
-from mmkd_atsc.export import FORMATS, student_config
-from mmkd_atsc.export.config import classifiers_argument, deployed_size, teacher_sources
+from mmkd_atsc.export import FORMATS
+from mmkd_atsc.export.config import classifiers_argument, student_model, teacher_sources, without_pretrained
 from mmkd_atsc.export.formats import Deployed, write
+from mmkd_atsc.export.images import Size, height_and_width, innermost_dataset, said_size
+from mmkd_atsc.models.fit import image_channels
 from mmkd_atsc.models.network import build_network
 
 ENCODER = "student's encoder alone"
@@ -51,12 +53,13 @@ class EncoderAlone(nn.Module):
         return self.backbone(images)[-1]
 
 
-def build_networks(config: Config, student: Config) -> Dict[str, nn.Module]:
+def build_networks(config: Config) -> Dict[str, nn.Module]:
     """The deployed student, what of it is its encoder if it shares a classifier, and the teachers, by their names."""
+    student = student_model(config)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        network = MODELS.build(student.model)
+        network = MODELS.build(student)
     networks: Dict[str, nn.Module] = {'student': Deployed(network)}
-    if classifiers_argument(student.model.get('head') or {}):
+    if classifiers_argument(student.get('head') or {}):
         networks[ENCODER] = EncoderAlone(network.backbone)
     model = config.model.to_dict()
     teachers = teacher_sources(model) if 'teacher' in model else {}
@@ -76,24 +79,24 @@ def onnx_runner(name: str, network: nn.Module, images: Tensor, folder: Path) -> 
 
 
 @torch.inference_mode()
-def measure(networks: Dict[str, nn.Module], side: int, batch: int, repeats: int, with_onnx: bool) -> List[list]:
+def measure(networks: Dict[str, nn.Module], size: Size, batch: int, repeats: int, with_onnx: bool) -> List[list]:
     """A row of COLUMNS for each network; the last two are None without onnxruntime."""
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    image = torch.randn(1, 3, side, side)
+    shapes = {name: (image_channels(network), *size) for name, network in networks.items()}
     rows = []
     for name, network in networks.items():
+        image = torch.randn(1, *shapes[name])
         cost = get_model_complexity_info(network, inputs=(image, ), show_table=False, show_arch=False)
         rows.append([name, cost['params'], cost['flops'] / 1e6])
     with tempfile.TemporaryDirectory() as folder:
         with torch.inference_mode(False):  # tracing takes no inference tensors
-            example = torch.randn(2, 3, side, side)
-            onnx = {name: onnx_runner(name, network, example, Path(folder)) for name, network in networks.items()
-                    } if with_onnx else {}
+            onnx = {name: onnx_runner(name, network, torch.randn(2, *shapes[name]), Path(folder))
+                    for name, network in networks.items()} if with_onnx else {}
         runtimes = [{name: network.to(device) for name, network in networks.items()}, onnx]
         for runners, where in zip(runtimes, (device, torch.device('cpu'))):
-            for size, column in ((1, lambda seconds: 1e3 * seconds), (batch, lambda seconds: batch / seconds)):
-                images = torch.randn(size, 3, side, side, device=where)
-                times = median_times({name: lambda run=run, images=images: run(images)
+            for count, column in ((1, lambda seconds: 1e3 * seconds), (batch, lambda seconds: batch / seconds)):
+                images = {name: torch.randn(count, *shape, device=where) for name, shape in shapes.items()}
+                times = median_times({name: lambda run=run, images=images[name]: run(images)
                                       for name, run in runners.items()}, repeats)
                 for row in rows:
                     row.append(column(times[row[0]]) if row[0] in times else None)
@@ -117,7 +120,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument('--batch', type=int, default=64, help='images in a batch, for the throughput (default: 64)')
     parser.add_argument('--repeats', type=int, default=15)
     parser.add_argument('--threads', type=int, help="default: torch's")
-    parser.add_argument('--image-size', type=int, metavar='SIDE', help="default: what the config's test data says")
+    parser.add_argument('--image-size', metavar='SIDE', help="or HEIGHTxWIDTH; default: what the config's data says")
     return parser.parse_args(argv)
 
 
@@ -126,24 +129,22 @@ def main(argv: Optional[List[str]] = None) -> None:
     with cli.one_line_errors():
         check_number('--batch', args.batch, 1, integer=True)
         check_number('--repeats', args.repeats, 1, integer=True)
-        if args.image_size is not None:
-            check_number('--image-size', args.image_size, 1, integer=True)
         if args.threads is not None:
             torch.set_num_threads(check_number('--threads', args.threads, 1, integer=True))
-        MMLogger.get_instance('benchmark', log_level='ERROR')  # it lists the operations that cost nothing
         config = cli.load_config(args.config)
         cli.require(config, args.config, 'model')
-        student = student_config(config, args.image_size)
-        side, missing = args.image_size or deployed_size(student), None
-        if side is None:
+        size = height_and_width(args.image_size) or said_size(innermost_dataset(without_pretrained(config)))
+        missing = None
+        if size is None:
             raise ValueError(f'{args.config}: nothing in its test data says how large an image is; give --image-size')
         try:
             FORMATS['onnx'].check_packages('onnxruntime')
         except ImportError as error:
             missing = str(error)
-        rows = measure(build_networks(config, student), side, args.batch, args.repeats, with_onnx=not missing)
+        MMLogger.get_instance('benchmark', log_level='ERROR')  # it lists the operations that cost nothing
+        rows = measure(build_networks(config), size, args.batch, args.repeats, with_onnx=not missing)
         texts = [['-' if value is None else form(value) for form, value in zip(FORMS, row)] for row in rows]
-        lines = [f'{Path(args.config).stem}: {side}x{side} pixels, batch {args.batch}, median of {args.repeats}; '
+        lines = [f'{Path(args.config).stem}: {size[0]}x{size[1]} pixels, batch {args.batch}, median of {args.repeats}; '
                  f'{environment()}; onnxruntime on the CPU', '', markdown(COLUMNS, texts, left=COLUMNS[:1])]
         lines += [f'\n{line}' for line in (added(rows), missing) if line]
         print('\n'.join(lines))

@@ -13,7 +13,7 @@ from typing import Callable, List, Optional
 
 import numpy as np
 import torch
-from measure import environment, median_times
+from measure import CPU, environment, median_times
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
@@ -74,7 +74,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         MMLogger.get_instance('benchmark', log_level='WARNING')
         init_default_scope('mmpretrain')
         epochs = {name: make_epoch(name, args.batch, args.data_root) for name in ('cifar100_classic', 'cifar100')}
-        print(f'{environment()}; {args.data_root or "random images"}, batch {args.batch}, one process on the CPU, '
+        print(f'{environment(CPU)}; {args.data_root or "random images"}, batch {args.batch}, one process on the CPU, '
               f'median of {args.repeats} epochs\n')
         images = epochs['cifar100']()
         times = median_times(epochs, args.repeats, warmup=1)

@@ -1,15 +1,16 @@
-"""How long the AEKT loss takes, and how much memory, beside MMRazor's DKDLoss and KLDivergence (CPU).
+"""How long the AEKT loss takes, and how much memory, beside MMRazor's DKDLoss and KLDivergence (CPU or GPU).
 
 python tools/benchmark/losses.py --shapes 64x100 1024x1000 256x21841 --threads 1 2
 
 A step is forward and backward in fp32. The rivals take turns, so that whatever slows the machine down meets all of
-them alike, and the median of the turns counts. Memory is the largest sum of what a step has allocated and not freed,
-as torch's profiler records it: temporaries inside an operator and the gradient count, the logits themselves do not.
+them alike, and the median of the turns counts. Memory is the largest sum of what a step has allocated and not freed, as
+torch's profiler or the GPU's allocator records it: temporaries inside an operator and the gradient count, the logits
+themselves do not.
 """
 import argparse
 from typing import Callable, Dict, List, Optional, Tuple
 
-from measure import Step, environment, median_times, peak_memory
+from measure import CPU, Step, block_of, default_device, environment, median_times, peak_memory, set_tf32
 
 # The module beside this one must come before torch.
 # isort: split
@@ -22,13 +23,13 @@ from mmkd_atsc.checks import check_number
 from mmkd_atsc.models.losses import AEKTLoss
 
 
-def make_steps(num_samples: int, num_classes: int) -> Dict[str, Step]:
+def make_steps(num_samples: int, num_classes: int, device: torch.device = CPU) -> Dict[str, Step]:
     """One forward and backward of each rival on the same logits; AEKT computes three terms, DKD two, KD one."""
     from mmrazor.models.losses import DKDLoss, KLDivergence
     generator = torch.Generator().manual_seed(0)
-    student = torch.randn(num_samples, num_classes, generator=generator).requires_grad_()
-    teacher = 3 * torch.randn(num_samples, num_classes, generator=generator)
-    labels = torch.randint(num_classes, (num_samples, ), generator=generator)
+    student = torch.randn(num_samples, num_classes, generator=generator).to(device).requires_grad_()
+    teacher = 3 * torch.randn(num_samples, num_classes, generator=generator).to(device)
+    labels = torch.randint(num_classes, (num_samples, ), generator=generator).to(device)
     aekt = AEKTLoss(tau=4.0, alpha=1.0, beta=8.0, gamma=1.0)
     # Whatever its reduction, DKDLoss sums: it passes size_average=False as well, and that wins. The work is the same.
     dkd = DKDLoss(tau=4.0, alpha=1.0, beta=8.0, reduction='mean')
@@ -49,10 +50,10 @@ def default_repeats(num_samples: int, num_classes: int) -> int:
     return max(7, min(300, 20_000_000 // (num_samples * num_classes)))
 
 
-def measure(shape: Tuple[int, int], repeats: Optional[int]) -> str:
-    steps = make_steps(*shape)
-    times = median_times(steps, repeats or default_repeats(*shape))
-    memory = {name: peak_memory(step) for name, step in steps.items()}
+def measure(shape: Tuple[int, int], repeats: Optional[int], device: torch.device) -> str:
+    steps = make_steps(*shape, device)
+    times = median_times(steps, repeats or default_repeats(*shape), block=block_of(device))
+    memory = {name: peak_memory(step, device) for name, step in steps.items()}
     ours, dkd = 'AEKTLoss', 'DKDLoss'
     cells = [f'{shape[0]}x{shape[1]}',
              *(f'{1e3 * times[name]:.2f}' for name in steps), f'{times[dkd] / times[ours]:.2f}',
@@ -77,13 +78,17 @@ def main(argv: Optional[List[str]] = None) -> None:
     args = parser.parse_args(argv)
     with cli.one_line_errors():
         shapes = [parse_shape(text) for text in args.shapes]
+        if args.repeats is not None:
+            check_number('--repeats', args.repeats, 1, integer=True)
+        device = default_device()
+        set_tf32(False)
         for threads in args.threads:
             torch.set_num_threads(check_number('--threads', threads, low=1, integer=True))
-            print(f'\n{environment()}\n')
+            print(f'\n{environment(device)}\n')
             print('| shape | AEKT ms | DKD ms | KD ms | DKD / AEKT time | AEKT MiB | DKD MiB | KD MiB '
                   '| AEKT / DKD memory |\n' + '|---' * 9 + '|')
             for shape in shapes:
-                print(measure(shape, args.repeats), flush=True)
+                print(measure(shape, args.repeats, device), flush=True)
 
 
 if __name__ == '__main__':

@@ -3,7 +3,7 @@ import os
 import platform
 import statistics
 import time
-from typing import Callable, Dict
+from typing import Callable, Dict, Optional
 
 # The profiler's own chatter; both are read when torch is imported.
 os.environ.setdefault('KINETO_LOG_LEVEL', '9')
@@ -13,10 +13,27 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 Step = Callable[[], object]
+CPU = torch.device('cpu')
+GPU_BLOCK = 20
 
 
-def median_times(steps: Dict[str, Step], repeats: int, warmup: int = 2) -> Dict[str, float]:
-    """Seconds a step, the median over ``repeats`` turns.
+def default_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device('cuda') if torch.cuda.is_available() else CPU
+
+
+def set_tf32(allowed: bool) -> None:
+    """Whether a GPU may round fp32 products to TF32; PyTorch lets convolutions do so, and "fp32" would not be fp32."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+
+
+def block_of(device: torch.device) -> int:
+    """How many steps a turn has, so that waiting for the device hides neither a step's own waits nor what overlaps."""
+    return GPU_BLOCK if device.type == 'cuda' else 1
+
+
+def median_times(steps: Dict[str, Step], repeats: int, warmup: int = 2, block: int = 1) -> Dict[str, float]:
+    """Seconds a step, the median over ``repeats`` turns of ``block`` steps, in which nothing waits for the GPU.
 
     The rivals take turns, so that whatever slows the machine down meets all of them alike; the first turns, which also
     pay for what is set up once, do not count.
@@ -24,24 +41,35 @@ def median_times(steps: Dict[str, Step], repeats: int, warmup: int = 2) -> Dict[
     times: Dict[str, list] = {name: [] for name in steps}
     for turn in range(repeats + warmup):
         for name, step in steps.items():
-            _wait()
+            wait()
             start = time.perf_counter()
-            step()
-            _wait()
+            for _ in range(block):
+                step()
+            wait()
             if turn >= warmup:
-                times[name].append(time.perf_counter() - start)
+                times[name].append((time.perf_counter() - start) / block)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def _wait() -> None:
+def in_ms(times: Dict[str, float]) -> Dict[str, str]:
+    """Seconds as milliseconds, in the digits that they are good for.
+
+    >>> in_ms(dict(ours=1.4731, floor=0.0037624))
+    {'ours': '1473', 'floor': '3.76'}
+    """
+    return {name: f'{1e3 * value:.0f}' if value >= 0.1 else f'{1e3 * value:.3g}' for name, value in times.items()}
+
+
+def wait() -> None:
+    """Until the GPU has done what it was given, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
-def peak_memory(step: Step) -> int:
-    """Bytes that a step holds at once, at most, beyond what was there before it."""
+def peak_memory(step: Step, device: torch.device = CPU) -> int:
+    """Bytes that a step holds on its device at once, at most, beyond what was there before it."""
     step()
-    if torch.cuda.is_available():
+    if device.type == 'cuda':
         torch.cuda.synchronize()
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
@@ -57,11 +85,17 @@ def peak_memory(step: Step) -> int:
     return peak
 
 
-def environment() -> str:
-    """PyTorch, threads or GPU, Python and processor, in a line."""
-    where = (torch.cuda.get_device_name() if torch.cuda.is_available()
-             else f'{torch.get_num_threads()} thread{"s" * (torch.get_num_threads() > 1)}, {_processor()}')
-    return f'torch {torch.__version__}, Python {platform.python_version()}, {where}'
+def environment(device: Optional[torch.device] = None) -> str:
+    """PyTorch, Python, threads and processor, and the GPU if that is what is measured, in a line.
+
+    The processor counts on a GPU too: small networks wait for it. ``device=None``: the GPU where there is one.
+    """
+    parts = [f'torch {torch.__version__}', f'Python {platform.python_version()}']
+    if (device or default_device()).type == 'cuda':
+        tf32 = torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32
+        parts += [torch.cuda.get_device_name(), f'TF32 {"on" if tf32 else "off"}']
+    threads = torch.get_num_threads()
+    return ', '.join([*parts, f'{threads} thread{"s" * (threads > 1)}', _processor()])
 
 
 def _processor() -> str:

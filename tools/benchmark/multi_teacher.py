@@ -10,14 +10,15 @@ ratio to the step with one teacher.
 import argparse
 from typing import Callable, List, Optional
 
-from measure import environment, median_times, peak_memory
+from measure import block_of, environment, in_ms, median_times, peak_memory
 
 # The module beside this one must come before torch.
 # isort: split
 
 import torch
 import torch.nn.functional as F
-from steps import SGD, Batch, aekt_model, atsc_model, engine_step, student_step
+from steps import SGD, SWITCHES, Batch, aekt_model, atsc_model, engine_step, laid_out, student_step
+from switches import add_arguments, prepare
 
 from mmkd_atsc import cli
 from mmkd_atsc.checks import check_choice, check_number
@@ -29,7 +30,7 @@ METHODS = dict(atsc=atsc_model, aekt=aekt_model)
 
 def teacher_part(method: str, student: str, teacher: str, batch: Batch) -> Callable[[], None]:
     """All that a teacher adds to a step, bare."""
-    model = METHODS[method](student, [teacher]).to(memory_format=torch.channels_last).to(batch.device)
+    model = laid_out(METHODS[method](student, [teacher]), batch, SWITCHES)
     network = model.teacher
     if method == 'aekt':
         network.eval()
@@ -37,8 +38,7 @@ def teacher_part(method: str, student: str, teacher: str, batch: Batch) -> Calla
     anchor, neck = TeacherAnchorLoss(), model.student.neck
     anchor.bind(network.backbone)
     with torch.no_grad():
-        shape = model.student.backbone(batch.images)[-1].shape
-    feature = torch.randn(shape, device=batch.device).to(memory_format=torch.channels_last).requires_grad_()
+        feature = torch.randn_like(model.student.backbone(batch.images)[-1]).requires_grad_()
     optimizer = torch.optim.SGD([*network.parameters(), *neck.parameters()], **SGD)
 
     def step() -> None:
@@ -57,21 +57,19 @@ def main(argv: Optional[List[str]] = None) -> None:
     parser.add_argument('--student', default='resnet8x4')
     parser.add_argument('--teachers', nargs='+', default=['resnet32x4', 'resnet110x2', 'wrn_40_2'])
     parser.add_argument('--methods', nargs='+', default=list(METHODS))
-    parser.add_argument('--batch', type=int, default=64)
     parser.add_argument('--repeats', type=int, default=3)
-    parser.add_argument('--threads', type=int, help="default: torch's")
+    add_arguments(parser)
     args = parser.parse_args(argv)
     with cli.one_line_errors():
         for name in (args.student, *args.teachers):
             check_choice('network', name, CIFAR_NETWORKS)
         for method in args.methods:
             check_choice('--methods', method, METHODS)
-        check_number('--batch', args.batch, 2, integer=True)
         check_number('--repeats', args.repeats, 1, integer=True)
-        if args.threads is not None:
-            torch.set_num_threads(check_number('--threads', args.threads, 1, integer=True))
-        batch = Batch(args.batch, torch.device('cuda' if torch.cuda.is_available() else 'cpu'))
-        print(f'{environment()}; batch {args.batch}, fp32, median of {args.repeats}; student {args.student}\n')
+        device = prepare(args)
+        batch = Batch(args.batch, device)
+        print(f'{environment(device)}; batch {args.batch}, fp32, median of {args.repeats} turns of {block_of(device)}; '
+              f'student {args.student}\n')
         print("| method | teachers | step, ms | sum of the parts, ms | ratio | memory to one teacher's |\n"
               '|---|---|---:|---:|---:|---:|')
         for method in args.methods:
@@ -80,21 +78,20 @@ def main(argv: Optional[List[str]] = None) -> None:
 
 def compare(method: str, args: argparse.Namespace, batch: Batch) -> None:
     """Prints the rows of a method."""
-    def model(teachers: List[str]) -> torch.nn.Module:
-        return METHODS[method](args.student, teachers).to(memory_format=torch.channels_last)
+    build = METHODS[method]
     counts = range(1, len(args.teachers) + 1)
-    steps = {f'{count} teachers': engine_step(model(args.teachers[:count]), batch) for count in counts}
-    plain = aekt_model(args.student, args.teachers[:1]).to(memory_format=torch.channels_last)
-    steps['student'] = student_step(plain, batch)
+    steps = {f'{count} teachers': engine_step(build(args.student, args.teachers[:count]), batch) for count in counts}
+    steps['student'] = student_step(aekt_model(args.student, args.teachers[:1]), batch)
     for teacher in dict.fromkeys(args.teachers):
         steps[teacher] = teacher_part(method, args.student, teacher, batch)
-    times = {name: 1e3 * seconds for name, seconds in median_times(steps, args.repeats, warmup=1).items()}
-    memory = {count: peak_memory(steps[f'{count} teachers']) for count in counts}
+    times = median_times(steps, args.repeats, warmup=1, block=block_of(batch.device))
+    memory = {count: peak_memory(steps[f'{count} teachers'], batch.device) for count in counts}
     for count in counts:
         teachers = args.teachers[:count]
         parts = times['student'] + sum(times[teacher] for teacher in teachers)
         step = times[f'{count} teachers']
-        print(f'| {method} | {" + ".join(teachers)} | {step:.0f} | {parts:.0f} | {step / parts:.2f} '
+        ms = in_ms(dict(step=step, parts=parts))
+        print(f'| {method} | {" + ".join(teachers)} | {ms["step"]} | {ms["parts"]} | {step / parts:.2f} '
               f'| {memory[count] / memory[1]:.2f} |', flush=True)
 
 

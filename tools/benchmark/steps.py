@@ -2,6 +2,7 @@
 
 Every builder returns a function without arguments that takes one whole step on the same batch.
 """
+from types import SimpleNamespace
 from typing import Callable, Dict, List, Optional, Sequence
 
 import torch
@@ -10,30 +11,39 @@ from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.structures import DataSample
+from switches import Switches
 from torch import nn
 
 import mmkd_atsc  # noqa: F401  makes mmrazor importable
+from mmkd_atsc.datasets.pad_crop_flip import PadCropFlip
+from mmkd_atsc.engine.accelerate import AccelerateHook
 from mmkd_atsc.models.losses import AEKTLoss, TeacherAnchorLoss
 from mmkd_atsc.networks import CIFAR_NETWORKS, classifier
 
 SGD = dict(lr=0.05, momentum=0.9, weight_decay=5e-4)
-PREPROCESSOR = dict(type='mmpretrain.ClsDataPreprocessor', mean=[127.5] * 3, std=[64.0] * 3)
+NORMALISATION = dict(mean=[127.5] * 3, std=[64.0] * 3)
+BATCHED = dict(type='mmkd_atsc.BatchedDataPreprocessor', **NORMALISATION)
+CLASSIC = dict(type='mmpretrain.ClsDataPreprocessor', **NORMALISATION)
 LOGITS = dict(logits=dict(type='mmrazor.ModuleOutputs', source='head'))
+SWITCHES = Switches()
 Step = Callable[[], object]
 
 MMLogger.get_instance('benchmark', log_level='WARNING')  # else a line for each parameter that is initialised
 
 
 class Batch:
-    """Random images of CIFAR's kind, as the data set gives them and normalised."""
+    """Random images of CIFAR's kind: as our data set gives them (``batched``), as MMPretrain's does (``classic``), and
+    on the device and normalised, for a bare loop.
+    """
 
     def __init__(self, size: int, device: torch.device) -> None:
         generator = torch.Generator().manual_seed(0)
         raw = torch.randint(0, 256, (size, 3, 32, 32), generator=generator, dtype=torch.uint8)
-        self.raw = raw.to(device)
-        self.labels = torch.randint(100, (size, ), generator=generator).to(device)
-        self.samples = [DataSample().set_gt_label(int(label)) for label in self.labels]
-        self.images = (self.raw.float() - 127.5) / 64
+        labels = torch.randint(100, (size, ), generator=generator)
+        self.batched = dict(inputs=raw, labels=labels, sample_idx=torch.arange(size), augment=PadCropFlip(),
+                            samples=size)
+        self.classic = dict(inputs=raw, data_samples=[DataSample().set_gt_label(int(label)) for label in labels])
+        self.images, self.labels = (raw.to(device).float() - 127.5) / 64, labels.to(device)
         self.device = device
 
 
@@ -68,7 +78,7 @@ def atsc_model(student: str, teachers: Sequence[str]) -> nn.Module:
         network['head'] = dict(type='mmkd_atsc.MultiClassifierHead')
     return _built(dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=network,
                        teacher=[classifier(teacher) for teacher in teachers] if len(teachers) > 1
-                       else classifier(teachers[0]), allow_random_teacher=True, data_preprocessor=PREPROCESSOR))
+                       else classifier(teachers[0]), allow_random_teacher=True, data_preprocessor=BATCHED))
 
 
 def aekt_model(student: str, teachers: Sequence[str]) -> nn.Module:
@@ -76,7 +86,7 @@ def aekt_model(student: str, teachers: Sequence[str]) -> nn.Module:
     return _built(dict(type='mmkd_atsc.MultiTeacherDistill', architecture=classifier(student),
                        teacher=[classifier(teacher) for teacher in teachers], allow_random_teacher=True,
                        distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=100),
-                       data_preprocessor=PREPROCESSOR))
+                       data_preprocessor=BATCHED))
 
 
 def dkd_model(student: str, teacher: str) -> nn.Module:
@@ -85,7 +95,7 @@ def dkd_model(student: str, teacher: str) -> nn.Module:
                    preds_T=dict(from_student=False, recorder='logits'),
                    gt_labels=dict(from_student=True, recorder='labels', data_idx=1))
     labels = dict(type='mmrazor.ModuleInputs', source='head.loss_module')
-    student, teacher = (dict(classifier(name), data_preprocessor=PREPROCESSOR) for name in (student, teacher))
+    student, teacher = (dict(classifier(name), data_preprocessor=CLASSIC) for name in (student, teacher))
     with DefaultScope.overwrite_default_scope('mmrazor'):
         return _built(dict(
             type='mmrazor.SingleTeacherDistill', architecture=student, teacher=teacher,
@@ -93,7 +103,7 @@ def dkd_model(student: str, teacher: str) -> nn.Module:
                            teacher_recorders=LOGITS,
                            distill_losses=dict(loss_dkd=dict(type='DKDLoss', tau=4, beta=8, loss_weight=1 / 64)),
                            loss_forward_mappings=dict(loss_dkd=mapping)),
-            data_preprocessor=PREPROCESSOR))
+            data_preprocessor=CLASSIC))
 
 
 def _built(config: dict) -> nn.Module:
@@ -104,23 +114,48 @@ def _built(config: dict) -> nn.Module:
     return model
 
 
-def engine_step(model: nn.Module, batch: Batch, amp: bool = False, data: Optional[Callable[[], dict]] = None) -> Step:
-    """``train_step`` through MMEngine, as the runner calls it; ``data`` makes the batch anew in each step."""
+def stand_in(model: nn.Module, batch: Batch, switches: Switches, hook: AccelerateHook) -> SimpleNamespace:
+    """What a hook sees of a runner: the model on its device and its optimizer's wrapper, after ``before_run``."""
     model = model.to(batch.device)
-    wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16') if amp else dict(type='OptimWrapper')
-    wrapper = build_optim_wrapper(model, dict(
-        wrapper, constructor='mmkd_atsc.DistillOptimWrapperConstructor', optimizer=dict(type='SGD', **SGD)))
-    data = data or (lambda: dict(inputs=batch.raw, data_samples=batch.samples))
-    return lambda: model.train_step(data(), wrapper)
+    runner = SimpleNamespace(model=model, optim_wrapper=build_optim_wrapper(model, dict(
+        switches.optim_wrapper(), constructor='mmkd_atsc.DistillOptimWrapperConstructor',
+        optimizer=dict(type='SGD', **SGD))))
+    hook.before_run(runner)
+    return runner
 
 
-def student_step(model: nn.Module, batch: Batch) -> Step:
+def laid_out(model: nn.Module, batch: Batch, switches: Switches) -> nn.Module:
+    """A model on its device, in the layout in which our configs train it."""
+    return stand_in(model, batch, switches, switches.layout_hook()).model
+
+
+def engine_step(model: nn.Module, batch: Batch, switches: Switches = SWITCHES,
+                data: Optional[Callable[[], dict]] = None) -> Step:
+    """``train_step`` through MMEngine, as the runner calls it; ``data`` makes the batch anew in each step."""
+    hook = switches.hook()
+    runner = stand_in(model, batch, switches, hook)
+    data = data or (lambda: batch.batched)
+
+    def step() -> Dict[str, torch.Tensor]:
+        hook.before_train_iter(runner, 0)
+        return runner.model.train_step(data(), runner.optim_wrapper)
+
+    return step
+
+
+def dkd_step(student: str, teacher: str, batch: Batch) -> Step:
+    """``train_step`` of MMRazor's algorithm, contiguous and in fp32, with MMPretrain's data."""
+    return engine_step(dkd_model(student, teacher), batch, Switches(channels_last=False), data=lambda: batch.classic)
+
+
+def student_step(model: nn.Module, batch: Batch, switches: Switches = SWITCHES) -> Step:
     """The student's own training: forward, cross-entropy, backward, optimizer; no teacher."""
-    student = model.architecture.to(batch.device)
+    student = laid_out(model, batch, switches).architecture
     optimizer = torch.optim.SGD(student.parameters(), **SGD)
 
     def step() -> None:
-        loss = F.cross_entropy(student(batch.images), batch.labels)
+        with switches.autocast(batch.device):
+            loss = F.cross_entropy(student(batch.images), batch.labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -128,20 +163,21 @@ def student_step(model: nn.Module, batch: Batch) -> Step:
     return step
 
 
-def bare_atsc_step(model: nn.Module, batch: Batch, with_anchor: bool = True) -> Step:
+def bare_atsc_step(model: nn.Module, batch: Batch, switches: Switches = SWITCHES, with_anchor: bool = True) -> Step:
     """ATSC's maths in a plain loop: one forward of each network, one backward, one optimizer."""
-    model = model.to(batch.device)
+    model = laid_out(model, batch, switches)
     student, neck, teacher = model.student.backbone, model.student.neck, model.teacher
     anchor = TeacherAnchorLoss()
     anchor.bind(teacher.backbone)
     optimizer = torch.optim.SGD(model.parameters(), **SGD)
 
     def step() -> None:
-        features = teacher.backbone(batch.images)
-        loss = F.mse_loss(neck(student(batch.images))[-1], features[-1])
-        loss = loss + F.cross_entropy(teacher.head(teacher.neck((features[-1].detach(), ))), batch.labels)
-        if with_anchor:
-            loss = loss + anchor()
+        with switches.autocast(batch.device):
+            features = teacher.backbone(batch.images)
+            loss = F.mse_loss(neck(student(batch.images))[-1], features[-1])
+            loss = loss + F.cross_entropy(teacher.head(teacher.neck((features[-1].detach(), ))), batch.labels)
+            if with_anchor:
+                loss = loss + anchor()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -149,18 +185,19 @@ def bare_atsc_step(model: nn.Module, batch: Batch, with_anchor: bool = True) -> 
     return step
 
 
-def bare_aekt_step(model: nn.Module, batch: Batch) -> Step:
+def bare_aekt_step(model: nn.Module, batch: Batch, switches: Switches = SWITCHES) -> Step:
     """AEKT's maths in a plain loop, its serialization layer and the terms that are logged included."""
-    model = model.to(batch.device)
+    model = laid_out(model, batch, switches)
     student, teacher, fc = model.student, model.teacher.eval(), model.distiller.fc
     loss_aekt = AEKTLoss()
     optimizer = torch.optim.SGD([*student.parameters(), *fc.parameters()], **SGD)
 
     def step() -> Dict[str, torch.Tensor]:
-        with torch.no_grad():
-            answers = teacher(batch.images)
-        logits = student(batch.images)
-        loss = F.cross_entropy(logits, batch.labels) + loss_aekt(fc(logits), answers, batch.labels)
+        with switches.autocast(batch.device):
+            with torch.no_grad():
+                answers = teacher(batch.images)
+            logits = student(batch.images)
+            loss = F.cross_entropy(logits, batch.labels) + loss_aekt(fc(logits), answers, batch.labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,6 +1,7 @@
 """The bottleneck that turns a student's features into features of the teacher's kind (SimKD's projector)."""
 from typing import Optional, Tuple, Union
 
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -81,7 +82,7 @@ class FeatureProjector(BaseModule):
         if self.out_size:
             size = tuple(min(have, want) for have, want in zip(feature.shape[2:], self.out_size))
             if size != tuple(feature.shape[2:]):
-                feature = F.adaptive_avg_pool2d(feature, size)
+                feature = _pooled(feature, size)
         projected = self.layers(feature)
         return projected if isinstance(features, Tensor) else (projected, )
 
@@ -94,6 +95,27 @@ class FeatureProjector(BaseModule):
         if feature.shape[1] != self.in_channels:
             raise ValueError(f'FeatureProjector got a feature of shape {tuple(feature.shape)}, its channels are '
                              f'{feature.shape[1]} and not in_channels={self.in_channels}')
+
+
+def _pooled(feature: Tensor, size: Tuple[int, int]) -> Tensor:
+    """``adaptive_avg_pool2d``; as two matrix products for ONNX, which has it only for sizes that divide the map's."""
+    if not torch.onnx.is_in_onnx_export():
+        return F.adaptive_avg_pool2d(feature, size)
+    rows, columns = (_averages(int(have), int(want)).to(feature) for have, want in zip(feature.shape[2:], size))
+    return rows @ feature @ columns.T
+
+
+def _averages(have: int, want: int) -> Tensor:
+    """The matrix (want, have) by which adaptive pooling averages a side.
+
+    >>> _averages(3, 2)
+    tensor([[0.5000, 0.5000, 0.0000],
+            [0.0000, 0.5000, 0.5000]])
+    """
+    start = torch.arange(want)[:, None] * have
+    pixel = torch.arange(have) * want
+    inside = ((pixel > start - want) & (pixel < start + have)).float()
+    return inside / inside.sum(1, keepdim=True)
 
 
 def _height_and_width(size: Union[None, int, Tuple[int, int]]) -> Optional[Tuple[int, int]]:

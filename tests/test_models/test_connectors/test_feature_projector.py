@@ -5,6 +5,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmkd_atsc.models import FeatureProjector
+from mmkd_atsc.models.connectors.feature_projector import _averages
 
 
 @pytest.mark.parametrize('factor', [2, 4, 8])
@@ -48,13 +49,33 @@ def test_tensor_for_tensor_and_tuple_of_one_for_tuple(spatial, shape):
 
 
 @pytest.mark.parametrize('size, out_size, expected', [
-    ((8, 8), 4, (4, 4)), ((8, 8), (4, 2), (4, 2)), ((4, 4), 8, (4, 4)), ((8, 2), 4, (4, 2)), ((8, 8), None, (8, 8))])
+    ((8, 8), 4, (4, 4)), ((8, 8), (4, 2), (4, 2)), ((4, 4), 8, (4, 4)), ((8, 2), 4, (4, 2)), ((7, 7), 6, (6, 6)),
+    ((8, 8), None, (8, 8))])
 def test_only_a_larger_map_is_pooled(size, out_size, expected):
     projector = FeatureProjector(6, 8, out_size=out_size).eval()
     x = torch.randn(2, 6, *size)
     pooled = projector(x)
     assert pooled.shape[2:] == expected
     assert torch.equal(pooled, projector(F.adaptive_avg_pool2d(x, expected)))
+
+
+@pytest.mark.parametrize('size, out_size', [((7, 7), 6), ((7, 5), (6, 2)), ((8, 8), 4)])
+def test_onnx_pools_to_any_smaller_size(size, out_size, tmp_path):
+    onnxruntime = pytest.importorskip('onnxruntime')
+    projector, x = FeatureProjector(6, 8, out_size=out_size).eval(), torch.randn(2, 6, *size)
+    path = str(tmp_path / 'projector.onnx')
+    torch.onnx.export(projector, (x, ), path, dynamo=False, input_names=['x'], dynamic_axes=dict(x={0: 'batch'}))
+    session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    for images in (x, torch.randn(3, 6, *size)):
+        pooled = torch.from_numpy(session.run(None, {'x': images.numpy()})[0])
+        torch.testing.assert_close(pooled, projector(images), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize('have, want', [(7, 6), (7, 3), (12, 5), (8, 4), (3, 3), (5, 1)])
+def test_the_averages_are_those_of_adaptive_pooling(have, want):
+    x = torch.randn(4, have, dtype=torch.float64)
+    expected = F.adaptive_avg_pool1d(x[None], want)[0]
+    torch.testing.assert_close(x @ _averages(have, want).double().T, expected, rtol=0, atol=1e-6)
 
 
 def test_a_map_is_averaged_for_a_teacher_of_vectors():

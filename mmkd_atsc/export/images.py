@@ -1,0 +1,127 @@
+"""The images that a student takes: how large they are, their channels, and the pipeline that makes them of files."""
+import re
+from typing import Optional, Sequence, Tuple, Union
+
+from mmkd_atsc.checks import check_number
+
+Size = Tuple[int, int]  # height and width
+
+READER = 'LoadImageFromFile'
+
+# Data sets that hold images instead of naming files: the side of an image, and how one that OpenCV has read (in BGR)
+# gets their channels.
+RGB = (dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy'))
+GREY = (dict(type='NumpyToPIL', to_rgb=True), dict(type='torchvision/Grayscale'), dict(type='PILToNumpy'))
+ARRAYS = {**dict.fromkeys(('CIFAR10', 'CIFAR100', 'BatchedCIFAR10', 'BatchedCIFAR100', 'Digits'), (32, RGB)),
+          **dict.fromkeys(('MNIST', 'FashionMNIST'), (28, GREY))}
+
+# Transforms that turn RGB around where an option is set: the option, and what it is unless it is given.
+FLIPS = {**dict.fromkeys(('NumpyToPIL', 'ToPIL'), ('to_rgb', False)),
+         **dict.fromkeys(('PILToNumpy', 'ToNumpy'), ('to_bgr', False)), 'Normalize': ('to_rgb', True)}
+
+
+def height_and_width(image_size: Union[None, int, str, Sequence[int]]) -> Optional[Size]:
+    """The size that a user gives: a side, a height and a width, or either as text; None stays None.
+
+    >>> height_and_width(32), height_and_width('32x64'), height_and_width((32, 64))
+    ((32, 32), (32, 64), (32, 64))
+    """
+    if image_size is None:
+        return None
+    sides = image_size
+    if isinstance(sides, str):
+        sides = [int(side) for side in sides.split('x')] if re.fullmatch(r'\d+(x\d+)?', sides) else ()
+    sides = tuple(sides) if isinstance(sides, (list, tuple)) else (sides, )
+    if len(sides) not in (1, 2):
+        raise ValueError(f'image_size={image_size!r} must be a side, or a height and a width (as text: 32x64)')
+    for side in sides:
+        check_number('image_size', side, 1, integer=True)
+    return sides[0], sides[-1]
+
+
+def type_name(part: dict) -> str:
+    """What a part of a config is, without its package.
+
+    >>> type_name(dict(type='mmcv.transforms.LoadImageFromFile')), type_name(dict(type='torchvision/CenterCrop'))
+    ('LoadImageFromFile', 'torchvision/CenterCrop')
+    """
+    return str(part.get('type')).rpartition('.')[2]
+
+
+def loader_of(config: dict) -> dict:
+    return config.get('test_dataloader') or config.get('val_dataloader') or {}
+
+
+def innermost_dataset(config: dict) -> dict:
+    """The data set that a config tests on, out of its wrappers; of several (``ConcatDataset``) the first."""
+    dataset = loader_of(config).get('dataset') or {}
+    while dataset.get('dataset') or dataset.get('datasets'):
+        dataset = dataset.get('dataset') or dataset['datasets'][0]
+    return dataset
+
+
+def said_size(dataset: dict) -> Optional[Size]:
+    """The size of a data set's images, by its pipeline or by their nature; None where it is any.
+
+    >>> said_size(dict(type='CustomDataset', pipeline=[dict(type='Resize', scale=(64, 32)), dict(type='PackInputs')]))
+    (32, 64)
+    """
+    for step in reversed(dataset.get('pipeline') or ()):
+        name = type_name(step)
+        size = step.get('crop_size') or {
+            'Resize': None if step.get('keep_ratio') else step.get('scale'), 'Pad': step.get('size'),
+            'torchvision/CenterCrop': step.get('size')}.get(name)
+        if size:
+            sides = height_and_width(size)
+            # MMCV's own have the width first, those of MMPretrain and torchvision the height.
+            return sides[::-1] if name in ('Resize', 'CenterCrop', 'Pad') else sides
+    return height_and_width(ARRAYS.get(type_name(dataset), (None, ))[0])
+
+
+def file_loader(config: dict, size: Optional[Size]) -> dict:
+    """A test data loader over image files, whose pipeline MMPretrain's inferencer takes (without the reading).
+
+    Args:
+        config: The whole config, plain.
+        size: Of the images, where neither the pipeline nor the data set says it.
+    """
+    loader, dataset = loader_of(config), innermost_dataset(config)
+    pipeline = [_own_name(step) for step in dataset.get('pipeline') or ()]
+    if any(step['type'] == READER for step in pipeline):
+        dataset = {**dataset, 'pipeline': pipeline}
+    else:
+        dataset = dict(type='CustomDataset', data_root='data/test', pipeline=_from_files(dataset, pipeline, size))
+    return dict(batch_size=loader.get('batch_size', 32), num_workers=loader.get('num_workers', 2), dataset=dataset,
+                sampler=dict(type='DefaultSampler', shuffle=False), collate_fn=dict(type='default_collate'))
+
+
+def _own_name(step: dict) -> dict:
+    """The inferencer looks for ``LoadImageFromFile`` by that very name, and would read files twice by another."""
+    package, _, name = str(step['type']).rpartition('.')
+    wanted = package if name != READER else package.split('.')[0]
+    return {**step, 'type': name} if wanted in ('mmpretrain', 'mmcv') else step
+
+
+def _from_files(dataset: dict, pipeline: list, size: Optional[Size]) -> list:
+    """A pipeline from files to what a data set without files holds, and then its own."""
+    if dataset and type_name(dataset) not in ARRAYS:
+        raise ValueError(
+            f'the test data ({type_name(dataset)}) is not read by {READER}, so what its network sees of a file is not '
+            f'known: give the config a test_dataloader whose pipeline begins with {READER} (and, if the network '
+            'learned from RGB arrays, NumpyToPIL with to_rgb=True and PILToNumpy)')
+    side, steps = ARRAYS.get(type_name(dataset), (None, ()))
+    size = size or height_and_width(side)
+    if size is None:
+        raise ValueError('the config has no test data that says how large an image is; give --image-size')
+    packs = any(type_name(step) == 'PackInputs' for step in pipeline)
+    return [dict(type=READER), *map(dict, steps), dict(type='Resize', scale=size[::-1]), *pipeline,
+            *([] if packs else [dict(type='PackInputs')])]
+
+
+def takes_rgb(student: dict) -> bool:
+    """Whether a deployed student's network, after its preprocessor, sees RGB rather than BGR."""
+    rgb = bool((student['model'].get('data_preprocessor') or {}).get('to_rgb'))
+    for step in innermost_dataset(student).get('pipeline') or ():
+        option, default = FLIPS.get(type_name(step), (None, False))
+        rgb ^= bool(step.get(option, default))
+    return rgb
