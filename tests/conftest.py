@@ -1,4 +1,5 @@
 """What the tests share: the tools as a user runs them, and networks of a few parameters."""
+import copy
 import os
 import subprocess
 import sys
@@ -6,11 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 
 import mmkd_atsc  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def loggers_of_their_own(monkeypatch):
+    """A logger that a test makes writes to what the test captures: no other test may find it."""
+    monkeypatch.setattr(MMLogger, '_instance_dict', copy.copy(MMLogger._instance_dict))
 
 
 def run_command(*command, cwd=ROOT, timeout=300, **environment):

@@ -1,6 +1,8 @@
 """The images that a student takes: how large they are, their channels, and the pipeline that makes them of files."""
 import re
-from typing import Optional, Sequence, Tuple, Union
+from typing import List, Optional, Sequence, Tuple, Union
+
+from mmengine.registry import DATASETS
 
 from mmkd_atsc.checks import check_number
 
@@ -45,7 +47,8 @@ def type_name(part: dict) -> str:
     >>> type_name(dict(type='mmcv.transforms.LoadImageFromFile')), type_name(dict(type='torchvision/CenterCrop'))
     ('LoadImageFromFile', 'torchvision/CenterCrop')
     """
-    return str(part.get('type')).rpartition('.')[2]
+    kind = part.get('type')
+    return kind.__name__ if isinstance(kind, type) else str(kind).rpartition('.')[2]
 
 
 def loader_of(config: dict) -> dict:
@@ -102,14 +105,21 @@ def _own_name(step: dict) -> dict:
     return {**step, 'type': name} if wanted in ('mmpretrain', 'mmcv') else step
 
 
+def _class_names(dataset: dict) -> List[str]:
+    """The names of a data set's class and of those that it is made of."""
+    kind = dataset.get('type')
+    found = DATASETS.get(kind) if isinstance(kind, str) and '.' in kind else kind
+    return [type_name(dataset), *(base.__name__ for base in getattr(found, '__mro__', ()))]
+
+
 def _from_files(dataset: dict, pipeline: list, size: Optional[Size]) -> list:
     """A pipeline from files to what a data set without files holds, and then its own."""
-    if dataset and type_name(dataset) not in ARRAYS:
+    side, steps = next((ARRAYS[name] for name in _class_names(dataset) if name in ARRAYS), (None, ()))
+    if dataset and side is None:
         raise ValueError(
             f'the test data ({type_name(dataset)}) is not read by {READER}, so what its network sees of a file is not '
             f'known: give the config a test_dataloader whose pipeline begins with {READER} (and, if the network '
             'learned from RGB arrays, NumpyToPIL with to_rgb=True and PILToNumpy)')
-    side, steps = ARRAYS.get(type_name(dataset), (None, ()))
     size = size or height_and_width(side)
     if size is None:
         raise ValueError('the config has no test data that says how large an image is; give --image-size')
