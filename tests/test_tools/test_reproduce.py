@@ -25,13 +25,11 @@ def test_rows_read_the_checkpoints_of_the_rows_they_need(reproduce, name, tmp_pa
     rows = suite.rows([0, 1])
     folders = [row.folder for row in rows]
     assert len(set(folders)) == len(folders)
+    configs = {path: Config.fromfile(path) for path in {row.config for row in rows}}
+    epochs = {row.folder: configs[row.config].train_cfg.max_epochs for row in rows}
     for position, row in enumerate(rows):
         assert set(row.needs) <= set(folders[:position])
-        config = Config.fromfile(row.config)
-        config.merge_from_dict(parse_options(row.options))
-        model, epochs = config.model, {row.folder: 0 for row in rows}
-        for other in rows:
-            epochs[other.folder] = Config.fromfile(other.config).train_cfg.max_epochs
+        model = configs[row.config].model
         given = model.get('teacher_ckpt') or {}
         given = list(given.values()) if isinstance(given, dict) else [given]
         read = {str(tmp_path / need / f'epoch_{epochs[need]}.pth') for need in row.needs}
