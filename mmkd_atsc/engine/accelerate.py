@@ -15,6 +15,8 @@ from mmkd_atsc.registry import HOOKS
 from .adaptive_teacher import rewrap
 from .unwrap import unwrap
 
+MOST_FORMS = 64
+
 
 @HOOKS.register_module()
 class AccelerateHook(Hook):
@@ -98,6 +100,10 @@ def without_cuda_graphs(options: dict) -> dict:
 
 def compile_guarded(network: nn.Module, name: str, **options: Any) -> None:
     """``network.compile(**options)`` that falls back to the plain network, with one warning, if it cannot be."""
+    from torch._dynamo import config as dynamo_config  # not at import: it takes a second
+    # All modules share the code of _call_impl, and after eight forms of a code PyTorch compiles no more.
+    limit = 'recompile_limit' if hasattr(dynamo_config, 'recompile_limit') else 'cache_size_limit'  # before torch 2.7
+    setattr(dynamo_config, limit, max(getattr(dynamo_config, limit), MOST_FORMS))
     compiled = torch.compile(network._call_impl, **options)
     proven = set()  # each of these is compiled for itself: training, scoring, under autocast
 

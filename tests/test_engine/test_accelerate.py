@@ -132,3 +132,13 @@ def test_each_form_falls_back_for_itself():
 def test_cuda_graphs_are_for_backbones():
     options = dict(options={'triton.cudagraphs': True, 'max_autotune': True})
     assert without_cuda_graphs(options) == dict(options={'triton.cudagraphs': False, 'max_autotune': True})
+
+
+def test_many_networks_are_all_compiled():
+    """More than the eight forms of a code that PyTorch compiles by default."""
+    graphs = []
+    for size in range(2, 14):
+        network = nn.Sequential(nn.Linear(size, 2))
+        compile_guarded(network, 'backbone', backend=lambda graph, inputs: (graphs.append(1), graph.forward)[1])
+        network(torch.randn(3, size))
+    assert len(graphs) == 12
