@@ -16,6 +16,7 @@ from typing import Any, Iterator, List, Optional, Tuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, Python looks beside it only
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings, strategies
 from mmengine.config import Config
 
 from tests.conftest import ROOT
@@ -110,22 +111,15 @@ def fault(code: int, text: str, must_refuse: bool) -> Optional[str]:
     return f'exit code {code}, {len(lines)} error line(s)'
 
 
-def fuzz(mutants: int, seed: int, folder: Path, say=lambda line: None) -> List[str]:
-    """Tries ``mutants``; returns those that were not met as they should be."""
-    write_cifar(folder)
-    chance, configs, faults = random.Random(seed), shipped(), []
-    for number in range(mutants):
-        path = chance.choice(configs)
-        config = prepared(path, folder)
-        what, must_refuse = mutate(config, chance)
-        code, text = attempt(config, folder)
-        found = fault(code, text, must_refuse)
-        line = f'{number}: {path.parent.name}/{path.name}: {what}'
-        if found:
-            faults.append(f'{line}: {found}')
-        answer = [row for row in text.splitlines() if row.startswith('error')]
-        say(f'{"FAULT " + found if found else "ok"} {line} -> {answer[0][:200] if answer else code}')
-    return faults
+def try_a_mutant(chance: random.Random, folder: Path) -> Tuple[Optional[str], str]:
+    """What is wrong with how a mutant was met, if anything is, and what it was and was told."""
+    path = chance.choice(shipped())
+    config = prepared(path, folder)
+    what, must_refuse = mutate(config, chance)
+    code, text = attempt(config, folder)
+    answer = [row for row in text.splitlines() if row.startswith('error')]
+    return (fault(code, text, must_refuse),
+            f'{path.parent.name}/{path.name}: {what} -> {answer[0][:200] if answer else code}')
 
 
 @pytest.mark.parametrize('path', [ROOT / 'configs' / 'demo' / f'{name}_digits.py' for name in ('atsc', 'kd')])
@@ -133,8 +127,19 @@ def test_without_a_mistake_they_begin_to_train(tmp_path, path):
     assert attempt(prepared(path, tmp_path), tmp_path)[0] == REACHED_FIRST_STEP
 
 
-def test_a_mistake_is_answered_in_one_line(tmp_path):
-    assert fuzz(int(os.environ.get('MMKD_MUTANTS', 40)), 0, tmp_path) == []
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('fuzz')
+    write_cifar(folder)
+    return folder
+
+
+@settings(max_examples=int(os.environ.get('MMKD_MUTANTS', 40)), deadline=None, derandomize=True, database=None,
+          suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@given(chance=strategies.randoms(use_true_random=True))
+def test_a_mistake_is_answered_in_one_line(folder, chance):
+    found, line = try_a_mutant(chance, folder)
+    assert not found, line
 
 
 if __name__ == '__main__':
@@ -142,7 +147,12 @@ if __name__ == '__main__':
     parser.add_argument('--mutants', type=int, default=500)
     parser.add_argument('--seed', type=int, default=1)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        failures = fuzz(arguments.mutants, arguments.seed, Path(folder), print)
+    with tempfile.TemporaryDirectory() as name:
+        write_cifar(Path(name))
+        chance, failures = random.Random(arguments.seed), []
+        for number in range(arguments.mutants):
+            found, line = try_a_mutant(chance, Path(name))
+            failures += [f'{number}: {line}: {found}'] if found else []
+            print(f'FAULT {found}' if found else 'ok', f'{number}: {line}', flush=True)
     print(*failures, f'{arguments.mutants} mutants, {len(failures)} not answered as they should be', sep='\n')
     sys.exit(bool(failures))
