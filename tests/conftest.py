@@ -1,5 +1,6 @@
 """What the tests share: the tools as a user runs them, and networks of a few parameters."""
 import copy
+import functools
 import os
 import subprocess
 import sys
@@ -7,7 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
 
 import mmkd_atsc  # noqa: F401
 
@@ -16,9 +20,30 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def loggers_of_their_own(monkeypatch):
-    """A logger that a test makes writes to what the test captures: no other test may find it."""
-    monkeypatch.setattr(MMLogger, '_instance_dict', copy.copy(MMLogger._instance_dict))
+def runs_of_their_own(monkeypatch):
+    """No run finds another's logger, scope, hub or visualizer.
+
+    MMEngine names a run by the second it begins in, and gives those that share one the same of each; and what a test
+    leaves would reach the next one.
+    """
+    kinds = (DefaultScope, MessageHub, MMLogger, Visualizer)
+    for kind in kinds:
+        monkeypatch.setattr(kind, '_instance_dict', copy.copy(kind._instance_dict))
+    build = Runner.__init__
+
+    @functools.wraps(build)
+    def build_alone(self, *args, **kwargs):
+        for kind in kinds:
+            kind._instance_dict.clear()
+        build(self, *args, **kwargs)
+
+    monkeypatch.setattr(Runner, '__init__', build_alone)
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """A training in the test's own process does not spend a second on listing the machine's software."""
+    monkeypatch.setattr(Runner, '_log_env', lambda *args: None)
 
 
 def run_command(*command, cwd=ROOT, timeout=300, **environment):

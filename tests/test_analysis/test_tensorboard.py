@@ -3,11 +3,10 @@ import json
 
 import pytest
 
-from tests.test_engine.conftest import toy_trainings  # noqa: F401
 from tests.test_engine.toy_training import batches, toy_runner
 
 
-@pytest.mark.usefixtures('toy_trainings')
+@pytest.mark.usefixtures('in_process')
 def test_tensorboard_holds_the_scalars_of_the_log(tmp_path):
     pytest.importorskip('tensorboard')
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

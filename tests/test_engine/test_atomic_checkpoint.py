@@ -18,7 +18,7 @@ from mmkd_atsc.engine import AtomicCheckpointHook
 from mmkd_atsc.engine.atomic_file import UNFINISHED, AtomicBackend, write_whole
 from tests.test_engine.toy_training import OURS, batches, checkpoint_of, toy_runner
 
-pytestmark = pytest.mark.usefixtures('toy_trainings')
+pytestmark = pytest.mark.usefixtures('in_process')
 
 
 class Killed(BaseException):

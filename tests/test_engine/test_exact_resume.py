@@ -67,7 +67,7 @@ def runner(folder, count=5, loop=LOOP, hooks=HOOKS, data=None, **options):
     return made
 
 
-@pytest.mark.usefixtures('toy_trainings')
+@pytest.mark.usefixtures('in_process')
 def test_a_validation_that_was_cut_short_is_done_again(tmp_path):
     """Else its score, its best checkpoint and its step of a schedule by plateaus would be lost."""
     plateau = dict(param_scheduler=dict(type='ReduceOnPlateauLR', monitor='toy/err', patience=0))
@@ -86,7 +86,7 @@ def test_a_validation_that_was_cut_short_is_done_again(tmp_path):
     assert differences(tmp_path / 'whole', tmp_path / 'parts') == []
 
 
-@pytest.mark.usefixtures('toy_trainings')
+@pytest.mark.usefixtures('in_process')
 def test_training_does_not_depend_on_validation(tmp_path):
     lines = []
     for interval in (1, 5):
@@ -95,7 +95,7 @@ def test_training_does_not_depend_on_validation(tmp_path):
     assert lines[0] == lines[1] and len(lines[0]) == 10
 
 
-@pytest.mark.usefixtures('toy_trainings')
+@pytest.mark.usefixtures('in_process')
 def test_the_middle_of_an_epoch_needs_the_same_batches(tmp_path):
     hooks = dict(HOOKS, checkpoint=dict(HOOKS['checkpoint'], by_epoch=False, interval=3))
     runner(tmp_path, hooks=hooks).train()
@@ -109,7 +109,7 @@ def test_the_middle_of_an_epoch_needs_the_same_batches(tmp_path):
 
 
 @pytest.mark.parametrize('count', [5, 4])
-@pytest.mark.usefixtures('toy_trainings')
+@pytest.mark.usefixtures('in_process')
 def test_an_epoch_that_is_through_is_so_for_another_number_of_processes(tmp_path, count):
     # Without save_best, which would write it again after the epoch's end.
     hooks = dict(HOOKS, checkpoint=dict(type='mmkd_atsc.AtomicCheckpointHook', by_epoch=False, interval=5))
@@ -124,7 +124,7 @@ def test_an_epoch_that_is_through_is_so_for_another_number_of_processes(tmp_path
         path.read_text() for path in tmp_path.glob('*/*.log'))
 
 
-@pytest.mark.usefixtures('toy_trainings')
+@pytest.mark.usefixtures('in_process')
 def test_a_step_that_is_to_be_skipped_still_is(tmp_path):
     """Its nan comes before the checkpoint, the rest of its batches after."""
     hooks = dict(HOOKS, checkpoint=dict(HOOKS['checkpoint'], by_epoch=False, interval=1),
@@ -140,12 +140,12 @@ def test_a_step_that_is_to_be_skipped_still_is(tmp_path):
 
 @pytest.mark.parametrize('option, value, error', [
     ('max_epochs', 1.5, TypeError), ('val_interval', 0, ValueError), ('val_begin', -1, ValueError)])
-def test_the_loop_checks_its_numbers(tmp_path, option, value, error, toy_trainings):
+def test_the_loop_checks_its_numbers(tmp_path, option, value, error, in_process):
     with pytest.raises(error, match=f'{option}={value} must be an integer at least'):
         runner(tmp_path, loop=dict(LOOP, **{option: value})).train()
 
 
-@pytest.mark.usefixtures('toy_trainings')
+@pytest.mark.usefixtures('in_process')
 def test_what_cannot_be_exact_says_so(tmp_path, caplog):
     runner(tmp_path).train()
     stop = dict(type='EarlyStoppingHook', monitor='toy/acc', rule='greater', patience=math.inf)

@@ -15,7 +15,7 @@ from mmkd_atsc.engine.finite_loss import nonfinite_tensor
 from tests.conftest import ROOT, assert_one_line_error, run_command, run_tool
 from tests.test_engine.toy_training import OURS, batches, checkpoint_of, toy_runner
 
-pytestmark = pytest.mark.usefixtures('toy_trainings')
+pytestmark = pytest.mark.usefixtures('in_process')
 BY_ITER = dict(by_epoch=False, max_iters=20)
 
 

@@ -11,7 +11,7 @@ from mmkd_atsc.engine.progress import find_terminal
 from tests.test_engine.toy_training import OURS, batches, toy_runner
 
 pytest.importorskip('rich')
-pytestmark = pytest.mark.usefixtures('toy_trainings')
+pytestmark = pytest.mark.usefixtures('in_process')
 
 
 def console():

@@ -22,7 +22,7 @@ WINDOWS = dict(window_size=3, custom_cfg=[
     dict(data_src='loss', log_name='loss_global', method_name='max', window_size='global'),
     dict(data_src='grad_norm', log_name='norm_of_5', method_name='mean', window_size=5)])
 EPOCH = dict(data_src='loss_sometimes', log_name='sometimes_epoch', method_name='mean', window_size='epoch')
-pytestmark = pytest.mark.usefixtures('toy_trainings')
+pytestmark = pytest.mark.usefixtures('in_process')
 
 
 def histories(path):
