@@ -141,13 +141,22 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f'error: {message}; see {self.prog} --help\n')
 
 
+def is_setting(word: str) -> bool:
+    """Whether a word of the command line is ``KEY=VALUE``.
+
+    >>> is_setting('model.head.loss=1'), is_setting('model..loss=1'), is_setting('model')
+    (True, False, False)
+    """
+    key, equals, _ = word.partition('=')
+    return bool(equals) and all(key.split('.'))
+
+
 class Options(DictAction):
     """``KEY=VALUE ...`` as a dictionary."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         for word in values:
-            key, equals, _ = word.partition('=')
-            if not equals or not all(key.split('.')):
+            if not is_setting(word):
                 parser.error(f'{option_string} {word}: must be KEY=VALUE')
         try:
             super().__call__(parser, namespace, values, option_string)

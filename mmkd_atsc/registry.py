@@ -4,6 +4,8 @@ The parents are MMEngine's roots, not MMRazor's registries, so that ``type='mmkd
 MMPretrain's and MMRazor's configs alike. MMEngine imports this module when it meets the prefix, and ``locations``
 tells it what to import next, which is why no config needs ``custom_imports``.
 """
+from typing import Any
+
 from mmengine import registry as roots
 from mmengine.registry import Registry
 
@@ -11,6 +13,15 @@ _MODELS = ['mmkd_atsc.models']
 _ENGINE = ['mmkd_atsc.engine']
 _DATASETS = ['mmkd_atsc.datasets']
 _RECORDERS = ['mmkd_atsc.recorders']
+
+
+def short_name(kind: Any) -> str:
+    """A type's name without its package: a config may give a name, one with a scope or a module, or the class.
+
+    >>> short_name('mmkd_atsc.AEKTLoss'), short_name('AEKTLoss'), short_name(Registry)
+    ('AEKTLoss', 'AEKTLoss', 'Registry')
+    """
+    return kind.__name__ if isinstance(kind, type) else str(kind).rpartition('.')[2]
 
 
 def _child(root: Registry, locations: list) -> Registry:

@@ -140,7 +140,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         out = args.out.resolve()
         rows = chosen(suite.rows(list(dict.fromkeys(args.seeds or suite.seeds))), args.rows)
         for word in args.cfg_options:
-            if not all(word.partition('=')[:2]):
+            if not cli.is_setting(word):
                 raise ValueError(f'--cfg-options {word}: must be KEY=VALUE')
         if args.held_out and args.suite == 'digits':
             raise ValueError('--held-out is for the suites on CIFAR-100')

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 from mmengine.config import Config
 
 from mmkd_atsc.networks import CIFAR_NETWORKS
+from mmkd_atsc.registry import short_name
 
 from .runs import find_curve, find_metric, is_training, read_config, read_environment, read_scalars
 
@@ -104,11 +105,6 @@ def training_time(scalars: List[Dict]) -> Tuple[int, float]:
     return done, seconds
 
 
-def short(kind: Any) -> str:
-    """A type's name without its package."""
-    return str(kind).rpartition('.')[2]
-
-
 def method_of(model: dict) -> str:
     """How the student is taught, from its model's config.
 
@@ -122,12 +118,12 @@ def method_of(model: dict) -> str:
         return NO_TEACHER
     distiller = model.get('distiller') or {}
     losses = (distiller.get('distill_losses') or {}).values()
-    methods = [LOSS_METHODS.get(short(loss['type']), short(loss['type'])) for loss in losses]
-    if short(model['type']) == 'AdaptiveTeacherDistill':
+    methods = [LOSS_METHODS.get(short_name(loss['type']), short_name(loss['type'])) for loss in losses]
+    if short_name(model['type']) == 'AdaptiveTeacherDistill':
         methods.insert(0, 'ATSC' if model.get('adaptive', True) else 'SimKD')
-    elif short(distiller.get('type')) == 'AEKTDistiller':
+    elif short_name(distiller.get('type')) == 'AEKTDistiller':
         methods.insert(0, 'AEKT')
-    return ' + '.join(dict.fromkeys(methods)) or short(distiller.get('type'))
+    return ' + '.join(dict.fromkeys(methods)) or short_name(distiller.get('type'))
 
 
 def teachers_of(model: dict) -> List[str]:
@@ -156,8 +152,8 @@ def network_name(network: Any) -> str:
         if json.dumps(known.backbone, sort_keys=True) == json.dumps(plain, sort_keys=True, default=str):
             return name
     which = backbone.get('depth') or backbone.get('arch') or backbone.get('model_name') or ''
-    return short(backbone.get('type')) + (f'-{which}' if isinstance(which, str) and which else
-                                          str(which) if isinstance(which, int) else '')
+    suffix = f'-{which}' if isinstance(which, str) and which else str(which) if isinstance(which, int) else ''
+    return short_name(backbone.get('type')) + suffix
 
 
 def portable(value: Any) -> Any:

@@ -3,6 +3,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from mmengine.config import Config
 
+from mmkd_atsc.registry import short_name
+
 from .given import Named, Place, num_classes, teacher_names
 from .surroundings import has_foreign_constructor
 from .text import Changed, Code, assignment, comment
@@ -146,7 +148,7 @@ class Pair:
         recorders: Dict[str, Any] = {}
         student = _whole_network(self.source.model)
         head = self.source.model.get('head') or {}
-        kind = str(head.get('type')).rpartition('.')[2]
+        kind = short_name(head.get('type'))
         if kind == 'SharedClassifierHead' and head.get('classifier'):  # an exported student's
             student = dict(logits='head.classifier.head', labels='head.classifier.head.loss_module')
         elif kind in ('SharedClassifierHead', 'MultiClassifierHead'):
@@ -164,4 +166,4 @@ class Pair:
 
 
 def _whole_network(model: dict) -> Dict[str, str]:
-    return WHOLE_NETWORKS.get(str(model.get('type')).rpartition('.')[2], {})
+    return WHOLE_NETWORKS.get(short_name(model.get('type')), {})

@@ -3,6 +3,8 @@ from typing import Any, List, Optional
 
 from mmengine.config import Config
 
+from mmkd_atsc.registry import short_name
+
 from .text import Changed, Code, assignment, comment
 
 OURS = 'mmkd_atsc.DistillOptimWrapperConstructor'
@@ -44,12 +46,7 @@ def surroundings(whole: Config, method: str, small: bool, inherits: bool) -> Lis
 
 def _constructor(whole: Config) -> Optional[str]:
     name = whole.optim_wrapper.get('constructor')
-    return name if name is None else _last_name(name)
-
-
-def _last_name(kind: Any) -> str:
-    """A type's name without its package."""
-    return str(kind).rpartition('.')[2]
+    return name if name is None else short_name(name)
 
 
 def has_foreign_constructor(whole: Config) -> bool:
@@ -59,7 +56,7 @@ def has_foreign_constructor(whole: Config) -> bool:
 
 def _hooks(whole: Config, method: str, small: bool) -> str:
     hooks = _inherited(whole.get('custom_hooks'), '_base_.custom_hooks')
-    if whole.train_cfg.get('by_epoch', _last_name(whole.train_cfg.get('type')) != 'IterBasedTrainLoop'):
+    if whole.train_cfg.get('by_epoch', short_name(whole.train_cfg.get('type')) != 'IterBasedTrainLoop'):
         if method == 'atsc':
             hooks.append(dict(type='mmkd_atsc.AdaptiveTeacherHook'))
         else:  # DKD's: 20 of 240 epochs for small images, one of 100 for large ones
@@ -77,7 +74,7 @@ def _inherited(settings: Any, name: str) -> List[Any]:
     for place, setting in zip(places, several):
         setting = setting if isinstance(setting, dict) else {}
         metric = setting.get('monitor', 'student/')
-        if _last_name(setting.get('type')) not in METHOD_HOOKS:
+        if short_name(setting.get('type')) not in METHOD_HOOKS:
             kept.append(Code(place) if metric == _whose(metric) else Changed(place, monitor=_whose(metric)))
     return [Code(f'*{name}')] if kept and kept == places else kept
 

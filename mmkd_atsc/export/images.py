@@ -5,6 +5,7 @@ from typing import List, Optional, Sequence, Tuple, Union
 from mmengine.registry import DATASETS
 
 from mmkd_atsc.checks import check_number
+from mmkd_atsc.registry import short_name
 
 Size = Tuple[int, int]  # height and width
 
@@ -47,8 +48,7 @@ def type_name(part: dict) -> str:
     >>> type_name(dict(type='mmcv.transforms.LoadImageFromFile')), type_name(dict(type='torchvision/CenterCrop'))
     ('LoadImageFromFile', 'torchvision/CenterCrop')
     """
-    kind = part.get('type')
-    return kind.__name__ if isinstance(kind, type) else str(kind).rpartition('.')[2]
+    return short_name(part.get('type'))
 
 
 def loader_of(config: dict) -> dict:
