@@ -3,20 +3,21 @@ import argparse
 import contextlib
 import logging
 import os
-import re
 import sys
 from pathlib import Path
-from typing import Iterator, NoReturn
+from typing import Iterator, NoReturn, Optional
 
 import cv2
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.hooks import Hook
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from .checks import TrainingStopped, nearest
+from .checks import TrainingStopped
 from .engine.checkpoint import read_safely_everywhere
-from .settings import check_settings, load_config, merge_options, registered, require  # noqa: F401  for the tools
+from .explain import describe
+from .settings import check_settings, load_config, merge_options, require  # noqa: F401  for the tools
 
 # What a user can get wrong in a command or a config. Anything else is a bug and keeps its traceback.
 USER_ERRORS = (ValueError, TypeError, LookupError, OSError, NotImplementedError, ImportError, AttributeError,
@@ -24,10 +25,11 @@ USER_ERRORS = (ValueError, TypeError, LookupError, OSError, NotImplementedError,
 
 
 class FirstStepHook(Hook):
-    """Knows whether training has taken a step: until then what goes wrong is a matter of the config."""
+    """Knows whether training has taken a step: until then what goes wrong is a matter of the config that it holds."""
 
     def __init__(self) -> None:
         self.taken = False
+        self.config: Optional[Config] = None
 
     def after_train_iter(self, *args, **kwargs) -> None:
         self.taken = True
@@ -47,10 +49,13 @@ class GatherHook(Hook):
                     metric.collect_device = 'gpu'  # "by communication"; over gloo that is the CPU
 
 
-def watch(runner: Runner, *hooks: Hook) -> None:
-    """Registers what every run of our tools has beside the config's hooks."""
-    for hook in (GatherHook(), *hooks):
+def build_runner(config: Config, first_step: FirstStepHook, *hooks: Hook) -> Runner:
+    """The config's runner, with what every run of our tools has beside the config's hooks."""
+    first_step.config = config
+    runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+    for hook in (GatherHook(), first_step, *hooks):
         runner.register_hook(hook)
+    return runner
 
 
 @contextlib.contextmanager
@@ -66,7 +71,7 @@ def one_line_errors() -> Iterator[FirstStepHook]:
     except USER_ERRORS as error:
         if os.environ.get('MMKD_TRACEBACK') or first_step.taken and not isinstance(error, TrainingStopped):
             raise
-        print(f'error{_rank()}: {describe(error)}', file=sys.stderr, flush=True)
+        print(f'error{_rank()}: {describe(error, first_step.config)}', file=sys.stderr, flush=True)
         # Without this the other processes of a job would wait for this one until their timeout.
         os._exit(2) if torch.distributed.is_initialized() else sys.exit(2)
 
@@ -74,26 +79,6 @@ def one_line_errors() -> Iterator[FirstStepHook]:
 def _rank() -> str:
     rank = os.environ.get('RANK', '0')
     return '' if rank == '0' else f' (process {rank})'
-
-
-def describe(error: BaseException) -> str:
-    """The message of an exception in one line, with its type where the message alone would not say what is wrong.
-
-    >>> describe(KeyError('epoch'))
-    "KeyError: 'epoch'"
-    >>> describe(ValueError('tau=0 must be\\n greater than 0'))
-    'tau=0 must be greater than 0'
-    """
-    message = ' '.join(str(error).split())
-    if 'urlopen error' in message or 'Max retries exceeded' in message:
-        message += ('; there is no data at data_root and it cannot be downloaded: put it there, or set the environment '
-                    'variable MMKD_DATA_ROOT or --cfg-options train_dataloader.dataset.data_root=DIR')
-    unknown = re.match(r"""['"]?(\S+) is not in the (?:\w+::)?([\w ]+) registry""", message)
-    if unknown:  # MMEngine goes on with a page on how registries work
-        name, kind = unknown.groups()
-        return f'there is no {kind} {name!r}{nearest(name, registered(kind))}'
-    speaks_for_itself = isinstance(error, (ValueError, OSError, TrainingStopped)) and message
-    return message if speaks_for_itself else f'{type(error).__name__}: {message}'
 
 
 # What every training by our tools has unless its config says otherwise.

@@ -11,22 +11,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from .checks import nearest
-
-
-def registered(kind: str) -> List[str]:
-    """The names of all types of a kind ('model', 'hook', ...) that are imported now, those of packages with a prefix.
-
-    >>> 'mmkd_atsc.Digits' in registered('dataset')
-    True
-    """
-    names: List[str] = []
-    waiting = [root for root in vars(roots).values() if isinstance(root, roots.Registry) and root.name == kind]
-    while waiting:
-        registry = waiting.pop()
-        prefix = '' if registry.parent is None else f'{registry.scope}.'
-        names += [prefix + name for name in registry.module_dict]
-        waiting += registry.children.values()
-    return names
+from .explain import registered
 
 
 def load_config(path: str, options: Optional[dict] = None) -> Config:
@@ -115,6 +100,8 @@ def check_settings(config: Config) -> None:
             raise ValueError(f'{name}: no setting that anything reads; did you mean {close[0]!r}?')
     for path, registry in TYPES_CALLED.items():
         kind = _at(config, f'{path}.type')
+        if isinstance(_at(config, path), dict) and not (kind and isinstance(kind, str)) and not callable(kind):
+            raise ValueError(f'{path}: type={kind!r} must be the name of a {registry.name}')
         names = [kind, f'{config.get("default_scope")}.{kind}']
         if isinstance(kind, str) and all(registry.get(name) is None for name in names):
             raise ValueError(f'{path}: there is no {registry.name} {kind!r}{nearest(kind, registered(registry.name))}')

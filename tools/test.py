@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import List, Optional
 
 from mmengine.fileio import dump
-from mmengine.runner import Runner
 
 import mmkd_atsc  # noqa: F401  makes mmrazor importable before any config asks for it
 from mmkd_atsc import cli
@@ -30,9 +29,8 @@ def main(argv: Optional[List[str]] = None) -> None:
         config.load_from, config.resume = None, False  # else the runner would load these over the checkpoint
         cli.prepare_processes(config, args.launcher, args.local_rank)
         weights = read_weights(args.checkpoint)
-        runner = Runner.from_cfg(config)
+        runner = cli.build_runner(config, first_step)
         load_strictly(unwrap(runner), weights, args.checkpoint)
-        cli.watch(runner, first_step)
         metrics = runner.test()
         if args.out and runner.rank == 0:
             Path(args.out).parent.mkdir(parents=True, exist_ok=True)

@@ -3,8 +3,6 @@ import argparse
 from typing import List, Optional
 
 from mmengine.config import Config
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
 import mmkd_atsc  # noqa: F401  makes mmrazor importable before any config asks for it
 from mmkd_atsc import cli
@@ -57,9 +55,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         cli.add_training_hooks(config)
         check_start(config)
         cli.prepare_processes(config, args.launcher, args.local_rank)
-        runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
-        cli.watch(runner, first_step, StrictResumeHook())
-        runner.train()
+        cli.build_runner(config, first_step, StrictResumeHook()).train()
     cli.leave_processes()
 
 

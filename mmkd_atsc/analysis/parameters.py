@@ -7,6 +7,7 @@ from mmengine.logging import print_log
 from mmengine.registry import MODELS, DefaultScope
 
 from mmkd_atsc import cli
+from mmkd_atsc.explain import describe
 from mmkd_atsc.export.config import student_model
 
 
@@ -24,6 +25,6 @@ def deployed_parameters(config: Config) -> Optional[int]:
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             student = MODELS.build(model)
     except cli.USER_ERRORS as error:
-        print_log(f'the parameters of a student are not known: {cli.describe(error)}', level=logging.WARNING)
+        print_log(f'the parameters of a student are not known: {describe(error)}', level=logging.WARNING)
         return None
     return sum(parameter.numel() for parameter in student.parameters())
