@@ -3,7 +3,7 @@ import difflib
 import inspect
 import warnings
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import Any, Optional
 
 from mmengine import registry as roots
 from mmengine.config import Config
@@ -11,7 +11,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from .checks import nearest
-from .explain import registered
+from .explain import dicts_of, registered
 
 
 def load_config(path: str, options: Optional[dict] = None) -> Config:
@@ -58,7 +58,7 @@ def merge_options(config: Config, options: dict) -> None:
         name = option.split('.')[0]
         if name in read:
             continue
-        users = _settings_named(config.to_dict(), name)
+        users = [f'{place}.{name}' for place, part in dicts_of(config.to_dict()) if place and name in part]
         if users:
             raise ValueError(f'--cfg-options {name}: is a variable of the config, read when it was loaded; set '
                              + ' '.join(f'{user}=...' for user in users))
@@ -129,13 +129,3 @@ def _is_theirs(config: dict) -> bool:
     kind = str(config.get('constructor') or config.get('type') or '').rpartition('.')[2]
     return kind not in ('', 'OptimWrapper', 'AmpOptimWrapper', 'DefaultOptimWrapperConstructor',
                         'DistillOptimWrapperConstructor', 'CheckpointHook', 'AtomicCheckpointHook')
-
-
-def _settings_named(value: Any, name: str, prefix: str = '') -> List[str]:
-    """Where in a config a key stands, below its first level."""
-    found = []
-    for key, inner in value.items() if isinstance(value, dict) else ():
-        if prefix and key == name:
-            found.append(f'{prefix}{key}')
-        found += _settings_named(inner, name, f'{prefix}{key}.')
-    return found

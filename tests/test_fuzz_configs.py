@@ -11,7 +11,7 @@ import random
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Iterator, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, Python looks beside it only
 
@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies
 from mmengine.config import Config
 
+from mmkd_atsc.explain import dicts_of
 from tests.conftest import ROOT
 from tests.faults.trainings import REACHED_FIRST_STEP, Life, stop_before_the_first_step, write_cifar
 
@@ -50,15 +51,6 @@ SETTINGS = ('default_scope', 'model', 'data_preprocessor', 'train_dataloader', '
             'auto_scale_lr', 'env_cfg', 'log_processor', 'visualizer')
 
 
-def dicts(value: Any, path: Tuple = ()) -> Iterator[Tuple[Tuple, dict]]:
-    """All dictionaries in a config, with the way to them."""
-    if isinstance(value, dict):
-        yield path, value
-    for key, inner in value.items() if isinstance(value, dict) else \
-            enumerate(value) if isinstance(value, (list, tuple)) else ():
-        yield from dicts(inner, (*path, key))
-
-
 def misspelled(word: str, chance: random.Random) -> str:
     place = chance.randrange(len(word))
     return chance.choice([word[:place] + word[place + 1:], word[:place] + word[place] + word[place:], f'{word}s'])
@@ -66,10 +58,10 @@ def misspelled(word: str, chance: random.Random) -> str:
 
 def mutate(config: dict, chance: random.Random) -> Tuple[str, bool]:
     """One mistake in ``config``; returns what it is, and whether only a refusal will do."""
-    path, target = chance.choice([(path, target) for path, target in dicts(config) if target])
-    where, key = '.'.join(map(str, path)), chance.choice(list(target))
+    where, target = chance.choice([(path, target) for path, target in dicts_of(config) if target])
+    key = chance.choice(list(target))
     kind = chance.choice(['typo', 'typo', 'unknown', 'value', 'value', 'value', 'type', 'delete'])
-    free = not path or path[-1] in FREE
+    free = not where or where.rpartition('.')[2] in FREE
     if kind == 'typo' and not free:
         wrong = misspelled(key, chance)
         if wrong and wrong not in target:
