@@ -1,10 +1,11 @@
 """What a training starts from: MMEngine loads it as far as it fits, here it is checked before the first step."""
 import re
 from pathlib import Path
-from typing import Optional
+from typing import List, Optional, Union
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmkd_atsc.registry import HOOKS
@@ -33,6 +34,9 @@ class StrictResumeHook(Hook):
         if hasattr(unwrap(runner), 'teachers'):
             check_teacher_names(weights, unwrap(runner).teachers)
         problem = misfit(own, weights)
+        if runner._resume and not problem:
+            check_groups(checkpoint['optimizer'], runner.optim_wrapper,
+                         f'{runner._load_from or runner.work_dir}: this training cannot be resumed')
         if not problem:
             return
         if runner._resume:
@@ -49,6 +53,29 @@ class StrictResumeHook(Hook):
         if done >= wanted:
             runner.logger.info(f'nothing is left to train: {done} of {wanted} {"epochs" if by_epoch else "iterations"} '
                                'are done; to go on, raise them in train_cfg')
+
+
+def check_groups(saved: dict, optim_wrapper: Union[OptimWrapper, OptimWrapperDict], refusal: str) -> None:
+    """Refuses an optimizer's state whose parameters are grouped otherwise: other ones have settings of their own."""
+    if isinstance(optim_wrapper, OptimWrapperDict):
+        for name, wrapper in optim_wrapper.items():
+            check_groups(saved.get(name, {}), wrapper, f'{refusal}: {name}')
+        return
+    there, here = ([len(group['params']) for group in groups]
+                   for groups in (saved.get('param_groups', ()), optim_wrapper.optimizer.param_groups))
+    if there != here:
+        raise ValueError(f'{refusal}: its optimizer has groups of {_counts(there)} parameters, the config makes groups '
+                         f'of {_counts(here)}; which parts have a learning rate or weight decay of their own '
+                         '(teacher_lr_mult, paramwise_cfg) must stay as it was')
+
+
+def _counts(sizes: List[int]) -> str:
+    """A few numbers as text.
+
+    >>> _counts([3, 5]), _counts(list(range(9)))
+    ('3, 5', '0, 1, 2, 3 ... (9 groups)')
+    """
+    return ', '.join(map(str, sizes[:4])) + (f' ... ({len(sizes)} groups)' if len(sizes) > 4 else '') or 'no'
 
 
 def find_start(config: Config) -> Optional[str]:

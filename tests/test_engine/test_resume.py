@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
@@ -79,17 +80,37 @@ def test_a_resumed_run_has_the_seed_that_it_began_with(tmp_path):
     assert config.randomness == dict(diff_rank_seed=True, seed=7)
 
 
-def toy_runner(resume):
-    return SimpleNamespace(model=nn.Linear(2, 1), _resume=resume, _load_from='a.pth', work_dir='w',
-                           logger=logging.getLogger('toy'))
+def optimizer_of(model, several=False, apart=()):
+    """The model's optimizer, the parameters ``apart`` in a group of their own."""
+    groups = [[value for key, value in model.named_parameters() if (key in apart) is alone] for alone in (False, True)]
+    wrapper = OptimWrapper(torch.optim.SGD([dict(params=group) for group in groups if group], lr=0.1))
+    return OptimWrapperDict(net=wrapper) if several else wrapper
+
+
+def toy_runner(resume, several=False):
+    model = nn.Linear(2, 1)
+    return SimpleNamespace(model=model, _resume=resume, _load_from='a.pth', work_dir='w',
+                           optim_wrapper=optimizer_of(model, several), logger=logging.getLogger('toy'))
 
 
 @pytest.mark.parametrize('prefix', ['', 'module.'])
 def test_what_fits_passes(prefix, caplog):
     weights = {f'{prefix}{key}': value for key, value in nn.Linear(2, 1).state_dict().items()}
     for resume in (True, False):
-        StrictResumeHook().after_load_checkpoint(toy_runner(resume), dict(state_dict=weights))
+        optimizer = optimizer_of(nn.Linear(2, 1)).state_dict()
+        StrictResumeHook().after_load_checkpoint(toy_runner(resume), dict(state_dict=weights, optimizer=optimizer))
     assert not caplog.records
+
+
+@pytest.mark.parametrize('several', [False, True])
+def test_an_optimizer_whose_parameters_are_grouped_otherwise_is_no_start(several):
+    """Torch refuses it too, without a word on what to do."""
+    model = nn.Linear(2, 1)
+    checkpoint = dict(state_dict=model.state_dict(), optimizer=optimizer_of(model, several, ['bias']).state_dict())
+    with pytest.raises(ValueError, match='a.pth: this training cannot be resumed.*: its optimizer has groups of 1, 1 '
+                                         'parameters, the config makes groups of 2; .*teacher_lr_mult'):
+        StrictResumeHook().after_load_checkpoint(toy_runner(True, several), checkpoint)
+    StrictResumeHook().after_load_checkpoint(toy_runner(False, several), checkpoint)
 
 
 @pytest.mark.parametrize('change, words', [
