@@ -84,6 +84,11 @@ TYPES_CALLED = {'optim_wrapper.optimizer': roots.OPTIMIZERS,
                 **{f'{stage}_dataloader.collate_fn': roots.FUNCTIONS for stage in ('train', 'val', 'test')}}
 
 
+# What MMEngine builds from a dictionary, and takes as it is when it is anything else.
+BUILT = tuple(f'{stage}_dataloader.{part}' for stage in ('train', 'val', 'test')
+              for part in ('dataset', 'sampler', 'batch_sampler'))
+
+
 def check_settings(config: Config) -> None:
     """Refuses settings that are almost spelled like one, and keys that would be passed over without a word.
 
@@ -105,6 +110,11 @@ def check_settings(config: Config) -> None:
         names = [kind, f'{config.get("default_scope")}.{kind}']
         if isinstance(kind, str) and all(registry.get(name) is None for name in names):
             raise ValueError(f'{path}: there is no {registry.name} {kind!r}{nearest(kind, registered(registry.name))}')
+    hooks = config.get('default_hooks')
+    for path in (*BUILT, *(f'default_hooks.{name}' for name in (hooks if isinstance(hooks, dict) else ()))):
+        value = _at(config, path)
+        if isinstance(value, (str, int, float, list, tuple)):
+            raise ValueError(f'{path}={value!r} must be a dict')
     for path, keys in KEYS_READ.items():
         value = _at(config, path)
         owner = config.get('optim_wrapper') if path.endswith('paramwise_cfg') else value

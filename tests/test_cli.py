@@ -161,6 +161,10 @@ def test_a_train_loop_by_epochs_goes_on_where_it_was_stopped(given, made):
     (dict(optim_wrapper=dict(paramwise_cfg=dict(norm_decay=0))), "paramwise_cfg: norm_decay .*'norm_decay_mult'"),
     (dict(optim_wrapper=dict(optimizer=dict(type='SDG'))), "optim_wrapper.optimizer: .* 'SDG'; did you mean 'SGD'"),
     (dict(val_dataloader=dict(collate_fn=dict(type='mmkd_atsc.colate_batch'))), "'mmkd_atsc.collate_batch'"),
+    (dict(train_dataloader=dict(sampler='')), "train_dataloader.sampler='' must be a dict"),
+    (dict(val_dataloader=dict(dataset=[])), r'val_dataloader.dataset=\[\] must be a dict'),
+    (dict(default_hooks=dict(timer=1.5)), 'default_hooks.timer=1.5 must be a dict'),
+    (dict(val_dataloader=dict(collate_fn=dict(tpye='a'))), 'val_dataloader.collate_fn: type=None must be the name of'),
     (dict(auto_scale_lr=dict(base_batchsize=3)), "auto_scale_lr: base_batchsize .*'base_batch_size'"),
 ])
 def test_what_mmengine_would_pass_over_is_refused(setting, words):
@@ -170,6 +174,7 @@ def test_what_mmengine_would_pass_over_is_refused(setting, words):
 
 @pytest.mark.parametrize('setting', [
     dict(data_root='x', student=dict(type='Net'), hooks=[]),
+    dict(default_hooks=dict(timer=None), train_dataloader=dict(sampler=None)),
     dict(default_hooks=dict(checkpoint=dict(type='Mine', a=1))),
     dict(optim_wrapper=dict(constructor='LearningRateDecayOptimWrapperConstructor', paramwise_cfg=dict(mine=1)))])
 def test_variables_and_other_peoples_classes_are_left_alone(setting):
