@@ -109,9 +109,9 @@ def _about_config(said: str, places: Places) -> Optional[str]:
                                     and not any(name in part for name in names))
         return f'{place}{short_name(parts[0]["type"]) if parts else owner} needs {arguments}'
     if TYPELESS in said:
-        place, _ = places.where(
+        place, parts = places.where(
             lambda part: 'type' not in part and f'{TYPELESS}{" ".join(str(part).split())}' in said)
-        close = difflib.get_close_matches('type', re.findall(r"'(\w+)':", said), n=1)
+        close = difflib.get_close_matches('type', map(str, parts[0]), n=1) if parts else []
         meant = f'; {close[0]!r} is perhaps meant to be it' if close else ''
         return f'{place or said + ": "}there is no type{meant}'
     if BAD_TYPE.match(said):

@@ -106,7 +106,7 @@ def check_settings(config: Config) -> None:
     for path, registry in TYPES_CALLED.items():
         kind = _at(config, f'{path}.type')
         if isinstance(_at(config, path), dict) and not (kind and isinstance(kind, str)) and not callable(kind):
-            raise ValueError(f'{path}: type={kind!r} must be the name of a {registry.name}')
+            raise ValueError(f'{path}: type={kind!r} names no {registry.name}')
         names = [kind, f'{config.get("default_scope")}.{kind}']
         if isinstance(kind, str) and all(registry.get(name) is None for name in names):
             raise ValueError(f'{path}: there is no {registry.name} {kind!r}{nearest(kind, registered(registry.name))}')

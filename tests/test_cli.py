@@ -164,7 +164,7 @@ def test_a_train_loop_by_epochs_goes_on_where_it_was_stopped(given, made):
     (dict(train_dataloader=dict(sampler='')), "train_dataloader.sampler='' must be a dict"),
     (dict(val_dataloader=dict(dataset=[])), r'val_dataloader.dataset=\[\] must be a dict'),
     (dict(default_hooks=dict(timer=1.5)), 'default_hooks.timer=1.5 must be a dict'),
-    (dict(val_dataloader=dict(collate_fn=dict(tpye='a'))), 'val_dataloader.collate_fn: type=None must be the name of'),
+    (dict(val_dataloader=dict(collate_fn=dict(tpye='a'))), 'val_dataloader.collate_fn: type=None names no function'),
     (dict(auto_scale_lr=dict(base_batchsize=3)), "auto_scale_lr: base_batchsize .*'base_batch_size'"),
 ])
 def test_what_mmengine_would_pass_over_is_refused(setting, words):

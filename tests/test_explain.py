@@ -25,6 +25,8 @@ def with_part(key, part):
     (with_part('neck', dict(tpye='mmpretrain.GlobalAveragePooling')),
      "model.neck: there is no type; 'tpye' is perhaps meant to be it"),
     (with_part('neck', {}), 'model.neck: there is no type'),
+    (with_part('head', dict(num_classes=3, loss=dict(type='mmpretrain.CrossEntropyLoss'))),
+     'model.head: there is no type'),
     (with_part('neck', dict(type=1.5)), 'model.neck: type must be a name'),
     (with_part('neck', dict(type='')), 'model.neck: type must be a name'),
 ])
