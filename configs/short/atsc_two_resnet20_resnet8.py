@@ -10,6 +10,7 @@ model = dict(
     teacher_ckpt=dict(
         seed0='{{$MMKD_TEACHERS:work_dirs}}/short_resnet20/epoch_12.pth',
         seed1='{{$MMKD_TEACHERS:work_dirs}}/short_resnet20_seed1/epoch_12.pth'),
+    teacher_lr_mult=0.1,
     distiller=dict(anchor_min_dims=1))
 custom_hooks = [dict(type='mmkd_atsc.AdaptiveTeacherHook', start=3)]
 param_scheduler = _base_.short_schedule

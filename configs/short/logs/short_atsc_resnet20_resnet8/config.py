@@ -44,7 +44,9 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
 launcher = 'none'
 log_level = 'INFO'
+log_processor = dict(window_size=100)
 model = dict(
+    adaptive=True,
     architecture=dict(
         backbone=dict(depth=8, type='mmkd_atsc.CIFARResNet'),
         head=dict(type='mmkd_atsc.SharedClassifierHead'),
@@ -69,6 +71,7 @@ model = dict(
         neck=dict(type='mmpretrain.GlobalAveragePooling'),
         type='mmpretrain.ImageClassifier'),
     teacher_ckpt='short_resnet20/epoch_12.pth',
+    teacher_lr_mult=0.1,
     type='mmkd_atsc.AdaptiveTeacherDistill')
 optim_wrapper = dict(
     constructor='mmkd_atsc.DistillOptimWrapperConstructor',
