@@ -52,6 +52,15 @@ def dicts_of(value: Any, path: str = '') -> Iterator[Tuple[str, dict]]:
         yield from dicts_of(inner, f'{path}.{key}' if path else str(key))
 
 
+def is_type(kind: Any) -> bool:
+    """Whether a config's ``type`` is what MMEngine can build or call: a name, a class, a function.
+
+    >>> is_type('SGD'), is_type(dict), is_type(''), is_type(1.5)
+    (True, True, False, False)
+    """
+    return callable(kind) or isinstance(kind, str) and bool(kind)
+
+
 def describe(error: BaseException, config: Optional[Config] = None) -> str:
     """The message of an exception in one line, with its type where the message alone would not say what is wrong.
 
@@ -115,8 +124,7 @@ def _about_config(said: str, places: Places) -> Optional[str]:
         meant = f'; {close[0]!r} is perhaps meant to be it' if close else ''
         return f'{place or said + ": "}there is no type{meant}'
     if BAD_TYPE.match(said):
-        place, _ = places.where(lambda part: 'type' in part and not callable(part['type'])
-                                and not (isinstance(part['type'], str) and part['type']))
+        place, _ = places.where(lambda part: 'type' in part and not is_type(part['type']))
         return f'{place}type must be a name' if place else None
     return None
 

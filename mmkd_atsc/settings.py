@@ -11,7 +11,8 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from .checks import nearest
-from .explain import dicts_of, registered
+from .explain import dicts_of, is_type, registered
+from .registry import short_name
 
 
 def load_config(path: str, options: Optional[dict] = None) -> Config:
@@ -105,7 +106,7 @@ def check_settings(config: Config) -> None:
             raise ValueError(f'{name}: no setting that anything reads; did you mean {close[0]!r}?')
     for path, registry in TYPES_CALLED.items():
         kind = _at(config, f'{path}.type')
-        if isinstance(_at(config, path), dict) and not (kind and isinstance(kind, str)) and not callable(kind):
+        if not is_type(kind) and isinstance(_at(config, path), dict):
             raise ValueError(f'{path}: type={kind!r} names no {registry.name}')
         names = [kind, f'{config.get("default_scope")}.{kind}']
         if isinstance(kind, str) and all(registry.get(name) is None for name in names):
@@ -136,6 +137,6 @@ def _at(config: Config, path: str) -> Any:
 
 def _is_theirs(config: dict) -> bool:
     """Whether a type of the user's own reads the dictionary; it may read other keys."""
-    kind = str(config.get('constructor') or config.get('type') or '').rpartition('.')[2]
+    kind = short_name(config.get('constructor') or config.get('type') or '')
     return kind not in ('', 'OptimWrapper', 'AmpOptimWrapper', 'DefaultOptimWrapperConstructor',
                         'DistillOptimWrapperConstructor', 'CheckpointHook', 'AtomicCheckpointHook')

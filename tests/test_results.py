@@ -7,7 +7,7 @@ import pytest
 
 from mmkd_atsc import cli
 from mmkd_atsc.analysis.runs import read_config, read_environment
-from mmkd_atsc.analysis.summary import portable
+from mmkd_atsc.analysis.summary import DECISIVE, portable
 from tests.conftest import ROOT
 from tests.test_analysis.logs import tool
 
@@ -73,8 +73,7 @@ def test_a_log_is_of_the_config_as_it_is(log, monkeypatch):
     published = read_config(log)
     ours = cli.load_config(str(log.parent.parent / f'{read_environment(log)["config"]}.py'), {})
     cli.add_training_hooks(ours)
-    for name in ('model', 'train_dataloader', 'val_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg',
-                 'custom_hooks'):
+    for name in DECISIVE:
         assert portable(published.get(name)) == portable(ours.get(name)), name
 
 

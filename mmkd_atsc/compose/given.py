@@ -7,6 +7,8 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from mmengine.config import Config
 
+from mmkd_atsc.registry import short_name
+
 # Of data sets that hold images instead of naming files: what their types contain, and how large the images are.
 SIDES = {'CIFAR': 32, 'Digits': 32, 'MNIST': 28}
 
@@ -33,7 +35,7 @@ class Named(NamedTuple):
         if isinstance(self.config, str):
             return re.split(r'_\d+xb\d+', Path(self.config).stem)[0]
         backbone = self.config.get('backbone', self.config)
-        return str(backbone.get('model_name', backbone.get('type', 'network'))).rpartition('.')[2].lower()
+        return short_name(backbone.get('model_name', backbone.get('type', 'network'))).lower()
 
 
 class Place:

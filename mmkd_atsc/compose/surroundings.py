@@ -51,7 +51,7 @@ def _constructor(whole: Config) -> Optional[str]:
 
 def has_foreign_constructor(whole: Config) -> bool:
     """Whether parameter groups are made by a constructor that asks no module for its learning rate."""
-    return _constructor(whole) not in (*REPLACED, OURS.rpartition('.')[2])
+    return _constructor(whole) not in (*REPLACED, short_name(OURS))
 
 
 def _hooks(whole: Config, method: str, small: bool) -> str:

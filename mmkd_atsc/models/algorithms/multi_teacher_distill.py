@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmkd_atsc.checks import check_flag
 from mmkd_atsc.engine.checkpoint import check_teacher_names
 from mmkd_atsc.recorders import MultiTeacherRecorder
-from mmkd_atsc.registry import MODELS
+from mmkd_atsc.registry import MODELS, short_name
 
 from ..distillers import MultiTeacherDistiller
 from ..distillers.multi_teacher_distiller import check_mapping_options
@@ -203,7 +203,7 @@ def check_recorder_sources(recorders: RecorderManager, networks: Dict[str, nn.Mo
     for name, recorder in recorders.recorders.items():
         for owner, network in networks.items():
             if isinstance(recorder, MultiTeacherRecorder):
-                source, kind = recorder.source_in(owner, networks), recorder.kind.rpartition('.')[2]
+                source, kind = recorder.source_in(owner, networks), short_name(recorder.kind)
             else:
                 source, kind = recorder.source, type(recorder).__name__.replace('Recorder', '')
             if kind in ('ModuleOutputs', 'ModuleInputs'):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmkd_atsc.checks import check_choice, check_number, nearest
 from mmkd_atsc.recorders import LabelsRecorder, MultiTeacherRecorder
-from mmkd_atsc.registry import MODELS
+from mmkd_atsc.registry import MODELS, short_name
 
 from ..aggregate import aggregate_logits, labels_of
 
@@ -264,6 +264,6 @@ def in_every_teacher(recorder: dict) -> dict:
     """
     recorder = dict(recorder)
     kind = recorder.pop('type')
-    if kind.rpartition('.')[2] == MultiTeacherRecorder.__name__.replace('Recorder', ''):
+    if short_name(kind) == MultiTeacherRecorder.__name__.replace('Recorder', ''):
         return dict(type=kind, **recorder)
     return dict(type='mmkd_atsc.MultiTeacher', kind=kind, **recorder)
