@@ -58,12 +58,9 @@ def _resolve_types() -> None:
 
 
 def _find_configs() -> None:
-    from pathlib import Path
-
-    import mmkd_atsc
-    folder = Path(mmkd_atsc.__file__).parent / '.mim' / 'configs'
-    if not folder.is_dir():
-        raise FileNotFoundError(f'{folder} is missing: reinstall with pip install . (or -e .)')
+    from .utils import CONFIGS
+    if not CONFIGS.is_dir():
+        raise FileNotFoundError(f'{CONFIGS} is missing: reinstall with pip install . (or -e .)')
 
 
 CHECKS: Tuple[Tuple[str, Callable[[], Optional[str]]], ...] = (

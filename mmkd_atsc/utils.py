@@ -1,4 +1,9 @@
-"""What MMEngine's hub expects of a package: a function that registers all it has."""
+"""What MMEngine's hub expects of a package: a folder with its configs, and a function that registers all it has."""
+from pathlib import Path
+
+# Made when the package is installed: copies in a wheel, links in an editable install.
+MIM = Path(__file__).resolve().parent / '.mim'
+CONFIGS = MIM / 'configs'
 
 
 def register_all_modules(init_default_scope: bool = True) -> None:

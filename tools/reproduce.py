@@ -21,12 +21,12 @@ from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequenc
 
 import torch
 
-import mmkd_atsc
 from mmkd_atsc import cli
 from mmkd_atsc.analysis.suite import Result, Row, run_suite
+from mmkd_atsc.analysis.training import Stop
 from mmkd_atsc.checks import check_choice, check_number
+from mmkd_atsc.utils import CONFIGS
 
-CONFIGS = Path(mmkd_atsc.__file__).resolve().parent / '.mim' / 'configs'
 METHODS = ('kd', 'dkd', 'simkd', 'aekt', 'atsc')
 HELD_OUT = ('train_dataloader.dataset.indices=45000', 'val_dataloader.dataset.split=train',
             'val_dataloader.dataset.indices=-5000')
@@ -146,8 +146,10 @@ def main(argv: Optional[List[str]] = None) -> None:
             raise ValueError('--held-out is for the suites on CIFAR-100')
         options = (*(HELD_OUT if args.held_out else ()), *args.cfg_options)
         rows = [row._replace(options=(*row.options, *options)) for row in rows]
-        results = run_suite(rows, out, workers, args.budget and 60 * args.budget, **suite.environment(out))
+        stop = Stop(args.budget and 60 * args.budget)
+        results = run_suite(rows, out, workers, stop, **suite.environment(out))
     report(results, out)
+    stop.obey()
 
 
 def report(results: Sequence[Result], out: Path) -> None:

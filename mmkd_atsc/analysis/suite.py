@@ -4,6 +4,8 @@ import hashlib
 import itertools
 import json
 import os
+import signal
+import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 
 from .summary import DECISIVE, portable
-from .training import OutOfTime, run_training
+from .training import Stop, Stopped, run_training
 
 
 class Row(NamedTuple):
@@ -36,14 +38,14 @@ class Row(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What became of a row: 'done', 'stopped' (out of time, to be resumed) or 'waiting' (not begun)."""
+    """What became of a row: 'done', 'stopped' (to be resumed) or 'waiting' (not begun)."""
 
     row: Row
     state: str
     seconds: float = 0.0
 
 
-def run_suite(rows: Sequence[Row], out: Path, workers: int = 1, budget: Optional[float] = None,
+def run_suite(rows: Sequence[Row], out: Path, workers: int = 1, stop: Optional[Stop] = None,
               **environment: str) -> List[Result]:
     """Trains what is not done; a row that failed stops the suite with its error, the others being resumed next time.
 
@@ -51,11 +53,12 @@ def run_suite(rows: Sequence[Row], out: Path, workers: int = 1, budget: Optional
         rows: The trainings, begun in this order as far as what they need is done.
         out: The suite's folder.
         workers: How many train at once, each on one CPU thread if it is more than one.
-        budget: Seconds until no row is begun any more and those that train are stopped. None: no end.
+        stop: When no row is begun any more and those that train are stopped. SIGTERM, SIGHUP and Ctrl-C reach it too.
         environment: Variables for the configs and for the processes.
     """
-    with _alone_in(out) as lock:
-        return _run_rows(rows, out, workers, budget, environment, lock)
+    stop = stop or Stop()
+    with _alone_in(out) as lock, _ended_by_signals(stop):
+        return _run_rows(rows, out, workers, stop, environment, lock)
 
 
 @contextmanager
@@ -71,11 +74,25 @@ def _alone_in(out: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def _run_rows(rows: Sequence[Row], out: Path, workers: int, budget: Optional[float], environment: Dict[str, str],
+@contextmanager
+def _ended_by_signals(stop: Stop) -> Iterator[None]:
+    """Who ends the suite ends its trainings, and their times are noted. A signal that is ignored (nohup) stays so."""
+    in_main = threading.current_thread() is threading.main_thread()  # Python hears signals nowhere else
+    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if in_main else ()
+    before = {name: signal.getsignal(name) for name in names if signal.getsignal(name) is not signal.SIG_IGN}
+    for name in before:
+        signal.signal(name, lambda number, _: stop.now(number))
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def _run_rows(rows: Sequence[Row], out: Path, workers: int, stop: Stop, environment: Dict[str, str],
               lock: int) -> List[Result]:
     os.environ.update(environment)  # our own reading of the configs must see what the processes see
     MMLogger.get_instance('suite', log_level='WARNING')  # else a line for each variable that is read
-    deadline = None if budget is None else time.monotonic() + budget
     if workers > 1:
         environment = dict(environment, OMP_NUM_THREADS='1')
     folders = {row.folder for row in rows}
@@ -91,7 +108,7 @@ def _run_rows(rows: Sequence[Row], out: Path, workers: int, budget: Optional[flo
                 if any(results[name].state != 'done' for name in row.needs):
                     results[row.folder] = Result(row, 'waiting')
                 elif len(running) < workers:
-                    running.add(pool.submit(_run, row, out, deadline, environment, lock))
+                    running.add(pool.submit(_run, row, out, stop, environment, lock))
                 else:
                     break
                 waiting.remove(row)
@@ -105,14 +122,14 @@ def _run_rows(rows: Sequence[Row], out: Path, workers: int, budget: Optional[flo
     return [results[row.folder] for row in rows]
 
 
-def _run(row: Row, out: Path, deadline: Optional[float], environment: Dict[str, str], lock: int) -> Result:
+def _run(row: Row, out: Path, stop: Stop, environment: Dict[str, str], lock: int) -> Result:
     work_dir, note = out / row.folder, out / row.folder / 'suite.json'
     identity = identity_of(row, out)
     known = json.loads(note.read_text()) if note.is_file() else {}
     same = known.get('identity') == identity
     if same and known.get('finished'):
         return Result(row, 'done', known['seconds'])
-    if deadline is not None and time.monotonic() >= deadline:
+    if stop.reached:
         return Result(row, 'stopped' if same else 'waiting', known.get('seconds', 0.0) if same else 0.0)
     if work_dir.is_dir() and not same:
         if not known:
@@ -124,8 +141,8 @@ def _run(row: Row, out: Path, deadline: Optional[float], environment: Dict[str, 
     print(f'{"going on with" if same else "training"} {row.name} ({row.folder}) ...', flush=True)
     begin, finished = time.monotonic(), True
     try:
-        run_training(row.config, work_dir, row.options, resume=same, deadline=deadline, lock=lock, **environment)
-    except OutOfTime:
+        run_training(row.config, work_dir, row.options, resume=same, stop=stop, lock=lock, **environment)
+    except Stopped:
         finished = False
     seconds = round(before + time.monotonic() - begin, 1)
     _write(note, dict(identity=identity, finished=finished, seconds=seconds))

@@ -1,21 +1,50 @@
 """Runs of ``tools/train.py`` from a script."""
 import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Optional, Sequence, Union
 
-# In a wheel the tools lie beside the configs inside the package, in an editable install this is a link to the clone's.
-TRAIN = Path(__file__).resolve().parent.parent / '.mim' / 'tools' / 'train.py'
+from mmkd_atsc.utils import MIM
+
+TRAIN = MIM / 'tools' / 'train.py'
 
 
-class OutOfTime(Exception):
-    """A training was stopped at its deadline; it goes on from its last checkpoint."""
+class Stop:
+    """When trainings end before they are done: after some seconds, if they are given, or as soon as it is asked for.
+
+    >>> stop = Stop()
+    >>> stop.reached, stop.now(), stop.reached
+    (False, None, True)
+    """
+
+    def __init__(self, seconds: Optional[float] = None) -> None:
+        self._end = float('inf') if seconds is None else time.monotonic() + seconds
+        self._signal: Optional[int] = None
+
+    def now(self, by_signal: Optional[int] = None) -> None:
+        self._end, self._signal = float('-inf'), by_signal
+
+    def obey(self) -> None:
+        """Ends this process by the signal that asked for it, if one did: who called it shall see that."""
+        if self._signal:
+            signal.signal(self._signal, signal.SIG_DFL)
+            os.kill(os.getpid(), self._signal)
+
+    @property
+    def reached(self) -> bool:
+        return time.monotonic() >= self._end
+
+
+class Stopped(Exception):
+    """A training was stopped before it was done; it goes on from its last checkpoint."""
 
 
 def run_training(config: Union[str, Path], work_dir: Path, options: Sequence[str] = (), resume: bool = False,
-                 deadline: Optional[float] = None, lock: Optional[int] = None, **environment: str) -> None:
+                 stop: Optional[Stop] = None, lock: Optional[int] = None, **environment: str) -> None:
     """Trains a config in a process of its own; what it prints goes to ``output.log`` in the work directory.
 
     Args:
@@ -23,21 +52,26 @@ def run_training(config: Union[str, Path], work_dir: Path, options: Sequence[str
         work_dir: Where logs and checkpoints go.
         options: As after ``--cfg-options``.
         resume: Go on from the last checkpoint there, if there is one.
-        deadline: When it is stopped, by ``time.monotonic()``; :class:`OutOfTime` is raised then. None: never.
+        stop: When it is ended early; :class:`Stopped` is raised then. None: never.
         lock: A descriptor that stays open in the process.
         environment: Variables for the process.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, str(TRAIN), str(config), '--work-dir', str(work_dir)]
     command += ['--resume'] * resume + (['--cfg-options', *options] if options else [])
-    left = None if deadline is None else max(deadline - time.monotonic(), 0)
     with open(work_dir / 'output.log', 'w') as log:
+        process = subprocess.Popen(command, env=dict(os.environ, **environment), stdout=log, stderr=subprocess.STDOUT,
+                                   pass_fds=() if lock is None else (lock, ))
         try:
-            done = subprocess.run(command, env=dict(os.environ, **environment), stdout=log, stderr=subprocess.STDOUT,
-                                  timeout=left, pass_fds=() if lock is None else (lock, ))
-        except subprocess.TimeoutExpired:
-            raise OutOfTime(f'{config}: stopped at its deadline') from None
-    if done.returncode:
+            while process.poll() is None and not (stop and stop.reached):
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(0.2)
+        finally:
+            process.kill()  # nothing, if it has ended
+            process.wait()
+    if process.returncode and stop and stop.reached:  # Ctrl-C ends it by itself
+        raise Stopped(f'{config}: stopped before it was done')
+    if process.returncode:
         lines = (work_dir / 'output.log').read_text().splitlines()
         why = next((line for line in reversed(lines) if line.startswith('error')), 'see there')
         raise RuntimeError(f'training {config} failed, its output is in {work_dir / "output.log"}: {why}')
