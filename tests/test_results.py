@@ -4,10 +4,15 @@ import re
 from contextlib import redirect_stdout
 
 import pytest
+import torch
+from mmengine.fileio import load
+from mmengine.hub import get_model
 
 from mmkd_atsc import cli
 from mmkd_atsc.analysis.runs import read_config, read_environment
 from mmkd_atsc.analysis.summary import DECISIVE, portable
+from mmkd_atsc.engine.checkpoint import read_weights
+from mmkd_atsc.models.teacher import Teacher
 from tests.conftest import ROOT
 from tests.test_analysis.logs import tool
 
@@ -82,3 +87,28 @@ def test_a_log_is_whole_small_and_says_where_it_was_made(log):
     assert sum(file.stat().st_size for file in log.iterdir()) < 200_000
     assert {'device', 'torch', 'python', 'mmengine'} <= read_environment(log).keys()
     assert '/tmp/' not in (log / 'config.py').read_text() and '/home/' not in (log / 'config.py').read_text()
+
+
+def test_the_metafile_says_what_the_table_does(compared):
+    """A mean over the seeds; where a checkpoint is given, the accuracy of that."""
+    models = load(ROOT / 'configs' / 'short' / 'metafile.yml')['Models']
+    assert {model['Name'] for model in models} == {f'short_{name}' for name in compared}
+    for model in models:
+        row = compared[model['Name'][len('short_'):]]
+        metrics, = [result['Metrics'] for result in model['Results']]
+        expected = row['last %'].split(' ±')[0]
+        if 'Weights' in model:
+            file = model['Weights'].partition('weights/')[2]
+            expected, = re.findall(rf'\({file}\).* \| ([\d.]+) \|', (ROOT / 'configs/weights/README.md').read_text())
+        assert f'{metrics["Top 1 Accuracy"]:.2f}' == expected
+        assert f'{model["Metadata"]["Parameters"]:,}' == row['deployed parameters']
+        assert model['Metadata']['Epochs'] == int(row['epochs'])
+
+
+def test_the_hub_brings_the_teacher_with_its_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ours = read_weights('mmkd_atsc::weights/short_resnet20/epoch_12.pth')
+    model = get_model('mmkd_atsc::short/resnet20.py', pretrained=True)
+    teacher = Teacher(dict(cfg_path='mmkd_atsc::short/resnet20.py', pretrained=True))
+    for network in model, teacher.model:
+        assert all(torch.equal(value, ours[key].to(value.dtype)) for key, value in network.state_dict().items())

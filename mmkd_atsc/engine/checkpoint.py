@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
 
 import torch
+from mmengine.runner import CheckpointLoader, checkpoint
 from torch import Tensor, nn
 
 from mmkd_atsc.checks import nearest
+from mmkd_atsc.utils import CONFIGS
 
 from .download import fetch, is_url
 from .safetensors_file import is_safetensors, read_safetensors
@@ -21,22 +23,25 @@ AVERAGE_COUNTERS = ('steps', 'n_averaged')
 # Files written before PyTorch counted batches lack this; nothing that we train reads it.
 COUNTER = 'num_batches_tracked'
 
+# As in ``_base_``: what follows lies among this package's configs.
+BUNDLED = 'mmkd_atsc::'
+
 
 def read_checkpoint(path: str) -> dict:
     """A checkpoint's content: tensors and plain values, never code.
 
     Args:
-        path: A local file, or the URL of one (fetched once, kept in torch's hub cache); a ``torch.save`` file, read
-            with ``weights_only=True``, or safetensors. ``run.pth#ema_state_dict`` takes the entry of that name for the
-            ``state_dict``: averaged weights of timm (``#state_dict_ema``) or torchvision (``#model_ema``). MMEngine's
-            EMAHook saves the averaged weights as the ``state_dict``, and those it averages as ``ema_state_dict``.
+        path: A local file; or the URL of one (fetched once, kept in torch's hub cache); or one that this package
+            brings, ``mmkd_atsc::weights/...``. A ``torch.save`` file, read with ``weights_only=True``, or safetensors.
+            ``run.pth#ema_state_dict`` takes the entry of that name for the ``state_dict``: averaged weights of timm
+            (``#state_dict_ema``) or torchvision (``#model_ema``). MMEngine's EMAHook saves the averaged weights as the
+            ``state_dict``, and those it averages as ``ema_state_dict``.
     """
     local, origin, entry = _locate(str(path))
     if local.is_dir():
         raise ValueError(f'{origin}: is a folder, not a checkpoint')
     if not local.is_file():
-        siblings = [str(file) for file in local.parent.glob('*.*')] if local.parent.is_dir() else []
-        raise FileNotFoundError(f'{origin}: no such checkpoint{nearest(local, siblings)}')
+        raise FileNotFoundError(f'{origin}: no such checkpoint{_there_are(local, origin)}')
     if local.stat().st_size == 0:
         raise ValueError(f'{origin}: the file is empty; copy or download it again')
     try:
@@ -55,7 +60,18 @@ def read_checkpoint(path: str) -> dict:
 def _locate(path: str) -> Tuple[Path, str, str]:
     """The local file, what messages call it, and the entry that is asked for, or ''."""
     origin, _, entry = path.rpartition('#') if '#' in path and not Path(path).is_file() else (path, '', '')
-    return fetch(origin) if is_url(origin) else Path(origin).expanduser(), origin, entry
+    if is_url(origin):
+        return fetch(origin), origin, entry
+    bundled = origin.startswith(BUNDLED)
+    return CONFIGS / origin[len(BUNDLED):] if bundled else Path(origin).expanduser(), origin, entry
+
+
+def _there_are(missing: Path, origin: str) -> str:
+    """What may have been meant by a name that is no file's."""
+    if origin.startswith(BUNDLED):
+        there = sorted(f'{BUNDLED}{file.relative_to(CONFIGS).as_posix()}' for file in CONFIGS.rglob('*.pth'))
+        return f'; this package brings {", ".join(there)}' if there else ''
+    return nearest(missing, [str(file) for file in missing.parent.glob('*.*')] if missing.parent.is_dir() else [])
 
 
 def _refuse_compressed(path: Path) -> None:
@@ -227,21 +243,25 @@ def check_teacher_names(weights: Iterable[str], teachers: Iterable[str], prefix:
                          f'the config gives {", ".join(teachers)}')
 
 
+@CheckpointLoader.register_scheme(prefixes=BUNDLED, force=True)
+def load_for_mmengine(filename: str, map_location: Any = None, **kwargs: Any) -> dict:
+    """:func:`read_checkpoint` as MMEngine calls its loaders; without what it would run.
+
+    On resuming it runs the config whose text is in the checkpoint, to learn of a setting (``gpu_ids``) that no config
+    has any more.
+    """
+    content = read_checkpoint(filename)
+    if isinstance(content.get('meta'), dict):
+        content['meta'] = {key: value for key, value in content['meta'].items() if key != 'config'}
+    return content
+
+
 def read_safely_everywhere() -> None:
-    """Makes MMEngine read checkpoints by :func:`read_checkpoint`: ``load_from``, ``resume``, ``init_cfg=Pretrained``.
+    """Makes MMEngine read every checkpoint by :func:`read_checkpoint`: of ``load_from``, ``resume``, ``Pretrained``.
 
     Its own loader unpickles what comes from a URL, code and all; and a local file too, if an environment variable of
-    PyTorch's says so. And on resuming it runs the config whose text is in the checkpoint, to learn of a setting
-    (``gpu_ids``) that no config has any more: the text is left out.
+    PyTorch's says so.
     """
-    from mmengine.runner import checkpoint
-
-    def load_from_file(filename: str, map_location: Any = None, **kwargs: Any) -> dict:
-        content = read_checkpoint(filename)
-        if isinstance(content.get('meta'), dict):
-            content['meta'] = {key: value for key, value in content['meta'].items() if key != 'config'}
-        return content
-
     # By these names the loaders of its model zoos call it.
-    checkpoint.load_from_local = checkpoint.load_from_http = load_from_file
-    checkpoint.CheckpointLoader.register_scheme(['', 'http://', 'https://'], load_from_file, force=True)
+    checkpoint.load_from_local = checkpoint.load_from_http = load_for_mmengine
+    CheckpointLoader.register_scheme(['', 'http://', 'https://'], load_for_mmengine, force=True)
