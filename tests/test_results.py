@@ -2,6 +2,7 @@
 import io
 import re
 from contextlib import redirect_stdout
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,66 +10,71 @@ from mmengine.fileio import load
 from mmengine.hub import get_model
 
 from mmkd_atsc import cli
+from mmkd_atsc.analysis.pages import LINK, result_lines
 from mmkd_atsc.analysis.runs import read_config, read_environment
-from mmkd_atsc.analysis.summary import DECISIVE, portable
+from mmkd_atsc.analysis.summary import DECISIVE, NO_TEACHER, portable
 from mmkd_atsc.engine.checkpoint import read_weights
 from mmkd_atsc.models.teacher import Teacher
 from tests.conftest import ROOT
 from tests.test_analysis.logs import tool
 
 LOGS = sorted(path.parent for path in ROOT.glob('configs/*/logs/*/scalars.json.gz'))
-LINK = re.compile(r'\[([^\]]*)\]\(([^)\s]+)\)')
-every_log = pytest.mark.parametrize('log', LOGS, ids=lambda log: log.name)
-
-
-def read_tables(text):
-    """The rows of a text's tables as dictionaries; those of compare.py's are known by their columns."""
-    header, rows = None, []
-    for line in text.splitlines():
-        cells = [cell.strip() for cell in line[1:-1].split(' | ')] if line.startswith('|') else None
-        if header and cells and not set(line) <= set('|-: '):
-            rows.append(dict(zip(header, cells)))
-        header = cells and (header or cells)
-    return [row for row in rows if {'seeds', 'last %', 'config'} <= row.keys()]
-
-
 PAGES = [page for page in (ROOT / 'README.md', *sorted((ROOT / 'configs').rglob('README.md')))
-         if read_tables(page.read_text())]
+         if result_lines(page.read_text())]
+every_log = pytest.mark.parametrize('log', LOGS, ids=lambda log: log.name)
+every_page = pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def config_of(log):
+    return log.parent.parent / f'{read_environment(log)["config"]}.py'
 
 
 @pytest.fixture(scope='module')
 def compared():
-    """compare.py's row of each published config."""
-    printed = io.StringIO()
-    with redirect_stdout(printed):
-        for folder in {log.parent for log in LOGS}:
+    """compare.py's line of each published config."""
+    lines = {}
+    for folder in {log.parent for log in LOGS}:
+        printed = io.StringIO()
+        with redirect_stdout(printed):
             tool('analysis/compare.py')['main']([str(log) for log in LOGS if log.parent == folder])
-    return {row['config']: row for row in read_tables(printed.getvalue())}
+        for line in result_lines(printed.getvalue()):
+            assert lines.setdefault(folder.parent / f'{line.cells["config"]}.py', line.cells) is line.cells
+    return lines
 
 
 def test_there_are_results():
     assert LOGS and ROOT / 'README.md' in PAGES
 
 
-@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@every_page
 def test_a_table_says_what_compare_prints(page, compared):
     """Columns that compare.py has not are the page's own; our method's name may say more than compare.py's."""
-    for row in read_tables(page.read_text()):
-        plain = {name: LINK.sub(r'\1', cell) for name, cell in row.items()}
-        expected = compared[plain['config']]
+    for line in result_lines(page.read_text()):
+        plain = {name: LINK.sub(r'\1', cell) for name, cell in line.cells.items()}
+        expected = compared[line.config(page)]
         assert {name: plain[name] for name in expected.keys() & plain.keys() - {'method'}} == {
             name: cell for name, cell in expected.items() if name in plain and name != 'method'}
-        assert plain['method'].startswith(expected['method']), row
-        (_, config), = LINK.findall(row['config'])
-        assert (page.parent / config).is_file() and config.endswith(f'{plain["config"]}.py')
-        for seed, log in LINK.findall(row['seeds']):
+        # Alone, a teacher's log does not tell whom it teaches.
+        assert expected['method'] == NO_TEACHER or plain['method'].startswith(expected['method']), line
+        for seed, log in LINK.findall(line.cells['seeds']):
             assert read_config(page.parent / log).randomness.seed == int(seed)
-            assert read_environment(page.parent / log)['config'] == plain['config']
+            assert config_of((page.parent / log).resolve()) == line.config(page)
+
+
+@every_page
+def test_compare_would_write_the_page_as_it_is(page, tmp_path, monkeypatch, capsys):
+    text = page.read_text()
+    monkeypatch.setattr(Path, 'write_text', lambda path, text, **kwargs: written.append((path, text)))
+    written = []
+    for folder in {log.parent for log in LOGS}:
+        logs = [str(log) for log in LOGS if log.parent == folder]
+        tool('analysis/compare.py')['main']([*logs, '--pages', str(page)])
+    assert written and all(pair == (page, text) for pair in written)
 
 
 def test_every_log_is_in_a_table():
-    linked = {(page.parent / log).resolve() for page in PAGES for row in read_tables(page.read_text())
-              for _, log in LINK.findall(row['seeds'])}
+    linked = {(page.parent / log).resolve() for page in PAGES for line in result_lines(page.read_text())
+              for _, log in LINK.findall(line.cells['seeds'])}
     assert linked == set(LOGS)
 
 
@@ -76,7 +82,7 @@ def test_every_log_is_in_a_table():
 def test_a_log_is_of_the_config_as_it_is(log, monkeypatch):
     monkeypatch.setenv('MMKD_TEACHERS', '/runs')
     published = read_config(log)
-    ours = cli.load_config(str(log.parent.parent / f'{read_environment(log)["config"]}.py'), {})
+    ours = cli.load_config(str(config_of(log)), {})
     cli.add_training_hooks(ours)
     for name in DECISIVE:
         assert portable(published.get(name)) == portable(ours.get(name)), name
@@ -92,9 +98,9 @@ def test_a_log_is_whole_small_and_says_where_it_was_made(log):
 def test_the_metafile_says_what_the_table_does(compared):
     """A mean over the seeds; where a checkpoint is given, the accuracy of that."""
     models = load(ROOT / 'configs' / 'short' / 'metafile.yml')['Models']
-    assert {model['Name'] for model in models} == {f'short_{name}' for name in compared}
+    assert {ROOT / model['Config'] for model in models} == {path for path in compared if path.parent.name == 'short'}
     for model in models:
-        row = compared[model['Name'][len('short_'):]]
+        row = compared[ROOT / model['Config']]
         metrics, = [result['Metrics'] for result in model['Results']]
         expected = row['last %'].split(' ±')[0]
         if 'Weights' in model:

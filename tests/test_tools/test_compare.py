@@ -115,3 +115,76 @@ def test_the_readmes_commands_are_ones_that_the_tools_take(name, monkeypatch):
     for words in python_commands(ROOT / 'README.md', f'tools/{name}'):
         args = tool(name)['parse_args'](words)
         assert not hasattr(args, 'config') or (ROOT / args.config).is_file()
+
+
+PAGE = """# Results
+
+| method | seeds | last % | images/s | note | config |
+|---|---|---:|---:|---|---|
+| {method} | {seeds} | {last} | {speed} | ours | [the config](../kd/the_config.py) |
+
+| seeds | of something else |
+|---|---|
+| 0 | [the config](../kd/the_config.py) |
+"""
+
+
+@pytest.fixture
+def short_runs(tmp_path):
+    """Two seeds of a config of two epochs, and the page about them."""
+    (tmp_path / 'kd').mkdir()
+    (tmp_path / 'pages').mkdir()
+    (tmp_path / 'kd' / 'the_config.py').touch()
+    page = tmp_path / 'pages' / 'README.md'
+    page.write_text(PAGE.format(method='KD, ours', seeds='', last='to come', speed=''))
+    return page, [write_run(tmp_path / name, lines_of([50.0, last]), demo_config('kd_digits', seed, **{
+        'train_cfg.max_epochs': 2})) for seed, name, last in ((1, 'b', 71.0), (0, 'a', 70.0))]
+
+
+def test_pages_are_brought_up_to_date(short_runs, tmp_path):
+    """The page's own words stay, other tables too; a seed links to its published log."""
+    page, runs = short_runs
+    compare(runs[0], '--publish', tmp_path / 'kd' / 'logs', '--pages', page)
+    speed = f'{2 * demo_config("kd_digits").train_dataloader.batch_size / 0.5:.0f}'
+    assert page.read_text() == PAGE.format(method='KD, ours', seeds='[1](../kd/logs/b)', last='71.00', speed=speed)
+    compare(*runs, '--publish', tmp_path / 'kd' / 'logs', '--pages', page)
+    both = PAGE.format(method='KD, ours', seeds='[0](../kd/logs/a), [1](../kd/logs/b)', last='70.50 ± 0.71',
+                       speed=speed)
+    assert page.read_text() == both
+    compare(tmp_path / 'kd' / 'logs' / 'a', tmp_path / 'kd' / 'logs' / 'b', '--pages', page)
+    assert page.read_text() == both
+
+
+def test_a_page_without_a_line_for_a_config_is_said_and_left(short_runs, tmp_path, capsys):
+    page, runs = short_runs
+    page.write_text(page.read_text().replace('kd/the_config', 'dkd/the_config'))
+    before = page.read_text()
+    compare(*runs, '--publish', tmp_path / 'kd' / 'logs', '--pages', page)
+    assert f'{page}: up to date; it has no line for the_config.py' in capsys.readouterr().out
+    assert page.read_text() == before
+
+
+@pytest.mark.parametrize('spoil, words', [
+    (lambda page, kd: page.unlink(), 'README.md: no such file'),
+    (lambda page, kd: page.write_text(page.read_text().replace('[the config](../kd/the_config.py)', 'the_config')),
+     "README.md, line 5: 'the_config' must be a link to the config"),
+    (lambda page, kd: (kd / 'the_config.py').unlink(), 'should lie in a folder beside its config'),
+])
+def test_pages_that_cannot_be_written_are_one_line(short_runs, tmp_path, capsys, spoil, words):
+    page, runs = short_runs
+    spoil(page, tmp_path / 'kd')
+    with pytest.raises(SystemExit):
+        compare(*runs, '--publish', tmp_path / 'kd' / 'logs', '--pages', page)
+    assert words in capsys.readouterr().err
+
+
+def test_no_page_tells_of_what_is_not_done_or_of_two_things_at_once(short_runs, tmp_path, capsys):
+    page, runs = short_runs
+    before = page.read_text()
+    other = write_run(tmp_path / 'c', lines_of([60.0, 61.0, 62.0]), demo_config('kd_digits', **{
+        'train_cfg.max_epochs': 3}))
+    half = write_run(tmp_path / 'd', lines_of([60.0]), demo_config('kd_digits', 5, **{'train_cfg.max_epochs': 2}))
+    for more, words in ((half, '--pages: d is not done, 1 of 2'), (other, 'the_config.py was trained in several ways')):
+        with pytest.raises(SystemExit):
+            compare(*runs, more, '--publish', tmp_path / 'kd' / 'logs', '--pages', page)
+        assert words in capsys.readouterr().err and page.read_text() == before

@@ -1,11 +1,12 @@
 """Compares runs: a table with a line for each config, its seeds averaged.
 
-python tools/analysis/compare.py WORK_DIR [WORK_DIR ...] [--out DIR] [--publish DIR]
+python tools/analysis/compare.py WORK_DIR [WORK_DIR ...] [--out DIR] [--publish DIR] [--pages README.md ...]
 
 A folder is a work directory, of which the last training counts, or a published log. Accuracies are means and standard
 deviations over the runs of a config that differ in their seed; images a second and hours are those of the training
 steps, without validation.
---out writes DIR/compare.md and DIR/compare.csv; --publish writes for each run a folder DIR/<name> to be committed.
+--out writes DIR/compare.md and DIR/compare.csv; --publish writes for each run a folder DIR/<name> to be committed;
+--pages writes the numbers into the lines of Markdown tables that name the configs, with links to the published logs.
 """
 import argparse
 import statistics
@@ -14,6 +15,7 @@ from typing import Dict, List, Optional, Sequence
 
 import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
+from mmkd_atsc.analysis.pages import Entry, update_page
 from mmkd_atsc.analysis.parameters import deployed_parameters
 from mmkd_atsc.analysis.publish import publish_log
 from mmkd_atsc.analysis.summary import NO_TEACHER, Run, read_run, run_names
@@ -90,11 +92,44 @@ def text_row(group: Sequence[Run], values: dict) -> list:
             number('images_per_second', ',.0f'), number('hours', '.3g'), values['environment'], values['config']]
 
 
+def write_pages(pages: Sequence[Path], groups: Sequence[List[Run]], cells: Sequence[list],
+                folders: Dict[str, Path]) -> None:
+    """Brings the tables of ``pages`` up to date, and says what they have no line for.
+
+    Args:
+        pages: Markdown files.
+        groups: The runs of each line of the comparison.
+        cells: These lines.
+        folders: Where each run's log is published, in a folder beside its config.
+    """
+    for page in pages:
+        if not page.is_file():
+            raise FileNotFoundError(f'--pages {page}: no such file')
+    entries: Dict[Path, Entry] = {}
+    for group, row in zip(groups, cells):
+        for run in group:
+            if run.done != run.goal:
+                raise ValueError(f'--pages: {run.name} is not done, {epochs_of([run])}')
+        logs = [(run.seed, folders[run.name].resolve()) for run in sorted(group, key=lambda run: run.seed or 0)]
+        config = logs[0][1].parent.parent / f'{group[0].config_name}.py'
+        if not config.is_file():
+            raise FileNotFoundError(f'--pages: {logs[0][1]} should lie in a folder beside its config, {config}, '
+                                    'which is not there; --publish writes logs to where they should be')
+        if config in entries:
+            raise ValueError(f'--pages: {config} was trained in several ways, and a line tells of one')
+        entries[config] = Entry(dict(zip(COLUMNS, row)), logs)
+    for page in pages:
+        missing = [config.name for config in update_page(page, entries)]
+        print(f'{page}: up to date' + (f'; it has no line for {", ".join(missing)}' if missing else ''))
+
+
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('runs', nargs='+', metavar='WORK_DIR', help='work directory, or folder of a published log')
     parser.add_argument('--out', type=Path, metavar='DIR', help='also write compare.md and compare.csv there')
     parser.add_argument('--publish', type=Path, metavar='DIR', help="also write each run's log to DIR/<name>")
+    parser.add_argument('--pages', type=Path, nargs='+', default=[], metavar='FILE',
+                        help='also bring the tables in these Markdown files up to date')
     parser.add_argument('--metric', default='accuracy/top1', help='default: accuracy/top1')
     return parser.parse_args(argv)
 
@@ -106,8 +141,8 @@ def main(argv: Optional[List[str]] = None) -> None:
         runs = [read_run(folder, name, args.metric) for folder, name in zip(args.runs, names)]
         groups = grouped(runs)
         rows = [csv_row(group, runs) for group in groups]
-        text = markdown(COLUMNS, [text_row(group, dict(zip(CSV_COLUMNS, row))) for group, row in zip(groups, rows)],
-                        left=('method', 'teacher → student', 'environment', 'config'))
+        cells = [text_row(group, dict(zip(CSV_COLUMNS, row))) for group, row in zip(groups, rows)]
+        text = markdown(COLUMNS, cells, left=('method', 'teacher → student', 'environment', 'config'))
         print(text)
         if args.out:
             args.out.mkdir(parents=True, exist_ok=True)
@@ -116,6 +151,10 @@ def main(argv: Optional[List[str]] = None) -> None:
             print(f'\n{args.out / "compare.md"}\n{args.out / "compare.csv"}')
         for folder, name in zip(args.runs, names) if args.publish else ():
             print(publish_log(folder, args.publish / name))
+        if args.pages:
+            folders = {run.name: args.publish / run.name if args.publish else Path(folder)
+                       for folder, run in zip(args.runs, runs)}
+            write_pages(args.pages, groups, cells, folders)
 
 
 if __name__ == '__main__':
