@@ -84,10 +84,7 @@ def cifar100(seeds: Sequence[int]) -> List[Row]:
     for teacher, student in ('resnet110', 'resnet32'), ('resnet32x4', 'resnet8x4'):
         rows += alone(teacher, (0, )) + seed_by_seed([alone(student, seeds), *(
             taught(method, f'{teacher}_{student}', teacher) for method in METHODS)])
-    # What the flagship's batch on eight GPUs costs: 512 images, the rate scaled and warmed up.
-    large, = taught('atsc', 'resnet110_resnet32', 'resnet110', seeds=[0])
-    rows.append(large._replace(name=f'{large.name}, batch 512', folder=f'{large.folder}_batch512',
-                               options=(*large.options, 'train_dataloader.batch_size=512')))
+    rows += taught('atsc', 'resnet110_resnet32_batch512', 'resnet110', seeds=(0, ))
     rows += alone('resnet110x2', (0, )) + seed_by_seed(
         taught(f'{method}/multi', 'resnet32x4_resnet110x2_resnet8x4', 'resnet32x4', 'resnet110x2')
         for method in ('aekt', 'atsc'))

@@ -82,7 +82,7 @@ def test_rows_bring_those_that_they_need(reproduce):
     rows = reproduce.SUITES['cifar100'].rows([0, 1])
     some = [row.folder for row in reproduce.chosen(rows, ['atsc_resnet110*'])]
     assert some == ['resnet110_cifar100', 'atsc_resnet110_resnet32_cifar100', 'atsc_resnet110_resnet32_cifar100_seed1',
-                    'atsc_resnet110_resnet32_cifar100_batch512']
+                    'atsc_resnet110_resnet32_batch512_cifar100']
     assert reproduce.chosen(rows, None) == rows
     with pytest.raises(ValueError, match='--rows mobilenet: there is no such row; there are resnet110_cifar100'):
         reproduce.chosen(rows, ['mobilenet'])
