@@ -18,7 +18,7 @@ INSTALL_REQUIRES = [
 EXTRAS = {
     'demo': ['scikit-learn', 'matplotlib'],
     'export': ['onnx', 'onnxruntime'],
-    'dev': ['pytest', 'ruff', 'hypothesis', 'build', 'tensorboard', 'timm'],
+    'dev': ['pytest', 'pytest-xdist', 'ruff', 'hypothesis', 'build', 'tensorboard', 'timm'],
 }
 EXTRAS['dev'] += EXTRAS['demo'] + EXTRAS['export']
 

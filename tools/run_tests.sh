@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Makes .venv, installs the package with what the tests need, runs ruff and the tests. Arguments go to pytest.
+# Makes .venv, installs the package with what the tests need, runs ruff and the tests, one process a core (of eight at
+# most: each holds PyTorch). Arguments go to pytest; `-n 0` among them runs the tests in one process.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/make_venv.sh dev
 .venv/bin/ruff check .
-exec .venv/bin/python -m pytest "$@"
+exec .venv/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile "$@"
