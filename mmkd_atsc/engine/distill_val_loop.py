@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Sequence
 
 import torch
 from mmengine.evaluator import Evaluator
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import EarlyStoppingHook
 from mmengine.runner import Runner, TestLoop, ValLoop
 from mmengine.runner.amp import autocast
 
@@ -74,6 +74,19 @@ def on_cpu(samples: List) -> List:
     return samples
 
 
+def watched_metrics(runner: Runner) -> Dict[str, str]:
+    """The metrics that decide something, by the settings that name them: the best checkpoint, the end, the rate."""
+    keys = [key for hook in runner.hooks for key in getattr(hook, 'key_indicators', ()) if key != 'auto']
+    watched = {f'save_best={key!r}': key for key in keys}
+    schedulers = runner.param_schedulers  # a dictionary of lists where there are several optimizers
+    schedulers = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
+    readers = [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
+    readers += [one for group in schedulers if isinstance(group, list) for one in group
+                if getattr(one, 'need_val_args', False)]
+    watched.update({f'monitor={one.monitor!r} of {type(one).__name__}': one.monitor for one in readers})
+    return watched
+
+
 @LOOPS.register_module()
 class DistillValLoop(_Scores, ValLoop):
     """Validation of a student and its teachers over one pass of the data.
@@ -93,22 +106,21 @@ class DistillValLoop(_Scores, ValLoop):
         self._find_networks()
         self.teachers = check_flag('teachers', teachers)
         self.every_n_epochs = check_number('every_n_epochs', every_n_epochs, 1, integer=True)
-        self._save_best = [key for hook in runner.hooks if isinstance(hook, CheckpointHook)
-                           for key in getattr(hook, 'key_indicators', ())]
-        for key in self._save_best:
-            self._check_save_best(key)
+        self._watched = watched_metrics(runner)
+        for setting, key in self._watched.items():
+            self._check_name(setting, key)
 
-    def _check_save_best(self, key: str) -> None:
-        """A metric that is not there in every validation would stop the run at the end of an epoch."""
-        name, _, metric = key.partition('/')
-        if key == 'auto' or name == 'student':
+    def _check_name(self, setting: str, key: str) -> None:
+        """A metric that is not there in every validation would stop the run at the end of an epoch, or never."""
+        name = key.partition('/')[0]
+        if name == 'student':
             return
         if name not in self._model.teachers:
-            raise ValueError(f"save_best={key!r} does not say whose: 'student/{key}', or one of the teachers "
+            raise ValueError(f"{setting} does not say whose: 'student/{key}', or one of the teachers "
                              f'({", ".join(self._model.teachers)}) in place of the student')
         if not self.teachers or self.every_n_epochs > 1:
-            raise ValueError(f'save_best={key!r} needs the teachers in every validation: DistillValLoop with '
-                             'teachers=True and every_n_epochs=1')
+            raise ValueError(f'{setting} needs the teachers in every validation: DistillValLoop with teachers=True and '
+                             'every_n_epochs=1')
 
     def score_teachers(self) -> Dict[str, float]:
         """The teachers' metrics, by a pass with them alone and without hooks."""
@@ -118,9 +130,9 @@ class DistillValLoop(_Scores, ValLoop):
             self._score(data_batch)
         metrics = self._metrics()
         given = sorted({key.partition('/')[2] for key in metrics})  # the student's will have the same names
-        for key in self._save_best:
-            if key != 'auto' and key.partition('/')[2] not in given:
-                raise ValueError(f'save_best={key!r}: the validation gives {", ".join(given)}'
+        for setting, key in self._watched.items():
+            if key.partition('/')[2] not in given:
+                raise ValueError(f'{setting}: the validation gives {", ".join(given)}'
                                  f'{nearest(key.partition("/")[2], given)}')
         return metrics
 

@@ -1,10 +1,18 @@
 """One pass scores each network as it would score alone."""
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
+from mmengine.optim import ReduceOnPlateauLR
+from torch import nn
+from torch.optim import SGD
+from torch.utils.data import DataLoader
 
 from mmkd_atsc.datasets import Digits
+from mmkd_atsc.engine.distill_val_loop import DistillValLoop
 from mmkd_atsc.models.teacher import Teacher
 from tests.conftest import assert_one_line_error, run_tool, tiny_classifier
 from tests.test_tools.test_atsc_training import ATSC
@@ -49,3 +57,38 @@ def test_a_model_without_teachers_is_refused(tiny_config, tmp_path):
     assert_one_line_error(done, 'ImageClassifier has none')
     assert_one_line_error(run_tool('train.py', tiny_config, '--cfg-options', 'val_cfg.type=mmkd_atsc.DistilValLoop',
                                    '--work-dir', tmp_path / 'v'), 'DistilValLoop')
+
+
+def rate_by(monitor):
+    return ReduceOnPlateauLR(SGD([nn.Parameter(torch.zeros(1))], lr=0.1), monitor=monitor)
+
+
+@pytest.mark.parametrize('hooks, schedulers, words', [
+    ([EarlyStoppingHook('accuracy/top1')], [],
+     r"monitor='accuracy/top1' of EarlyStoppingHook does not say whose: 'student/accuracy/top1', or .* \(teacher\)"),
+    ([], [rate_by('loss')], "monitor='loss' of ReduceOnPlateauLR does not say whose"),
+    ([], dict(a=[rate_by('teacher/accuracy/top1')]), 'ReduceOnPlateauLR needs the teachers in every validation'),
+    ([], [rate_by('student/accuracy/top5')],
+     "monitor='student/accuracy/top5' of .*: the validation gives accuracy/top1"),
+    ([EarlyStoppingHook('student/acuracy/top1', rule='greater')], [], "did you mean 'accuracy/top1'"),
+    ([CheckpointHook(save_best='student/accuracy/top2')], [], "save_best='student/accuracy/top2': the val"),
+    ([CheckpointHook(save_best='auto'), EarlyStoppingHook('student/accuracy/top1')],
+     dict(a=[rate_by('student/accuracy/top1')], b=[]), None),
+    ([], dict(type='MultiStepLR', milestones=[1]), None),  # not built: nothing is trained
+])
+def test_a_metric_that_decides_must_be_there(hooks, schedulers, words):
+    """Else the first validation would end the run, or a hook never would: both are for the first minute."""
+    model = nn.Module()
+    model.teachers = nn.ModuleDict(dict(teacher=nn.Identity()))
+    runner = SimpleNamespace(model=model, hooks=hooks, param_schedulers=schedulers)
+
+    def check():
+        loop = DistillValLoop(runner, DataLoader([]), Evaluator([]))
+        loop._metrics = lambda: {'teacher/accuracy/top1': 1.0}
+        loop.score_teachers()
+
+    if words:
+        with pytest.raises(ValueError, match=words):
+            check()
+    else:
+        check()
