@@ -19,6 +19,7 @@ from mmkd_atsc.analysis.parameters import deployed_parameters
 from mmkd_atsc.analysis.runs import find_metric, read_scalars
 from mmkd_atsc.analysis.suite import Row, last_checkpoint, run_suite
 from mmkd_atsc.analysis.tables import markdown, pyplot
+from mmkd_atsc.analysis.training import Stop
 from mmkd_atsc.export import export_student
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs' / 'demo'
@@ -40,7 +41,9 @@ def train(out: Path, some: Sequence[Row]) -> List['Line']:
     """Trains rows side by side, and reads what the table says of them."""
     checkpoints = {f'DEMO_TEACHER{number}': str(out / folder / 'epoch_40.pth')
                    for number, folder in zip(('', 2), TEACHERS)}
-    results = run_suite(some, out, len(os.sched_getaffinity(0)), **checkpoints)
+    stop = Stop()
+    results = run_suite(some, out, len(os.sched_getaffinity(0)), stop, **checkpoints)
+    stop.obey()
     return [Line(result.row, deployed_parameters(Config.fromfile(result.row.config)),
                  find_metric(read_scalars(out / result.row.folder), 'accuracy/top1')[-1][1], result.seconds)
             for result in results]

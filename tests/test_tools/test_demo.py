@@ -1,5 +1,7 @@
 """The demo's table, plot and export; that rows are not trained twice is tested with the suites."""
 import importlib.util
+import os
+import signal
 
 import pytest
 from mmengine.config import Config
@@ -70,3 +72,23 @@ def test_a_wrong_option_is_one_line(demo, capsys):
     with pytest.raises(SystemExit):
         demo.main(['--outt', 'x'])
     assert capsys.readouterr().err.startswith('error: unrecognized arguments: --outt x')
+
+
+def test_who_ends_it_ends_the_command(demo, tmp_path, monkeypatch):
+    """Rather than going on to a table of what is not there."""
+    def run_suite(rows, out, workers, stop, **environment):
+        stop.now(signal.SIGTERM)
+        return [suite.Result(row, 'waiting') for row in rows]
+
+    def end(process, number):
+        assert (process, number) == (os.getpid(), signal.SIGTERM)
+        raise SystemExit
+
+    monkeypatch.setattr(demo, 'run_suite', run_suite)
+    monkeypatch.setattr(os, 'kill', end)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit):
+            demo.main(['--out', str(tmp_path)])
+    finally:
+        signal.signal(signal.SIGTERM, before)
