@@ -21,8 +21,8 @@ from mmkd_atsc.analysis.suite import Row, last_checkpoint, run_suite
 from mmkd_atsc.analysis.tables import markdown, pyplot
 from mmkd_atsc.analysis.training import Stop
 from mmkd_atsc.export import export_student
+from mmkd_atsc.utils import CONFIGS
 
-CONFIGS = Path(__file__).resolve().parent.parent / 'configs' / 'demo'
 TEACHERS = ('teacher_digits', 'teacher2_digits')
 NAMES = {
     'teacher_digits': 'teacher', 'teacher2_digits': 'second teacher', 'student_digits': 'student alone',
@@ -33,7 +33,7 @@ NAMES = {
 def rows() -> List[Row]:
     """The table's lines; whoever has a teacher is trained after both."""
     alone = (*TEACHERS, 'student_digits')
-    return [Row(name, CONFIGS / f'{config}.py', config, () if config in alone else TEACHERS)
+    return [Row(name, CONFIGS / 'demo' / f'{config}.py', config, () if config in alone else TEACHERS)
             for config, name in NAMES.items()]
 
 
@@ -41,9 +41,8 @@ def train(out: Path, some: Sequence[Row]) -> List['Line']:
     """Trains rows side by side, and reads what the table says of them."""
     checkpoints = {f'DEMO_TEACHER{number}': str(out / folder / 'epoch_40.pth')
                    for number, folder in zip(('', 2), TEACHERS)}
-    stop = Stop()
-    results = run_suite(some, out, len(os.sched_getaffinity(0)), stop, **checkpoints)
-    stop.obey()
+    with Stop().by_signals() as stop:
+        results = run_suite(some, out, len(os.sched_getaffinity(0)), stop, **checkpoints)
     return [Line(result.row, deployed_parameters(Config.fromfile(result.row.config)),
                  find_metric(read_scalars(out / result.row.folder), 'accuracy/top1')[-1][1], result.seconds)
             for result in results]

@@ -143,10 +143,8 @@ def main(argv: Optional[List[str]] = None) -> None:
             raise ValueError('--held-out is for the suites on CIFAR-100')
         options = (*(HELD_OUT if args.held_out else ()), *args.cfg_options)
         rows = [row._replace(options=(*row.options, *options)) for row in rows]
-        stop = Stop(args.budget and 60 * args.budget)
-        results = run_suite(rows, out, workers, stop, **suite.environment(out))
-    report(results, out)
-    stop.obey()
+        with Stop(args.budget and 60 * args.budget).by_signals() as stop:
+            report(run_suite(rows, out, workers, stop, **suite.environment(out)), out)
 
 
 def report(results: Sequence[Result], out: Path) -> None:

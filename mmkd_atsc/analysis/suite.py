@@ -4,8 +4,6 @@ import hashlib
 import itertools
 import json
 import os
-import signal
-import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -53,12 +51,11 @@ def run_suite(rows: Sequence[Row], out: Path, workers: int = 1, stop: Optional[S
         rows: The trainings, begun in this order as far as what they need is done.
         out: The suite's folder.
         workers: How many train at once, each on one CPU thread if it is more than one.
-        stop: When no row is begun any more and those that train are stopped. SIGTERM, SIGHUP and Ctrl-C reach it too.
+        stop: When no row is begun any more and those that train are stopped. None: never.
         environment: Variables for the configs and for the processes.
     """
-    stop = stop or Stop()
-    with _alone_in(out) as lock, _ended_by_signals(stop):
-        return _run_rows(rows, out, workers, stop, environment, lock)
+    with _alone_in(out) as lock:
+        return _run_rows(rows, out, workers, stop or Stop(), environment, lock)
 
 
 @contextmanager
@@ -72,21 +69,6 @@ def _alone_in(out: Path) -> Iterator[int]:
             raise ValueError(f'{out}: another suite trains there, or what one that was killed has left running; wait '
                              'for it, or end its tools/train.py') from None
         yield file.fileno()
-
-
-@contextmanager
-def _ended_by_signals(stop: Stop) -> Iterator[None]:
-    """Who ends the suite ends its trainings, and their times are noted. A signal that is ignored (nohup) stays so."""
-    in_main = threading.current_thread() is threading.main_thread()  # Python hears signals nowhere else
-    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if in_main else ()
-    before = {name: signal.getsignal(name) for name in names if signal.getsignal(name) is not signal.SIG_IGN}
-    for name in before:
-        signal.signal(name, lambda number, _: stop.now(number))
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
 
 
 def _run_rows(rows: Sequence[Row], out: Path, workers: int, stop: Stop, environment: Dict[str, str],

@@ -13,10 +13,13 @@ def markdown(columns: Sequence[str], rows: Iterable[Sequence[Any]], left: Sequen
     |---|---:|
     | KD | 93.1 |
     """
-    lines = [columns, *rows]
-    text = [f'| {" | ".join(map(str, line))} |' for line in lines]
+    text = [markdown_line(line) for line in (columns, *rows)]
     text.insert(1, f'|{"|".join("---" if column in left else "---:" for column in columns)}|')
     return '\n'.join(text)
+
+
+def markdown_line(cells: Iterable[Any]) -> str:
+    return f'| {" | ".join(map(str, cells))} |'
 
 
 def write_csv(path: Union[str, Path], columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

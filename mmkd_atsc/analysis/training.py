@@ -4,9 +4,9 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Optional, Sequence, Union
+from typing import Iterator, Optional, Sequence, Union
 
 from mmkd_atsc.utils import MIM
 
@@ -28,15 +28,30 @@ class Stop:
     def now(self, by_signal: Optional[int] = None) -> None:
         self._end, self._signal = float('-inf'), by_signal
 
-    def obey(self) -> None:
-        """Ends this process by the signal that asked for it, if one did: who called it shall see that."""
-        if self._signal:
-            signal.signal(self._signal, signal.SIG_DFL)
-            os.kill(os.getpid(), self._signal)
-
     @property
     def reached(self) -> bool:
         return time.monotonic() >= self._end
+
+    @contextmanager
+    def by_signals(self) -> Iterator['Stop']:
+        """In this block SIGTERM, SIGHUP and Ctrl-C reach it; after the block, the first of them ends this process.
+
+        So who ends a command ends its trainings, and sees that it was ended. A signal that is ignored (nohup) stays so.
+        """
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+        for number in before:
+            signal.signal(number, lambda number, _: self.now(number))
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            if self._signal:
+                with suppress(OSError):  # the terminal may be closed
+                    sys.stdout.flush()
+                signal.signal(self._signal, signal.SIG_DFL)
+                os.kill(os.getpid(), self._signal)
 
 
 class Stopped(Exception):

@@ -41,7 +41,7 @@ def read_checkpoint(path: str) -> dict:
     if local.is_dir():
         raise ValueError(f'{origin}: is a folder, not a checkpoint')
     if not local.is_file():
-        raise FileNotFoundError(f'{origin}: no such checkpoint{_there_are(local, origin)}')
+        raise FileNotFoundError(f'{origin}: no such checkpoint{_alternatives(local, origin)}')
     if local.stat().st_size == 0:
         raise ValueError(f'{origin}: the file is empty; copy or download it again')
     try:
@@ -66,11 +66,11 @@ def _locate(path: str) -> Tuple[Path, str, str]:
     return CONFIGS / origin[len(BUNDLED):] if bundled else Path(origin).expanduser(), origin, entry
 
 
-def _there_are(missing: Path, origin: str) -> str:
+def _alternatives(missing: Path, origin: str) -> str:
     """What may have been meant by a name that is no file's."""
     if origin.startswith(BUNDLED):
         there = sorted(f'{BUNDLED}{file.relative_to(CONFIGS).as_posix()}' for file in CONFIGS.rglob('*.pth'))
-        return f'; this package brings {", ".join(there)}' if there else ''
+        return f'; this package brings {", ".join(there)}' if there else f'; {CONFIGS} is missing, install the package'
     return nearest(missing, [str(file) for file in missing.parent.glob('*.*')] if missing.parent.is_dir() else [])
 
 
@@ -245,10 +245,9 @@ def check_teacher_names(weights: Iterable[str], teachers: Iterable[str], prefix:
 
 @CheckpointLoader.register_scheme(prefixes=BUNDLED, force=True)
 def load_for_mmengine(filename: str, map_location: Any = None, **kwargs: Any) -> dict:
-    """:func:`read_checkpoint` as MMEngine calls its loaders; without what it would run.
+    """:func:`read_checkpoint` as MMEngine calls its loaders, without the config's text.
 
-    On resuming it runs the config whose text is in the checkpoint, to learn of a setting (``gpu_ids``) that no config
-    has any more.
+    MMEngine would run that text on resuming, to learn of a setting (``gpu_ids``) that no config has any more.
     """
     content = read_checkpoint(filename)
     if isinstance(content.get('meta'), dict):

@@ -4,7 +4,8 @@ from typing import Any, Dict, List, Sequence
 
 import torch
 from mmengine.evaluator import Evaluator
-from mmengine.hooks import EarlyStoppingHook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
+from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
 from mmengine.runner import Runner, TestLoop, ValLoop
 from mmengine.runner.amp import autocast
 
@@ -76,14 +77,18 @@ def on_cpu(samples: List) -> List:
 
 def watched_metrics(runner: Runner) -> Dict[str, str]:
     """The metrics that decide something, by the settings that name them: the best checkpoint, the end, the rate."""
-    keys = [key for hook in runner.hooks for key in getattr(hook, 'key_indicators', ()) if key != 'auto']
-    watched = {f'save_best={key!r}': key for key in keys}
+    watched = {f'save_best={key!r}': key for hook in runner.hooks if isinstance(hook, CheckpointHook)
+               for key in getattr(hook, 'key_indicators', ()) if key != 'auto'}
     schedulers = runner.param_schedulers  # a dictionary of lists where there are several optimizers
     schedulers = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
     readers = [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
     readers += [one for group in schedulers if isinstance(group, list) for one in group
-                if getattr(one, 'need_val_args', False)]
-    watched.update({f'monitor={one.monitor!r} of {type(one).__name__}': one.monitor for one in readers})
+                if isinstance(one, ReduceOnPlateauParamScheduler)]
+    for reader in readers:
+        setting = f'monitor={reader.monitor!r} of {type(reader).__name__}'
+        watched[setting] = reader.monitor
+        if 'accuracy' in reader.monitor and reader.rule == 'less':  # a plateau's rule, if it is not given
+            raise ValueError(f"{setting}: with rule='less' an accuracy that rises counts as worse; set rule='greater'")
     return watched
 
 
@@ -92,7 +97,9 @@ class DistillValLoop(_Scores, ValLoop):
     """Validation of a student and its teachers over one pass of the data.
 
     The metrics are named ``student/accuracy/top1``, ``teacher/accuracy/top1`` (or the teacher's own name), so that
-    ``save_best='student/accuracy/top1'`` and the log cannot mean another network.
+    ``save_best='student/accuracy/top1'`` and the log cannot mean another network. Such a name, and the ``monitor`` of
+    an early stop or of a rate that falls on a plateau, is checked when the loop is built; whether there is that metric,
+    when ``StartCheckHook`` scores the teachers.
 
     Args:
         teachers: Score the teachers too.
@@ -116,8 +123,8 @@ class DistillValLoop(_Scores, ValLoop):
         if name == 'student':
             return
         if name not in self._model.teachers:
-            raise ValueError(f"{setting} does not say whose: 'student/{key}', or one of the teachers "
-                             f'({", ".join(self._model.teachers)}) in place of the student')
+            raise ValueError(f"{setting} does not say whose: it must begin with 'student/' or a teacher's name, "
+                             f'{", ".join(self._model.teachers)}')
         if not self.teachers or self.every_n_epochs > 1:
             raise ValueError(f'{setting} needs the teachers in every validation: DistillValLoop with teachers=True and '
                              'every_n_epochs=1')

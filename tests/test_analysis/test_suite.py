@@ -1,10 +1,6 @@
 """What is done is not trained again, what was interrupted goes on, what has changed is trained anew."""
-import fcntl
 import json
-import os
-import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -12,7 +8,6 @@ import pytest
 from mmkd_atsc.analysis import suite
 from mmkd_atsc.analysis.suite import Row, run_suite
 from mmkd_atsc.analysis.training import Stop, Stopped
-from tests.conftest import ROOT
 
 
 class Training:
@@ -195,46 +190,3 @@ def test_a_real_training_is_stopped_at_its_deadline(tiny_config, tmp_path):
     assert result.state == 'stopped' and time.monotonic() - begin < 20
     result, = run_suite([row._replace(options=())], tmp_path / 'out')
     assert result.state == 'done' and (tmp_path / 'out' / 'tiny' / 'epoch_2.pth').is_file()
-
-
-@pytest.mark.parametrize('name', ['SIGTERM', 'SIGINT', 'SIGHUP'])
-def test_who_ends_the_suite_ends_its_trainings(name, rows, tmp_path):
-    """The command dies by the signal, after the row is noted; nothing of it goes on."""
-    begun = tmp_path / 'begun'
-    (tmp_path / 'train.py').write_text(f'import time\nopen({str(begun)!r}, "w")\ntime.sleep(600)\n')
-    (tmp_path / 'suite.py').write_text(f"""
-from pathlib import Path
-from mmkd_atsc.analysis import training
-from mmkd_atsc.analysis.suite import Row, run_suite
-training.TRAIN = Path({str(tmp_path / 'train.py')!r})
-stop = training.Stop()
-row = Row('T', Path({str(rows[0].config)!r}), 'teacher')
-print([result.state for result in run_suite([row], Path({str(tmp_path / 'out')!r}), stop=stop)], flush=True)
-stop.obey()
-""")
-    number = getattr(signal, name)
-    process = subprocess.Popen([sys.executable, str(tmp_path / 'suite.py')], env=dict(os.environ, PYTHONPATH=str(ROOT)),
-                               text=True, stdout=subprocess.PIPE,
-                               preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
-    while not begun.is_file():
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == -number and output.endswith("['stopped']\n")
-    note = json.loads((tmp_path / 'out' / 'teacher' / 'suite.json').read_text())
-    assert not note['finished'] and note['seconds'] > 0
-    with open(tmp_path / 'out' / 'suite.lock') as lock:  # which a training that went on would hold
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def test_signals_are_the_suites_only_while_it_runs_and_ignored_ones_stay_so(rows, training, tmp_path, monkeypatch):
-    before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(suite, 'run_training', lambda *args, **kwargs: training(*args, **kwargs) or seen.append(
-        (signal.getsignal(signal.SIGTERM) is before, signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)))
-    seen, old = [], signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        run_suite(rows, tmp_path / 'out')
-    finally:
-        signal.signal(signal.SIGHUP, old)
-    assert seen == [(False, True)] * 2 and signal.getsignal(signal.SIGTERM) is before

@@ -59,13 +59,14 @@ def test_a_model_without_teachers_is_refused(tiny_config, tmp_path):
                                    '--work-dir', tmp_path / 'v'), 'DistilValLoop')
 
 
-def rate_by(monitor):
-    return ReduceOnPlateauLR(SGD([nn.Parameter(torch.zeros(1))], lr=0.1), monitor=monitor)
+def rate_by(monitor, rule='greater'):
+    return ReduceOnPlateauLR(SGD([nn.Parameter(torch.zeros(1))], lr=0.1), monitor=monitor, rule=rule)
 
 
 @pytest.mark.parametrize('hooks, schedulers, words', [
     ([EarlyStoppingHook('accuracy/top1')], [],
-     r"monitor='accuracy/top1' of EarlyStoppingHook does not say whose: 'student/accuracy/top1', or .* \(teacher\)"),
+     "monitor='accuracy/top1' of EarlyStoppingHook does not say whose: it must begin with 'student/' or .* teacher"),
+    ([], [rate_by('student/accuracy/top1', 'less')], "ReduceOnPlateauLR: with rule='less' an accuracy that rises"),
     ([], [rate_by('loss')], "monitor='loss' of ReduceOnPlateauLR does not say whose"),
     ([], dict(a=[rate_by('teacher/accuracy/top1')]), 'ReduceOnPlateauLR needs the teachers in every validation'),
     ([], [rate_by('student/accuracy/top5')],

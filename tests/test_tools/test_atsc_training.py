@@ -148,7 +148,7 @@ def test_a_floor_under_a_metric_that_is_not_measured_is_no_floor():
     ('model.adaptive=False', 'AdaptiveTeacherDistill with adaptive=False'),
     ('model.distiller.teacher_recorders.x.type=mmrazor.ModuleOutputs '
      'model.distiller.teacher_recorders.x.source=backbone.layr1', "did you mean 'backbone.layer1'"),
-    ('default_hooks.checkpoint.save_best=accuracy/top1', "does not say whose: 'student/accuracy/top1'"),
+    ('default_hooks.checkpoint.save_best=accuracy/top1', "does not say whose: it must begin with 'student/'"),
     ('default_hooks.checkpoint.save_best=teacher/accuracy/top1 val_cfg.every_n_epochs=2', 'every_n_epochs=1'),
 ])
 def test_wrong_configs_say_no_in_one_line(atsc_config, tmp_path, option, words):

@@ -79,7 +79,7 @@ def test_unfinished_seeds_show(runs, tmp_path, capsys):
 def test_published_logs_give_the_same_table(runs, tmp_path, capsys):
     compare(*runs, '--publish', tmp_path / 'logs')
     before = table(capsys)
-    names = ('teacher', 's0/kd', 'alone', 's1/kd', 's2/kd', 'atsc')
+    names = ('teacher', 's0_kd', 'alone', 's1_kd', 's2_kd', 'atsc')
     compare(*(tmp_path / 'logs' / name for name in names))
     assert table(capsys) == before
 
@@ -119,14 +119,19 @@ def test_the_readmes_commands_are_ones_that_the_tools_take(name, monkeypatch):
 
 PAGE = """# Results
 
-| method | seeds | last % | images/s | note | config |
+| method | seeds | last % | images/s | a \\| b | config |
 |---|---|---:|---:|---|---|
-| {method} | {seeds} | {last} | {speed} | ours | [the config](../kd/the_config.py) |
+| {method} | {seeds} | {last} | {speed} | `x \\| y` | [the config](../kd/the_config.py) |
+| KD (its paper) | - | 73.08 | - | ours | published |
+
+```
+| method | seeds | last % | config |
+| KD | 0 | 1.00 | the_config |
+```
 
 | seeds | of something else |
 |---|---|
-| 0 | [the config](../kd/the_config.py) |
-"""
+| 0 | [the config](../kd/the_config.py) |"""
 
 
 @pytest.fixture
@@ -137,8 +142,8 @@ def short_runs(tmp_path):
     (tmp_path / 'kd' / 'the_config.py').touch()
     page = tmp_path / 'pages' / 'README.md'
     page.write_text(PAGE.format(method='KD, ours', seeds='', last='to come', speed=''))
-    return page, [write_run(tmp_path / name, lines_of([50.0, last]), demo_config('kd_digits', seed, **{
-        'train_cfg.max_epochs': 2})) for seed, name, last in ((1, 'b', 71.0), (0, 'a', 70.0))]
+    return page, [write_run(tmp_path / f's{seed}' / 'run', lines_of([50.0, last]), demo_config('kd_digits', seed, **{
+        'train_cfg.max_epochs': 2})) for seed, last in ((1, 71.0), (0, 70.0))]
 
 
 def test_pages_are_brought_up_to_date(short_runs, tmp_path):
@@ -146,13 +151,18 @@ def test_pages_are_brought_up_to_date(short_runs, tmp_path):
     page, runs = short_runs
     compare(runs[0], '--publish', tmp_path / 'kd' / 'logs', '--pages', page)
     speed = f'{2 * demo_config("kd_digits").train_dataloader.batch_size / 0.5:.0f}'
-    assert page.read_text() == PAGE.format(method='KD, ours', seeds='[1](../kd/logs/b)', last='71.00', speed=speed)
+    assert page.read_text() == PAGE.format(method='KD, ours', seeds='[1](../kd/logs/run)', last='71.00', speed=speed)
+    page.write_bytes(page.read_bytes().replace(b'\n', b'\r\n'))
     compare(*runs, '--publish', tmp_path / 'kd' / 'logs', '--pages', page)
-    both = PAGE.format(method='KD, ours', seeds='[0](../kd/logs/a), [1](../kd/logs/b)', last='70.50 ± 0.71',
-                       speed=speed)
-    assert page.read_text() == both
-    compare(tmp_path / 'kd' / 'logs' / 'a', tmp_path / 'kd' / 'logs' / 'b', '--pages', page)
-    assert page.read_text() == both
+    both = PAGE.format(method='KD, ours', seeds='[0](../kd/logs/s0_run), [1](../kd/logs/s1_run)', last='70.50 ± 0.71',
+                       speed=speed).replace('\n', '\r\n')
+    assert page.read_bytes().decode() == both
+    logs = [tmp_path / 'kd' / 'logs' / f's{seed}_run' for seed in (0, 1)]
+    compare(*logs, '--pages', page)
+    assert page.read_bytes().decode() == both
+    with pytest.raises(SystemExit):
+        compare(logs[0], '--pages', page)  # alone it would take the other's place
+    assert page.read_bytes().decode() == both
 
 
 def test_a_page_without_a_line_for_a_config_is_said_and_left(short_runs, tmp_path, capsys):
@@ -160,31 +170,27 @@ def test_a_page_without_a_line_for_a_config_is_said_and_left(short_runs, tmp_pat
     page.write_text(page.read_text().replace('kd/the_config', 'dkd/the_config'))
     before = page.read_text()
     compare(*runs, '--publish', tmp_path / 'kd' / 'logs', '--pages', page)
-    assert f'{page}: up to date; it has no line for the_config.py' in capsys.readouterr().out
+    assert f'{page}: has no line for the_config.py' in capsys.readouterr().out
     assert page.read_text() == before
 
 
+def another(tmp_path, epochs, accuracies, seed=5):
+    return write_run(tmp_path / 'other', lines_of(accuracies), demo_config('kd_digits', seed, **{
+        'train_cfg.max_epochs': epochs}))
+
+
 @pytest.mark.parametrize('spoil, words', [
-    (lambda page, kd: page.unlink(), 'README.md: no such file'),
-    (lambda page, kd: page.write_text(page.read_text().replace('[the config](../kd/the_config.py)', 'the_config')),
-     "README.md, line 5: 'the_config' must be a link to the config"),
-    (lambda page, kd: (kd / 'the_config.py').unlink(), 'should lie in a folder beside its config'),
+    (lambda page, path: [page.rename(path / 'gone.md')], 'README.md: no such file'),
+    (lambda page, path: [(path / 'kd' / 'the_config.py').unlink()], 'must lie in a folder beside its config'),
+    (lambda page, path: [another(path, 2, [60.0])], '--pages: other is not done, 1 of 2'),
+    (lambda page, path: [another(path, 3, [60.0, 61.0, 62.0])], 'the_config.py was trained in several ways'),
+    (lambda page, path: [page.write_text(page.read_text().replace('ours |  |', 'ours | [7](x) |'))],
+     'README.md, line 5: tells of seed 7 too; give the logs of all its seeds'),
 ])
-def test_pages_that_cannot_be_written_are_one_line(short_runs, tmp_path, capsys, spoil, words):
+def test_what_a_page_cannot_tell_is_one_line_and_nothing_is_published(short_runs, tmp_path, capsys, spoil, words):
     page, runs = short_runs
-    spoil(page, tmp_path / 'kd')
+    more = [run for run in spoil(page, tmp_path) if isinstance(run, Path) and run.name == 'other']
     with pytest.raises(SystemExit):
-        compare(*runs, '--publish', tmp_path / 'kd' / 'logs', '--pages', page)
+        compare(*runs, *more, '--publish', tmp_path / 'kd' / 'logs', '--pages', page)
     assert words in capsys.readouterr().err
-
-
-def test_no_page_tells_of_what_is_not_done_or_of_two_things_at_once(short_runs, tmp_path, capsys):
-    page, runs = short_runs
-    before = page.read_text()
-    other = write_run(tmp_path / 'c', lines_of([60.0, 61.0, 62.0]), demo_config('kd_digits', **{
-        'train_cfg.max_epochs': 3}))
-    half = write_run(tmp_path / 'd', lines_of([60.0]), demo_config('kd_digits', 5, **{'train_cfg.max_epochs': 2}))
-    for more, words in ((half, '--pages: d is not done, 1 of 2'), (other, 'the_config.py was trained in several ways')):
-        with pytest.raises(SystemExit):
-            compare(*runs, more, '--publish', tmp_path / 'kd' / 'logs', '--pages', page)
-        assert words in capsys.readouterr().err and page.read_text() == before
+    assert not (tmp_path / 'kd' / 'logs').exists() and (not page.exists() or 'to come' in page.read_text())

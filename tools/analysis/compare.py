@@ -15,7 +15,7 @@ from typing import Dict, List, Optional, Sequence
 
 import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
-from mmkd_atsc.analysis.pages import Entry, update_page
+from mmkd_atsc.analysis.pages import ConfigResult, result_lines, updated
 from mmkd_atsc.analysis.parameters import deployed_parameters
 from mmkd_atsc.analysis.publish import publish_log
 from mmkd_atsc.analysis.summary import NO_TEACHER, Run, read_run, run_names
@@ -92,20 +92,17 @@ def text_row(group: Sequence[Run], values: dict) -> list:
             number('images_per_second', ',.0f'), number('hours', '.3g'), values['environment'], values['config']]
 
 
-def write_pages(pages: Sequence[Path], groups: Sequence[List[Run]], cells: Sequence[list],
-                folders: Dict[str, Path]) -> None:
-    """Brings the tables of ``pages`` up to date, and says what they have no line for.
+def new_pages(pages: Sequence[Path], groups: Sequence[List[Run]], cells: Sequence[list],
+              folders: Dict[str, Path]) -> Dict[Path, str]:
+    """What ``pages`` will say; what they have no line for is said here.
 
     Args:
         pages: Markdown files.
         groups: The runs of each line of the comparison.
         cells: These lines.
-        folders: Where each run's log is published, in a folder beside its config.
+        folders: Where each run's log is, or will be, published: in a folder beside its config.
     """
-    for page in pages:
-        if not page.is_file():
-            raise FileNotFoundError(f'--pages {page}: no such file')
-    entries: Dict[Path, Entry] = {}
+    results: Dict[Path, ConfigResult] = {}
     for group, row in zip(groups, cells):
         for run in group:
             if run.done != run.goal:
@@ -113,14 +110,21 @@ def write_pages(pages: Sequence[Path], groups: Sequence[List[Run]], cells: Seque
         logs = [(run.seed, folders[run.name].resolve()) for run in sorted(group, key=lambda run: run.seed or 0)]
         config = logs[0][1].parent.parent / f'{group[0].config_name}.py'
         if not config.is_file():
-            raise FileNotFoundError(f'--pages: {logs[0][1]} should lie in a folder beside its config, {config}, '
-                                    'which is not there; --publish writes logs to where they should be')
-        if config in entries:
+            raise FileNotFoundError(f'--pages: {logs[0][1]} must lie in a folder beside its config, and there is no '
+                                    f'{config}; publish it elsewhere')
+        if config in results:
             raise ValueError(f'--pages: {config} was trained in several ways, and a line tells of one')
-        entries[config] = Entry(dict(zip(COLUMNS, row)), logs)
+        results[config] = ConfigResult(dict(zip(COLUMNS, row)), logs)
+    texts = {}
     for page in pages:
-        missing = [config.name for config in update_page(page, entries)]
-        print(f'{page}: up to date' + (f'; it has no line for {", ".join(missing)}' if missing else ''))
+        if not page.is_file():
+            raise FileNotFoundError(f'--pages {page}: no such file')
+        text = page.read_bytes().decode()  # as it is: Python would change the ends of its lines
+        missing = results.keys() - {line.config(page) for line in result_lines(text)}
+        if missing:
+            print(f'{page}: has no line for {", ".join(sorted(config.name for config in missing))}')
+        texts[page] = updated(page, text, results)
+    return texts
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -143,18 +147,21 @@ def main(argv: Optional[List[str]] = None) -> None:
         rows = [csv_row(group, runs) for group in groups]
         cells = [text_row(group, dict(zip(CSV_COLUMNS, row))) for group, row in zip(groups, rows)]
         text = markdown(COLUMNS, cells, left=('method', 'teacher → student', 'environment', 'config'))
-        print(text)
         if args.out:
             args.out.mkdir(parents=True, exist_ok=True)
             (args.out / 'compare.md').write_text(text + '\n', encoding='utf-8')
             write_csv(args.out / 'compare.csv', CSV_COLUMNS, rows)
-            print(f'\n{args.out / "compare.md"}\n{args.out / "compare.csv"}')
+            text += f'\n\n{args.out / "compare.md"}\n{args.out / "compare.csv"}'
+        print(text)
+        # Published logs lie side by side, whatever the folders that the runs are told by.
+        folders = {name: args.publish / name.replace('/', '_') if args.publish else Path(folder)
+                   for folder, name in zip(args.runs, names)}
+        pages = new_pages(args.pages, groups, cells, folders) if args.pages else {}
         for folder, name in zip(args.runs, names) if args.publish else ():
-            print(publish_log(folder, args.publish / name))
-        if args.pages:
-            folders = {run.name: args.publish / run.name if args.publish else Path(folder)
-                       for folder, run in zip(args.runs, runs)}
-            write_pages(args.pages, groups, cells, folders)
+            print(publish_log(folder, folders[name]))
+        for page, new in pages.items():
+            page.write_bytes(new.encode())
+            print(f'{page}: is up to date')
 
 
 if __name__ == '__main__':

@@ -13,7 +13,7 @@ import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.analysis.runs import find_metric, read_scalars
 from mmkd_atsc.analysis.tables import markdown, pyplot, write_csv
-from mmkd_atsc.analysis.training import run_training
+from mmkd_atsc.analysis.training import Stop, run_training
 from mmkd_atsc.checks import check_number
 
 FIELDS = ('anchor_weight', 'student', 'teacher', 'drift')
@@ -27,8 +27,9 @@ def measure(config: str, weight: float, work_dir: Path, options: List[str]) -> D
                          'give another --out, or delete it')
     if not marker.is_file():
         print(f'training with anchor_weight={weight:g} ...', flush=True)
-        run_training(config, work_dir, [f'model.distiller.anchor_weight={weight}', 'val_cfg.teachers=True', *options],
-                     resume=work_dir.is_dir())
+        options = [f'model.distiller.anchor_weight={weight}', 'val_cfg.teachers=True', *options]
+        with Stop().by_signals() as stop:
+            run_training(config, work_dir, options, resume=work_dir.is_dir(), stop=stop)
         marker.write_text(wanted)
     logged = read_scalars(work_dir)
     drift = [line['teacher/drift'] for line in logged if 'teacher/drift' in line]
