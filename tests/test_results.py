@@ -12,7 +12,7 @@ from mmengine.hub import get_model
 from mmkd_atsc import cli
 from mmkd_atsc.analysis.pages import LINK, result_lines
 from mmkd_atsc.analysis.runs import read_config, read_environment
-from mmkd_atsc.analysis.summary import DECISIVE, NO_TEACHER, portable
+from mmkd_atsc.analysis.summary import DECISIVE, NO_TEACHER, portable, read_run
 from mmkd_atsc.engine.checkpoint import read_weights
 from mmkd_atsc.models.teacher import Teacher
 from tests.conftest import ROOT
@@ -59,9 +59,10 @@ def test_a_table_says_what_compare_prints(page, compared):
             name: cell for name, cell in expected.items() if name in plain and name != 'method'}
         # Alone, a teacher's log does not tell whom it teaches.
         assert expected['method'] == NO_TEACHER or plain['method'].startswith(expected['method']), line
-        for seed, log in LINK.findall(line.cells['seeds']):
-            assert read_config(page.parent / log).randomness.seed == int(seed)
-            assert config_of((page.parent / log).resolve()) == line.config(page)
+        logs = [(int(seed), (page.parent / log).resolve()) for seed, log in LINK.findall(line.cells['seeds'])]
+        assert [read_config(log).randomness.seed for _, log in logs] == [seed for seed, _ in logs]
+        assert config_of(logs[0][1]) == line.config(page)
+        assert len({read_run(log).identity for _, log in logs}) == 1  # the second of the demo's teachers is a config
 
 
 @every_page
@@ -83,7 +84,9 @@ def test_every_log_is_in_a_table():
 
 @every_log
 def test_a_log_is_of_the_config_as_it_is(log, monkeypatch):
-    monkeypatch.setenv('MMKD_TEACHERS', '/runs')
+    for variable, value in (('MMKD_TEACHERS', '/runs'), ('DEMO_TEACHER', '/runs/teacher_digits/epoch_40.pth'),
+                            ('DEMO_TEACHER2', '/runs/teacher2_digits/epoch_40.pth')):
+        monkeypatch.setenv(variable, value)
     published = read_config(log)
     ours = cli.load_config(str(config_of(log)), {})
     cli.add_training_hooks(ours)

@@ -29,11 +29,11 @@ CSV_COLUMNS = ('method', 'teachers', 'student', 'seeds', 'runs', 'done', 'goal',
 
 
 def grouped(runs: Sequence[Run]) -> List[List[Run]]:
-    """Runs of the same config together, in the order in which each was met first."""
+    """Runs of the same config together, by their seeds, in the order in which each config was met first."""
     groups: Dict[str, List[Run]] = {}
     for run in runs:
         groups.setdefault(run.identity, []).append(run)
-    return list(groups.values())
+    return [sorted(group, key=lambda run: run.seed or 0) for group in groups.values()]
 
 
 def method_in(run: Run, runs: Sequence[Run]) -> str:
@@ -107,7 +107,7 @@ def new_pages(pages: Sequence[Path], groups: Sequence[List[Run]], cells: Sequenc
         for run in group:
             if run.done != run.goal:
                 raise ValueError(f'--pages: {run.name} is not done, {epochs_of([run])}')
-        logs = [(run.seed, folders[run.name].resolve()) for run in sorted(group, key=lambda run: run.seed or 0)]
+        logs = [(run.seed, folders[run.name].resolve()) for run in group]
         config = logs[0][1].parent.parent / f'{group[0].config_name}.py'
         if not config.is_file():
             raise FileNotFoundError(f'--pages: {logs[0][1]} must lie in a folder beside its config, and there is no '
