@@ -2,10 +2,12 @@
 import copy
 import functools
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.logging import MessageHub, MMLogger
@@ -17,6 +19,14 @@ import mmkd_atsc  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def random_numbers_of_their_own():
+    """A test draws the same whatever ran before it, in this process or another."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

@@ -24,9 +24,15 @@ main(['digits', '--out', {out!r}, '--rows', 'teacher_digits'])
 """
 
 
+def heed_all():
+    """What runs the tests may ignore some, and a process inherits that."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture
 def command(tmp_path):
-    """Starts it in a group of its own, and comes back when its training has begun."""
+    """Starts it as from a terminal, in a group of its own, and comes back when its training has begun."""
     begun, out = tmp_path / 'begun', tmp_path / 'out'
     (tmp_path / 'train.py').write_text(f'import time\nopen({str(begun)!r}, "w")\ntime.sleep(600)\n')
     (tmp_path / 'command.py').write_text(COMMAND.format(tools=str(ROOT / 'tools'), train=str(tmp_path / 'train.py'),
@@ -37,7 +43,7 @@ def command(tmp_path):
     def start(stdout=subprocess.PIPE):
         processes.append(subprocess.Popen(
             [sys.executable, str(tmp_path / 'command.py')], env=dict(environment, PYTHONPATH=str(ROOT)), text=True,
-            stdout=stdout, stderr=subprocess.PIPE, start_new_session=True))
+            stdout=stdout, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=heed_all))
         end = time.monotonic() + 120
         while not begun.is_file():
             assert processes[0].poll() is None and time.monotonic() < end
