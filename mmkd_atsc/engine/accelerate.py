@@ -101,10 +101,15 @@ def without_cuda_graphs(options: dict) -> dict:
 def compile_guarded(network: nn.Module, name: str, **options: Any) -> None:
     """``network.compile(**options)`` that falls back to the plain network, with one warning, if it cannot be."""
     from torch._dynamo import config as dynamo_config  # not at import: it takes a second
-    # All modules share the code of _call_impl, and after eight forms of a code PyTorch compiles no more.
+    # All networks share the code of `forward`, and after eight forms of a code PyTorch compiles no more.
     limit = 'recompile_limit' if hasattr(dynamo_config, 'recompile_limit') else 'cache_size_limit'  # before torch 2.7
     setattr(dynamo_config, limit, max(getattr(dynamo_config, limit), MOST_FORMS))
-    compiled = torch.compile(network._call_impl, **options)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        """A frame that is not PyTorch's own: torch 2.11 would leave an nn.Sequential's as it is, without a word."""
+        return network._call_impl(*args, **kwargs)
+
+    compiled = torch.compile(forward, **options)
     proven = set()  # each of these is compiled for itself: training, scoring, under autocast
 
     def call(*args: Any, **kwargs: Any) -> Any:
