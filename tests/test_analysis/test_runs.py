@@ -74,7 +74,8 @@ def test_the_half_line_of_a_killed_run_is_left_out_and_any_other_is_named(tmp_pa
         read_scalars(tmp_path)
 
 
-@pytest.mark.parametrize('content', [b'{"step": 1}\n', gzip.compress(b'{"step": 1}\n' * 99)[:-9]])
+@pytest.mark.parametrize('content', [b'{"step": 1}\n', gzip.compress(b'{"step": 1}\n' * 99)[:-9]],
+                         ids=['plain', 'half'])  # compressed bytes hold the time: no two processes would name it alike
 def test_a_published_log_that_is_not_whole_is_named(tmp_path, content):
     (tmp_path / 'scalars.json.gz').write_bytes(content)
     with pytest.raises(ValueError, match=f'{tmp_path}/scalars.json.gz: is not a whole log'):
