@@ -35,7 +35,9 @@ def heed_all():
 def command(tmp_path):
     """Starts it as from a terminal, in a group of its own, and comes back when its training has begun."""
     begun, out = tmp_path / 'begun', tmp_path / 'out'
-    (tmp_path / 'train.py').write_text(f'import time\nopen({str(begun)!r}, "w")\ntime.sleep(600)\n')
+    # Times are noted in tenths of a second, so it takes some before it says that it has begun.
+    (tmp_path / 'train.py').write_text(
+        f'import time\ntime.sleep(0.5)\nopen({str(begun)!r}, "w")\ntime.sleep(600)\n')
     (tmp_path / 'command.py').write_text(COMMAND.format(tools=str(ROOT / 'tools'), train=str(tmp_path / 'train.py'),
                                                         out=str(out)))
     environment = {key: value for key, value in os.environ.items() if key != 'PYTHONUNBUFFERED'}
