@@ -2,17 +2,15 @@
 import copy
 import functools
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
-from mmengine.runner import Runner
+from mmengine.runner import Runner, set_random_seed
 from mmengine.visualization import Visualizer
 
 import mmkd_atsc  # noqa: F401
@@ -20,13 +18,15 @@ import mmkd_atsc  # noqa: F401
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
 
+needs_cifar100 = pytest.mark.skipif(
+    not Path(os.environ.get('MMKD_DATA_ROOT', ''), 'cifar-100-python', 'train').is_file(),
+    reason='MMKD_DATA_ROOT names no folder with cifar-100-python')
+
 
 @pytest.fixture(autouse=True)
 def random_numbers_of_their_own():
     """A test draws the same whatever ran before it, in this process or another."""
-    random.seed(0)
-    np.random.seed(0)
-    torch.manual_seed(0)
+    set_random_seed(0)
 
 
 @pytest.fixture(autouse=True)

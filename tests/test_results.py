@@ -12,7 +12,7 @@ from mmengine.hub import get_model
 from mmkd_atsc import cli
 from mmkd_atsc.analysis.pages import LINK, result_lines
 from mmkd_atsc.analysis.runs import read_config, read_environment
-from mmkd_atsc.analysis.summary import DECISIVE, NO_TEACHER, portable, read_run
+from mmkd_atsc.analysis.summary import DECISIVE, portable, read_run
 from mmkd_atsc.engine.checkpoint import read_weights
 from mmkd_atsc.models.teacher import Teacher
 from tests.conftest import ROOT
@@ -57,8 +57,7 @@ def test_a_table_says_what_compare_prints(page, compared):
         expected = compared[line.config(page)]
         assert {name: plain[name] for name in expected.keys() & plain.keys() - {'method'}} == {
             name: cell for name, cell in expected.items() if name in plain and name != 'method'}
-        # Alone, a teacher's log does not tell whom it teaches.
-        assert expected['method'] == NO_TEACHER or plain['method'].startswith(expected['method']), line
+        assert plain['method'].startswith(expected['method']), line
         logs = [(int(seed), (page.parent / log).resolve()) for seed, log in LINK.findall(line.cells['seeds'])]
         assert [read_config(log).randomness.seed for _, log in logs] == [seed for seed, _ in logs]
         assert config_of(logs[0][1]) == line.config(page)

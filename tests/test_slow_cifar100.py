@@ -1,16 +1,11 @@
 """Short runs on the real CIFAR-100; ``MMKD_DATA_ROOT=... pytest -m slow`` (minutes)."""
 import json
-import os
-from pathlib import Path
 
 import pytest
 
-from tests.conftest import run_tool
+from tests.conftest import needs_cifar100, run_tool
 
-DATA = os.environ.get('MMKD_DATA_ROOT', '')
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not Path(DATA, 'cifar-100-python').is_dir(), reason='MMKD_DATA_ROOT does not hold CIFAR-100')]
+pytestmark = [pytest.mark.slow, needs_cifar100]
 
 SHORT = """
 train_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(indices=2000))

@@ -1,5 +1,4 @@
 """The checkpoints that come with the package are what their table says, and what the configs read."""
-import os
 import re
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmkd_atsc.engine.checkpoint import load_strictly, read_weights
 from mmkd_atsc.models.teacher import Teacher
-from tests.conftest import ROOT, run_tool
+from tests.conftest import ROOT, needs_cifar100, run_tool
 
 CONFIGS = ROOT / 'configs'
 WEIGHTS = CONFIGS / 'weights'
@@ -17,7 +16,6 @@ FILES = sorted(path.relative_to(WEIGHTS).as_posix() for path in WEIGHTS.rglob('*
 ROWS = {file: (network, config, accuracy, log) for file, network, config, accuracy, log in re.findall(
     r'^\| \[\S+\]\((\S+)\) \| (\w+) \| \[[^\]]+\]\((\S+)\)[^|]* \| ([\d.]+) \| \[\w+\]\((\S+)\) \|$',
     (WEIGHTS / 'README.md').read_text(), flags=re.M)}
-DATA = os.environ.get('MMKD_DATA_ROOT', '')
 every_file = pytest.mark.parametrize('file', FILES)
 
 
@@ -63,7 +61,7 @@ def test_a_name_that_is_none_is_told_which_there_are():
         read_weights('mmkd_atsc::weights/resnet20.pth')
 
 
-@pytest.mark.skipif(not Path(DATA, 'cifar-100-python').is_dir(), reason='MMKD_DATA_ROOT does not hold CIFAR-100')
+@needs_cifar100
 @every_file
 def test_its_accuracy_is_the_tables(file, tmp_path):
     _, config, accuracy, _ = ROWS[file]

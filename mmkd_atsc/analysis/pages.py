@@ -60,8 +60,8 @@ def _cells(line: str) -> List[str]:
     return [cell.strip() for cell in re.split(r'(?<!\\)\|', inner)]
 
 
-def updated(page: Path, text: str, results: Mapping[Path, ConfigResult]) -> str:
-    """The page's text with results in the lines that are there for them.
+def updated(page: Path, text: str, results: Mapping[Path, ConfigResult]) -> Tuple[str, List[Path]]:
+    """The page's text with results in the lines that are there for them, and the configs that have none.
 
     A line belongs to the config that it links to. Its method and its config are the page's own words, its seeds become
     links to their logs, and each other cell whose column a result has is replaced. A line that tells of more seeds than
@@ -72,8 +72,8 @@ def updated(page: Path, text: str, results: Mapping[Path, ConfigResult]) -> str:
         text: The page.
         results: What is to be said of each config.
     """
-    lines = text.split('\n')
-    for line in result_lines(text):
+    lines, found = text.split('\n'), result_lines(text)
+    for line in found:
         result = results.get(line.config(page))
         if result:
             known = {str(seed) for seed, _ in result.logs}
@@ -87,4 +87,4 @@ def updated(page: Path, text: str, results: Mapping[Path, ConfigResult]) -> str:
             new = {**line.cells, **result.cells, **own, 'seeds': ', '.join(links)}
             end = '\r' * lines[line.index].endswith('\r')
             lines[line.index] = markdown_line(new[column] for column in line.cells) + end
-    return '\n'.join(lines)
+    return '\n'.join(lines), sorted(results.keys() - {line.config(page) for line in found})

@@ -123,7 +123,7 @@ def _run(row: Row, out: Path, stop: Stop, environment: Dict[str, str], lock: int
     print(f'{"going on with" if same else "training"} {row.name} ({row.folder}) ...', flush=True)
     begin, finished = time.monotonic(), True
     try:
-        run_training(row.config, work_dir, row.options, resume=same, stop=stop, lock=lock, **environment)
+        run_training(row.config, work_dir, stop, row.options, resume=same, lock=lock, **environment)
     except Stopped:
         finished = False
     seconds = round(before + time.monotonic() - begin, 1)

@@ -58,16 +58,16 @@ class Stopped(Exception):
     """A training was stopped before it was done; it goes on from its last checkpoint."""
 
 
-def run_training(config: Union[str, Path], work_dir: Path, options: Sequence[str] = (), resume: bool = False,
-                 stop: Optional[Stop] = None, lock: Optional[int] = None, **environment: str) -> None:
+def run_training(config: Union[str, Path], work_dir: Path, stop: Stop, options: Sequence[str] = (),
+                 resume: bool = False, lock: Optional[int] = None, **environment: str) -> None:
     """Trains a config in a process of its own; what it prints goes to ``output.log`` in the work directory.
 
     Args:
         config: The config file.
         work_dir: Where logs and checkpoints go.
+        stop: When it is ended early; :class:`Stopped` is raised then.
         options: As after ``--cfg-options``.
         resume: Go on from the last checkpoint there, if there is one.
-        stop: When it is ended early; :class:`Stopped` is raised then. None: never.
         lock: A descriptor that stays open in the process.
         environment: Variables for the process.
     """
@@ -78,13 +78,13 @@ def run_training(config: Union[str, Path], work_dir: Path, options: Sequence[str
         process = subprocess.Popen(command, env=dict(os.environ, **environment), stdout=log, stderr=subprocess.STDOUT,
                                    pass_fds=() if lock is None else (lock, ))
         try:
-            while process.poll() is None and not (stop and stop.reached):
+            while process.poll() is None and not stop.reached:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(0.2)
         finally:
             process.kill()  # nothing, if it has ended
             process.wait()
-    if process.returncode and stop and stop.reached:  # Ctrl-C ends it by itself
+    if process.returncode and stop.reached:  # Ctrl-C ends it by itself
         raise Stopped(f'{config}: stopped before it was done')
     if process.returncode:
         lines = (work_dir / 'output.log').read_text().splitlines()

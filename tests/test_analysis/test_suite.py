@@ -16,7 +16,7 @@ class Training:
     def __init__(self):
         self.calls, self.fails, self.weights = [], None, b'weights'
 
-    def __call__(self, config, work_dir, options=(), resume=False, stop=None, lock=None, **environment):
+    def __call__(self, config, work_dir, stop, options=(), resume=False, lock=None, **environment):
         self.calls.append((work_dir.name, resume, environment))
         if self.fails:
             raise self.fails

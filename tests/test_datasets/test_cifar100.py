@@ -1,18 +1,13 @@
 """The real CIFAR-100, where MMKD_DATA_ROOT says that it is."""
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from tests.conftest import ROOT, run_tool
+from tests.conftest import ROOT, needs_cifar100, run_tool
 
 CONFIG = ROOT / 'configs' / 'teachers' / 'resnet8_cifar100.py'
-DATA_ROOT = os.environ.get('MMKD_DATA_ROOT', '')
-pytestmark = pytest.mark.skipif(not Path(DATA_ROOT, 'cifar-100-python', 'train').is_file(),
-                                reason='MMKD_DATA_ROOT names no folder with cifar-100-python')
+pytestmark = needs_cifar100
 
 
 @pytest.fixture(scope='module')

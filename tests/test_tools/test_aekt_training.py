@@ -1,9 +1,7 @@
 """AEKT through the entry points: trained, warmed up, resumed, in two processes; and once on the real CIFAR-100."""
 import json
 import math
-import os
 from itertools import cycle, islice
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +12,15 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, set_random_seed
 
 from mmkd_atsc.engine import DistillWarmupHook
-from tests.conftest import ROOT, TINY_TRAINING, assert_one_line_error, run_command, run_tool, tiny_classifier
+from tests.conftest import (
+    ROOT,
+    TINY_TRAINING,
+    assert_one_line_error,
+    needs_cifar100,
+    run_command,
+    run_tool,
+    tiny_classifier,
+)
 
 AEKT = TINY_TRAINING + """
 model = dict(
@@ -134,9 +140,6 @@ def test_a_training_without_epochs_cannot_be_warmed_up():
 @pytest.fixture(scope='module')
 def cifar100(tmp_path_factory):
     """Ten batches of the real CIFAR-100, over and over, and a ResNet-8 that knows them: a confident teacher."""
-    root = os.environ.get('MMKD_DATA_ROOT', '')
-    if not Path(root, 'cifar-100-python').is_dir():
-        pytest.skip('MMKD_DATA_ROOT names no folder with cifar-100-python')
     config = Config.fromfile(ROOT / 'configs' / 'aekt' / 'resnet56_resnet20_cifar100.py')
     init_default_scope('mmpretrain')
     config.train_dataloader.dataset.pipeline = []  # the same images again and again, not augmented anew
@@ -173,6 +176,7 @@ def distil(cifar100, steps, **options):
     return fit(model, batches, steps, 0.1)
 
 
+@needs_cifar100
 @pytest.mark.slow
 def test_the_default_loss_learns_on_the_real_cifar100(cifar100):
     log = distil(cifar100, 200)
@@ -186,6 +190,7 @@ def test_the_default_loss_learns_on_the_real_cifar100(cifar100):
     assert last['distill.accuracy_before_fc'] > first['distill.accuracy_before_fc'] + 4
 
 
+@needs_cifar100
 @pytest.mark.slow
 def test_the_bare_ratio_diverges_as_the_docs_say(cifar100):
     log = distil(cifar100, 100, max_ratio=None)

@@ -15,7 +15,7 @@ from typing import Dict, List, Optional, Sequence
 
 import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
-from mmkd_atsc.analysis.pages import ConfigResult, result_lines, updated
+from mmkd_atsc.analysis.pages import ConfigResult, updated
 from mmkd_atsc.analysis.parameters import deployed_parameters
 from mmkd_atsc.analysis.publish import publish_log
 from mmkd_atsc.analysis.summary import NO_TEACHER, Run, read_run, run_names
@@ -120,10 +120,9 @@ def new_pages(pages: Sequence[Path], groups: Sequence[List[Run]], cells: Sequenc
         if not page.is_file():
             raise FileNotFoundError(f'--pages {page}: no such file')
         text = page.read_bytes().decode()  # as it is: Python would change the ends of its lines
-        missing = results.keys() - {line.config(page) for line in result_lines(text)}
+        texts[page], missing = updated(page, text, results)
         if missing:
-            print(f'{page}: has no line for {", ".join(sorted(config.name for config in missing))}')
-        texts[page] = updated(page, text, results)
+            print(f'{page}: has no line for {", ".join(config.name for config in missing)}')
     return texts
 
 

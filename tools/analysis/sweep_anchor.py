@@ -29,7 +29,7 @@ def measure(config: str, weight: float, work_dir: Path, options: List[str]) -> D
         print(f'training with anchor_weight={weight:g} ...', flush=True)
         options = [f'model.distiller.anchor_weight={weight}', 'val_cfg.teachers=True', *options]
         with Stop().by_signals() as stop:
-            run_training(config, work_dir, options, resume=work_dir.is_dir(), stop=stop)
+            run_training(config, work_dir, stop, options, resume=work_dir.is_dir())
         marker.write_text(wanted)
     logged = read_scalars(work_dir)
     drift = [line['teacher/drift'] for line in logged if 'teacher/drift' in line]
