@@ -18,7 +18,7 @@ INSTALL_REQUIRES = [
 EXTRAS = {
     'demo': ['scikit-learn', 'matplotlib'],
     'export': ['onnx', 'onnxruntime'],
-    'dev': ['pytest', 'pytest-xdist', 'ruff', 'hypothesis', 'build', 'tensorboard', 'timm'],
+    'dev': ['pytest', 'pytest-xdist', 'ruff', 'hypothesis', 'build', 'tensorboard', 'timm', 'import-linter'],
 }
 EXTRAS['dev'] += EXTRAS['demo'] + EXTRAS['export']
 
@@ -59,7 +59,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['mmkd_atsc', 'mmkd_atsc.*']),
-    python_requires='>=3.9',
+    python_requires='>=3.10',
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS,
     cmdclass={'build_py': BuildWithConfigs},

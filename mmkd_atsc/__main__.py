@@ -58,7 +58,7 @@ def _resolve_types() -> None:
 
 
 def _find_configs() -> None:
-    from .utils import CONFIGS
+    from .paths import CONFIGS
     if not CONFIGS.is_dir():
         raise FileNotFoundError(f'{CONFIGS} is missing: reinstall with pip install . (or -e .)')
 

@@ -14,10 +14,10 @@ from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from .checks import TrainingStopped
-from .engine.checkpoint import read_safely_everywhere
-from .explain import describe
-from .settings import check_settings, load_config, merge_options, require  # noqa: F401  for the tools
+from mmkd_atsc.checkpoints.read import read_safely_everywhere
+from mmkd_atsc.errors.checks import TrainingStopped
+from mmkd_atsc.errors.messages import describe
+from mmkd_atsc.errors.settings import check_settings, load_config, merge_options, require  # noqa: F401  for the tools
 
 # What a user can get wrong in a command or a config. Anything else is a bug and keeps its traceback.
 USER_ERRORS = (ValueError, TypeError, LookupError, OSError, NotImplementedError, ImportError, AttributeError,
@@ -197,20 +197,3 @@ def leave_processes() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
-
-
-def forget_teacher_checkpoints(config: Config) -> None:
-    """For scoring: the checkpoint to be scored holds the teachers too, their own files need not be at hand."""
-    model = config.model
-    if 'teacher' not in model:
-        return
-    if 'teacher_ckpt' in model:
-        model.teacher_ckpt = None
-    if str(model.type).startswith('mmkd_atsc.'):
-        model.allow_random_teacher = True
-    teachers = model.teacher
-    named = {'type', 'cfg_path'} & set(teachers) if isinstance(teachers, dict) else True
-    several = teachers if isinstance(teachers, (list, tuple)) else [teachers] if named else teachers.values()
-    for teacher in several:
-        if isinstance(teacher, dict) and teacher.get('pretrained'):
-            teacher['pretrained'] = False  # else the zoo's weights would be fetched only to be replaced

@@ -10,7 +10,7 @@ from mmengine import registry as roots
 from mmengine.registry import Registry
 
 _MODELS = ['mmkd_atsc.models']
-_ENGINE = ['mmkd_atsc.engine']
+_ENGINE = ['mmkd_atsc.engine', 'mmkd_atsc.runtime']
 _DATASETS = ['mmkd_atsc.datasets']
 _RECORDERS = ['mmkd_atsc.recorders']
 
@@ -31,7 +31,7 @@ def _child(root: Registry, locations: list) -> Registry:
 RUNNERS = _child(roots.RUNNERS, _ENGINE)
 RUNNER_CONSTRUCTORS = _child(roots.RUNNER_CONSTRUCTORS, _ENGINE)
 LOOPS = _child(roots.LOOPS, _ENGINE)
-HOOKS = _child(roots.HOOKS, _ENGINE)
+HOOKS = _child(roots.HOOKS, [*_ENGINE, 'mmkd_atsc.export'])
 LOG_PROCESSORS = _child(roots.LOG_PROCESSORS, _ENGINE)
 OPTIMIZERS = _child(roots.OPTIMIZERS, _ENGINE)
 OPTIM_WRAPPERS = _child(roots.OPTIM_WRAPPERS, _ENGINE)

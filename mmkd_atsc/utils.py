@@ -1,9 +1,4 @@
-"""What MMEngine's hub expects of a package: a folder with its configs, and a function that registers all it has."""
-from pathlib import Path
-
-# Made when the package is installed: copies in a wheel, links in an editable install.
-MIM = Path(__file__).resolve().parent / '.mim'
-CONFIGS = MIM / 'configs'
+"""Registers all types of the package, as MMEngine's hub asks of a package of OpenMMLab."""
 
 
 def register_all_modules(init_default_scope: bool = True) -> None:
@@ -16,7 +11,9 @@ def register_all_modules(init_default_scope: bool = True) -> None:
 
     import mmkd_atsc.datasets
     import mmkd_atsc.engine
+    import mmkd_atsc.export
     import mmkd_atsc.models
-    import mmkd_atsc.recorders  # noqa: F401
+    import mmkd_atsc.recorders
+    import mmkd_atsc.runtime  # noqa: F401
     if init_default_scope and not DefaultScope.check_instance_created('mmkd_atsc'):
         DefaultScope.get_instance('mmkd_atsc', scope_name='mmkd_atsc')

@@ -8,7 +8,7 @@ from mmengine.fileio import load
 from mmengine.hub import get_config, get_model
 from mmengine.registry import MODELS, init_default_scope
 
-from mmkd_atsc.networks import CIFAR_NETWORKS
+from mmkd_atsc.cifar_networks import CIFAR_NETWORKS
 from tests.conftest import ROOT
 
 CONFIGS = ROOT / 'configs'

@@ -10,9 +10,9 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 
+from mmkd_atsc.cifar_networks import CIFAR_NETWORKS
+from mmkd_atsc.models.build import resolve_network
 from mmkd_atsc.models.losses.aekt_functional import aekt_loss
-from mmkd_atsc.models.network import resolve_network
-from mmkd_atsc.networks import CIFAR_NETWORKS
 from tests.conftest import ROOT
 
 CONFIGS = ROOT / 'configs'

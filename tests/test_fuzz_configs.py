@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies
 from mmengine.config import Config
 
-from mmkd_atsc.explain import dicts_of
+from mmkd_atsc.errors.messages import dicts_of
 from tests.conftest import ROOT
 from tests.faults.trainings import REACHED_FIRST_STEP, Life, stop_before_the_first_step, write_cifar
 

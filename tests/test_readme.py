@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from mmkd_atsc import cli
-from mmkd_atsc.engine.convert import ARCHITECTURES
+from mmkd_atsc.checkpoints.convert import ARCHITECTURES
 from tests.conftest import ROOT, run_command
 
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'configs').rglob('README.md'))]

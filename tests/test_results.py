@@ -13,7 +13,7 @@ from mmkd_atsc import cli
 from mmkd_atsc.analysis.pages import LINK, result_lines
 from mmkd_atsc.analysis.runs import read_config, read_environment
 from mmkd_atsc.analysis.summary import DECISIVE, portable, read_run
-from mmkd_atsc.engine.checkpoint import read_weights
+from mmkd_atsc.checkpoints.read import read_weights
 from mmkd_atsc.models.teacher import Teacher
 from tests.conftest import ROOT
 from tests.test_analysis.logs import tool

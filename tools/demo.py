@@ -21,7 +21,7 @@ from mmkd_atsc.analysis.suite import Row, last_checkpoint, run_suite
 from mmkd_atsc.analysis.tables import markdown, pyplot
 from mmkd_atsc.analysis.training import Stop
 from mmkd_atsc.export import export_student
-from mmkd_atsc.utils import CONFIGS
+from mmkd_atsc.paths import CONFIGS
 
 TEACHERS = ('teacher_digits', 'teacher2_digits')
 NAMES = {

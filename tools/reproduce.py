@@ -24,8 +24,8 @@ import torch
 from mmkd_atsc import cli
 from mmkd_atsc.analysis.suite import Result, Row, run_suite
 from mmkd_atsc.analysis.training import Stop
-from mmkd_atsc.checks import check_choice, check_number
-from mmkd_atsc.utils import CONFIGS
+from mmkd_atsc.errors.checks import check_choice, check_number
+from mmkd_atsc.paths import CONFIGS
 
 METHODS = ('kd', 'dkd', 'simkd', 'aekt', 'atsc')
 HELD_OUT = ('train_dataloader.dataset.indices=45000', 'val_dataloader.dataset.split=train',

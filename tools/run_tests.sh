@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Makes .venv, installs the package with what the tests need, runs ruff and the tests, one process a core (of eight at
-# most: each holds PyTorch). Arguments go to pytest; `-n 0` among them runs the tests in one process.
+# Makes .venv, installs the package with what the tests need, runs ruff, import-linter and the tests, one process a core
+# (of eight at most: each holds PyTorch). Arguments go to pytest; `-n 0` among them runs the tests in one process.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/make_venv.sh dev
 .venv/bin/ruff check .
+.venv/bin/lint-imports --no-logo
 exec .venv/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile "$@"

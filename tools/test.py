@@ -7,8 +7,9 @@ from mmengine.fileio import dump
 
 import mmkd_atsc  # noqa: F401  makes mmrazor importable before any config asks for it
 from mmkd_atsc import cli
-from mmkd_atsc.engine.checkpoint import load_strictly, read_weights
-from mmkd_atsc.engine.unwrap import unwrap
+from mmkd_atsc.checkpoints.read import load_strictly, read_weights
+from mmkd_atsc.export.config import forget_teacher_checkpoints
+from mmkd_atsc.runtime.unwrap import unwrap
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -25,7 +26,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         config = cli.load_config(args.config, args.cfg_options)
         config.work_dir = args.work_dir or config.get('work_dir') or cli.default_work_dir(args.config)
         cli.require(config, args.config, 'model', 'test_dataloader', 'test_evaluator')
-        cli.forget_teacher_checkpoints(config)
+        forget_teacher_checkpoints(config)
         config.load_from, config.resume = None, False  # else the runner would load these over the checkpoint
         cli.prepare_processes(config, args.launcher, args.local_rank)
         weights = read_weights(args.checkpoint)

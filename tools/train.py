@@ -6,7 +6,7 @@ from mmengine.config import Config
 
 import mmkd_atsc  # noqa: F401  makes mmrazor importable before any config asks for it
 from mmkd_atsc import cli
-from mmkd_atsc.engine.resume import StrictResumeHook, check_start, find_start
+from mmkd_atsc.runtime.resume import StrictResumeHook, check_start, find_start
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:

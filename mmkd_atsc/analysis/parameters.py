@@ -7,7 +7,7 @@ from mmengine.logging import print_log
 from mmengine.registry import MODELS, DefaultScope
 
 from mmkd_atsc import cli
-from mmkd_atsc.explain import describe
+from mmkd_atsc.errors.messages import describe
 from mmkd_atsc.export.config import student_model
 
 
@@ -16,7 +16,7 @@ def deployed_parameters(config: Config) -> Optional[int]:
 
     None where the network cannot be built here, as when its config is a file of another machine.
 
-    >>> from mmkd_atsc.networks import classifier
+    >>> from mmkd_atsc.cifar_networks import classifier
     >>> deployed_parameters(Config(dict(model=classifier('resnet8'))))
     83892
     """

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from mmengine.config import Config
 
-from mmkd_atsc.networks import CIFAR_NETWORKS
+from mmkd_atsc.cifar_networks import CIFAR_NETWORKS
 from mmkd_atsc.registry import short_name
 
 from .runs import find_curve, find_metric, is_training, read_config, read_environment, read_scalars

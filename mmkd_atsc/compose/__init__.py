@@ -5,7 +5,7 @@ from typing import Optional, Sequence, Union
 from mmengine.registry import DefaultScope
 
 from mmkd_atsc import cli
-from mmkd_atsc.checks import check_choice, check_number
+from mmkd_atsc.errors.checks import check_choice, check_number
 
 from .given import SMALL_SIDE, Named, Place, flatten, is_new_style, training_size
 from .model import METHODS, Pair

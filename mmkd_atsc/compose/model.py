@@ -39,7 +39,7 @@ class Pair:
 
     def __init__(self, student: Union[str, dict], whole: Config, teachers: Sequence[Named], size: Tuple[int, int],
                  small: bool, place: Place, inherits: bool, allow_random: bool) -> None:
-        from mmkd_atsc.models.network import resolve_network  # not at import: it takes MMRazor's seconds
+        from mmkd_atsc.models.build import resolve_network  # not at import: it takes MMRazor's seconds
         self.student, self.whole, self.size, self.place, self.inherits = student, whole, size, place, inherits
         self.is_distillation = inherits and 'architecture' in whole.model
         self.source = resolve_network(whole.model.architecture if self.is_distillation else student, 'student')
@@ -90,8 +90,8 @@ class Pair:
         return counts.pop()
 
     def _projector_and_head(self) -> List[dict]:
+        from mmkd_atsc.models.build import build_network
         from mmkd_atsc.models.fit import fit_projector
-        from mmkd_atsc.models.network import build_network
         student = build_network(self.source, 'student')
         fits = {}
         for name, source in self.sources.items():

@@ -4,7 +4,7 @@ from typing import List
 import numpy as np
 from mmpretrain.datasets import BaseDataset
 
-from mmkd_atsc.checks import check_choice, check_number
+from mmkd_atsc.errors.checks import check_choice, check_number
 from mmkd_atsc.registry import DATASETS
 
 IMAGES, SIDE = 1797, 32

@@ -1,5 +1,4 @@
 """When a teacher adapts, how far it goes, and how well it still does."""
-import gc
 from typing import Any, Dict, Optional
 
 from mmengine.dist import broadcast
@@ -7,10 +6,9 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from mmkd_atsc.checks import TrainingStopped, check_number, nearest
+from mmkd_atsc.errors.checks import TrainingStopped, check_number, nearest
 from mmkd_atsc.registry import HOOKS
-
-from .unwrap import unwrap
+from mmkd_atsc.runtime.unwrap import rewrap, unwrap
 
 
 @HOOKS.register_module()
@@ -105,16 +103,3 @@ class AdaptiveTeacherHook(Hook):
                 raise TrainingStopped(f'{key} fell to {value:.2f} in epoch {runner.epoch}, below '
                                       f'min_teacher_accuracy={self.min_teacher_accuracy}: the teacher has collapsed; '
                                       'raise anchor_weight or lower the learning rate')
-
-
-def rewrap(runner: Runner) -> None:
-    """A new distributed wrapper for the parameters that require gradients now.
-
-    DistributedDataParallel decides once, when it is made, which gradients it waits for. The old wrapper must be gone
-    before the new one is made: its hooks hang on the parameters.
-    """
-    module, wrapper_config = unwrap(runner), runner.cfg.get('model_wrapper_cfg')
-    runner.model = None
-    gc.collect()
-    runner.model = runner.wrap_model(wrapper_config, module)
-    runner.model.train()

@@ -9,10 +9,9 @@ from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamSchedul
 from mmengine.runner import Runner, TestLoop, ValLoop
 from mmengine.runner.amp import autocast
 
-from mmkd_atsc.checks import check_flag, check_number, nearest
+from mmkd_atsc.errors.checks import check_flag, check_number, nearest
 from mmkd_atsc.registry import LOOPS
-
-from .unwrap import unwrap
+from mmkd_atsc.runtime.unwrap import unwrap
 
 
 class _Scores:

@@ -5,7 +5,7 @@ from typing import Dict, List
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
-from mmkd_atsc.checks import check_number
+from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 

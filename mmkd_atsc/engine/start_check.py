@@ -7,11 +7,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
-from mmkd_atsc.checks import TrainingStopped, check_flag, check_number, nearest
+from mmkd_atsc.errors.checks import TrainingStopped, check_flag, check_number, nearest
 from mmkd_atsc.registry import HOOKS
-
-from .random_state import random_state, set_random_state
-from .unwrap import unwrap
+from mmkd_atsc.runtime.random_state import random_state, set_random_state
+from mmkd_atsc.runtime.unwrap import unwrap
 
 MOST_LABELS = 100_000  # that are looked at: more are sampled evenly
 

@@ -5,10 +5,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
-from mmkd_atsc.checks import check_choice, check_number
+from mmkd_atsc.errors.checks import check_choice, check_number
 from mmkd_atsc.registry import HOOKS
-
-from .unwrap import unwrap
+from mmkd_atsc.runtime.unwrap import unwrap
 
 
 @HOOKS.register_module()

@@ -3,8 +3,9 @@ from typing import Any, Dict, Optional, Sequence, Union
 
 from mmengine.config import Config
 
-from mmkd_atsc.models.network import NetworkSource, get_package_config, resolve_network
+from mmkd_atsc.models.build import NetworkSource, resolve_network
 from mmkd_atsc.models.teacher import named_teachers
+from mmkd_atsc.paths import get_package_config
 
 from .images import file_loader, height_and_width, type_name
 
@@ -155,3 +156,20 @@ def _deployed_preprocessor(preprocessor: dict) -> dict:
         kept = {key: value for key, value in kept.items() if key in CLS_PREPROCESSOR}
         kept['type'] = 'ClsDataPreprocessor'
     return kept
+
+
+def forget_teacher_checkpoints(config: Config) -> None:
+    """For scoring: the checkpoint to be scored holds the teachers too, their own files need not be at hand."""
+    model = config.model
+    if 'teacher' not in model:
+        return
+    if 'teacher_ckpt' in model:
+        model.teacher_ckpt = None
+    if str(model.type).startswith('mmkd_atsc.'):
+        model.allow_random_teacher = True
+    teachers = model.teacher
+    named = {'type', 'cfg_path'} & set(teachers) if isinstance(teachers, dict) else True
+    several = teachers if isinstance(teachers, (list, tuple)) else [teachers] if named else teachers.values()
+    for teacher in several:
+        if isinstance(teacher, dict) and teacher.get('pretrained'):
+            teacher['pretrained'] = False  # else the zoo's weights would be fetched only to be replaced

@@ -4,7 +4,7 @@ from typing import List, Optional, Sequence, Tuple, Union
 
 from mmengine.registry import DATASETS
 
-from mmkd_atsc.checks import check_number
+from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.registry import short_name
 
 Size = Tuple[int, int]  # height and width

@@ -11,14 +11,19 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from torch import Tensor
 
-from mmkd_atsc.checks import check_choice
-from mmkd_atsc.cli import forget_teacher_checkpoints
-from mmkd_atsc.engine.checkpoint import load_strictly, read_checkpoint, weights_of
+from mmkd_atsc.checkpoints.read import load_strictly, read_checkpoint, weights_of
+from mmkd_atsc.errors.checks import check_choice
+from mmkd_atsc.models.build import build_network
 from mmkd_atsc.models.fit import image_channels
-from mmkd_atsc.models.network import build_network
 from mmkd_atsc.version import __version__
 
-from .config import classifiers_argument, student_config, teacher_sources, without_pretrained
+from .config import (
+    classifiers_argument,
+    forget_teacher_checkpoints,
+    student_config,
+    teacher_sources,
+    without_pretrained,
+)
 from .formats import FORMATS, Deployed, write
 from .images import height_and_width, innermost_dataset, said_size, takes_rgb
 from .report import ExportReport, check_difference, check_runs

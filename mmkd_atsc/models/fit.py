@@ -5,10 +5,10 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from mmkd_atsc.checks import check_number
+from mmkd_atsc.errors.checks import check_number
 
+from .build import build_network, resolve_network
 from .classifier import Encoder, classifies_inside, last_feature, split_classifier
-from .network import build_network, resolve_network
 
 
 def fit_projector(student: Union[dict, BaseModel], teacher: Union[dict, BaseModel],

@@ -6,11 +6,11 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from mmkd_atsc.checks import check_number
-from mmkd_atsc.engine.checkpoint import load_strictly, read_weights
+from mmkd_atsc.checkpoints.read import load_strictly, read_weights
+from mmkd_atsc.errors.checks import check_number
 
+from .build import build_network, resolve_network
 from .classifier import Classifier, SplitNetwork, last_feature, split_classifier
-from .network import build_network, resolve_network
 from .normalization import Renormalize
 
 # Words that stand beside a teacher's name in a loss mapping, a metric or a recorder.

@@ -15,7 +15,7 @@ import torch
 from mmengine.logging import MessageHub, print_log
 from torch import Tensor, nn
 
-from mmkd_atsc.checks import check_choice, check_number
+from mmkd_atsc.errors.checks import check_choice, check_number
 
 from .data_preprocessors.recorded_batch import MOST_SEED, RecordedBatch
 from .teacher import Teacher, fingerprint

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmkd_atsc.checks import check_choice, check_number
-from mmkd_atsc.engine.atomic_file import UNFINISHED
+from mmkd_atsc.checkpoints.atomic_file import UNFINISHED
+from mmkd_atsc.errors.checks import check_choice, check_number
 
 from .data_preprocessors.recorded_batch import checksums
 from .teacher_cache import DTYPES, MAGIC, CacheHeader, check_cacheable, fingerprint_of, rest_of, sees

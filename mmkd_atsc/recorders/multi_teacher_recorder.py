@@ -4,7 +4,7 @@ from typing import Any, Dict, Optional, Union
 from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from torch import nn
 
-from mmkd_atsc.checks import nearest
+from mmkd_atsc.errors.checks import nearest
 from mmkd_atsc.registry import TASK_UTILS
 
 KINDS = ('ModuleOutputs', 'ModuleInputs', 'Parameter', 'MethodOutputs', 'FunctionOutputs', 'MethodInputs',

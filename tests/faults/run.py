@@ -17,7 +17,7 @@ from typing import List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a file, Python looks beside it only
 
-from mmkd_atsc.engine.atomic_file import UNFINISHED
+from mmkd_atsc.checkpoints.atomic_file import UNFINISHED
 from tests.faults.trainings import LOADERS, METHODS, Life, differences, write_config
 
 # Method, loader, processes. The first ones are what a short run has time for.

@@ -15,8 +15,8 @@ from mmengine.registry import MODELS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmpretrain.datasets import CIFAR100
 
-from mmkd_atsc.engine import ResumableEpochLoop
 from mmkd_atsc.launch import free_port
+from mmkd_atsc.runtime import ResumableEpochLoop
 from tests.conftest import TINY_TRAINING, tiny_classifier
 from tools import train
 

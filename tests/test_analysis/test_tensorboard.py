@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from tests.test_engine.toy_training import batches, toy_runner
+from tests.test_runtime.toy_training import batches, toy_runner
 
 
 @pytest.mark.usefixtures('in_process')

@@ -6,10 +6,10 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from mmkd_atsc.checks import TrainingStopped
 from mmkd_atsc.datasets import Digits
 from mmkd_atsc.engine import StartCheckHook
 from mmkd_atsc.engine.start_check import check_same_teachers
+from mmkd_atsc.errors.checks import TrainingStopped
 from tests.conftest import tiny_classifier
 
 

@@ -14,7 +14,7 @@ import mmkd_atsc.export.student as module
 from mmkd_atsc.export import FORMATS, export_student, formats
 from mmkd_atsc.export.formats import load_onnx
 from mmkd_atsc.models.algorithms import AdaptiveTeacherDistill
-from mmkd_atsc.models.network import get_package_config
+from mmkd_atsc.paths import get_package_config
 from tests.conftest import tiny_classifier
 from tests.test_export.trained import CLASSES, METHODS, PREPROCESSOR, logits, method_config, pixels, train
 

@@ -6,7 +6,7 @@ import torch
 from mmengine.config import Config
 
 from mmkd_atsc.compose import Named, compose
-from mmkd_atsc.models.network import resolve_network
+from mmkd_atsc.models.build import resolve_network
 from tests.conftest import ROOT
 
 from .training import train, write_child

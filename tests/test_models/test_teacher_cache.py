@@ -11,7 +11,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
-from mmkd_atsc.engine.atomic_file import UNFINISHED
+from mmkd_atsc.checkpoints.atomic_file import UNFINISHED
 from mmkd_atsc.models.teacher_cache import MAGIC, CacheHeader, TeacherCache
 from mmkd_atsc.models.teacher_recording import keep, record_teachers, whole_file
 from tests.conftest import tiny_classifier

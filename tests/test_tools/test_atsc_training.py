@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from mmkd_atsc.checkpoints.read import read_checkpoint
 from mmkd_atsc.engine import AdaptiveTeacherHook
-from mmkd_atsc.engine.checkpoint import read_checkpoint
 from tests.conftest import ROOT, TINY_TRAINING, assert_one_line_error, run_command, run_tool, tiny_classifier
 
 ATSC = TINY_TRAINING + """

@@ -11,7 +11,7 @@ import pytest
 import torch
 from mmengine.optim.optimizer import amp_optimizer_wrapper
 
-from mmkd_atsc.engine import accelerate
+from mmkd_atsc.runtime import accelerate
 from tests.conftest import ROOT, assert_one_line_error, run_tool
 from tests.test_analysis.logs import tool
 

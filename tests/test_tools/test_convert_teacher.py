@@ -9,8 +9,8 @@ import torchvision
 from mmengine.registry import MODELS
 
 import mmkd_atsc.models  # noqa: F401  registers the backbones
-from mmkd_atsc.engine.convert import ARCHITECTURES, convert, convert_file, rename
-from mmkd_atsc.networks import CIFAR_NETWORKS, classifier
+from mmkd_atsc.checkpoints.convert import ARCHITECTURES, convert, convert_file, rename
+from mmkd_atsc.cifar_networks import CIFAR_NETWORKS, classifier
 from tests.conftest import ROOT, run_tool
 from tests.test_tools.literature_networks import NETWORKS, Literature
 

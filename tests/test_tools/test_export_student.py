@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 
-from mmkd_atsc.engine import ExportStudentHook
+from mmkd_atsc.export import ExportStudentHook
 from tests.conftest import ROOT, run_command, run_tool
 from tests.test_export.trained import logits, method_config, pixels, train
 from tests.test_readme import load

@@ -4,7 +4,7 @@ import copy
 import pytest
 import torch
 
-from mmkd_atsc.engine import cpu_sync_bn
+from mmkd_atsc.runtime import cpu_sync_bn
 from tests.conftest import ROOT, run_command, run_tool, tiny_classifier
 from tests.test_tools.test_atsc_training import ATSC, weights
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import mmkd_atsc  # noqa: F401  makes mmrazor importable
 from mmkd_atsc import cli
-from mmkd_atsc.checks import check_number
+from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.models.losses import AEKTLoss
 from mmkd_atsc.models.losses.aekt_functional import TARGET_FORMS
 

@@ -23,7 +23,8 @@ import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.analysis.agreement import Answers, collect_answers
 from mmkd_atsc.analysis.tables import markdown, pyplot, write_csv
-from mmkd_atsc.engine.checkpoint import load_strictly, read_weights
+from mmkd_atsc.checkpoints.read import load_strictly, read_weights
+from mmkd_atsc.export.config import forget_teacher_checkpoints
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -40,7 +41,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def build(config: Config, path: str, checkpoint: str) -> Tuple[BaseModel, DataLoader]:
     """The trained model of a config, its teachers with their own input normalisation, and its test data."""
     MMLogger.get_instance('agreement', log_level='WARNING')  # else a line for each parameter that is initialised
-    cli.forget_teacher_checkpoints(config)
+    forget_teacher_checkpoints(config)
     if config.get('data_preprocessor') is not None:
         config.model.setdefault('data_preprocessor', config.data_preprocessor)
     with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmpretrain'):

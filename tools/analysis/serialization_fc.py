@@ -15,8 +15,8 @@ from typing import List, Mapping, NamedTuple, Optional, Tuple
 from torch import Tensor
 
 from mmkd_atsc import cli
-from mmkd_atsc.checks import check_number, nearest
-from mmkd_atsc.engine.checkpoint import read_checkpoint
+from mmkd_atsc.checkpoints.read import read_checkpoint
+from mmkd_atsc.errors.checks import check_number, nearest
 
 FC_KEY = re.compile(r'(^|\.)connectors\.[^.]+\.fc\.weight$')
 KNOWN_CLASSES = {'cifar10': 'CIFAR10_CATEGORIES', 'cifar100': 'CIFAR100_CATEGORIES', 'imagenet': 'IMAGENET_CATEGORIES'}

@@ -14,7 +14,7 @@ from mmkd_atsc import cli
 from mmkd_atsc.analysis.runs import find_metric, read_scalars
 from mmkd_atsc.analysis.tables import markdown, pyplot, write_csv
 from mmkd_atsc.analysis.training import Stop, run_training
-from mmkd_atsc.checks import check_number
+from mmkd_atsc.errors.checks import check_number
 
 FIELDS = ('anchor_weight', 'student', 'teacher', 'drift')
 

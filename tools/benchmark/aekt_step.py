@@ -24,7 +24,7 @@ from switches import Switches, add_arguments, add_switches, forget_compiled, pre
 from torch import nn
 
 from mmkd_atsc import cli
-from mmkd_atsc.checks import check_number
+from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.models.teacher_recording import record_teachers
 
 AUGMENT = [dict(type='mmpretrain.RandomCrop', crop_size=32, padding=4), dict(type='mmpretrain.RandomFlip', prob=0.5)]

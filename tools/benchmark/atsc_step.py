@@ -21,7 +21,7 @@ from steps import Batch, atsc_model, authors_atsc_step, bare_atsc_step, engine_s
 from switches import add_arguments, add_switches, forget_compiled, prepare, read_switches
 
 from mmkd_atsc import cli
-from mmkd_atsc.checks import check_number
+from mmkd_atsc.errors.checks import check_number
 
 
 def main(argv: Optional[List[str]] = None) -> None:

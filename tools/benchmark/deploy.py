@@ -27,13 +27,13 @@ from torch import Tensor, nn
 import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.analysis.tables import markdown, write_csv
-from mmkd_atsc.checks import check_number
+from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.export import FORMATS
 from mmkd_atsc.export.config import classifiers_argument, student_model, teacher_sources, without_pretrained
 from mmkd_atsc.export.formats import Deployed, write
 from mmkd_atsc.export.images import Size, height_and_width, innermost_dataset, said_size
+from mmkd_atsc.models.build import build_network
 from mmkd_atsc.models.fit import image_channels
-from mmkd_atsc.models.network import build_network
 
 ENCODER = "student's encoder alone"
 COLUMNS = ('network', 'parameters', 'FLOPs, M', 'torch, ms', 'torch, images/s', 'onnxruntime, ms',

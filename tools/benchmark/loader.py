@@ -22,8 +22,8 @@ from mmpretrain.datasets import CIFAR100
 
 import mmkd_atsc  # noqa: F401  makes mmrazor importable
 from mmkd_atsc import cli
-from mmkd_atsc.checks import check_number
 from mmkd_atsc.datasets import BatchedCIFAR100
+from mmkd_atsc.errors.checks import check_number
 
 DATASETS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'datasets'
 

@@ -20,7 +20,7 @@ import torch
 import mmkd_atsc  # noqa: F401  makes mmrazor importable
 from mmkd_atsc import cli
 from mmkd_atsc.analysis.tables import markdown_line
-from mmkd_atsc.checks import check_number
+from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.models.losses import AEKTLoss
 
 

@@ -21,9 +21,9 @@ from steps import SGD, SWITCHES, Batch, aekt_model, atsc_model, engine_step, lai
 from switches import add_arguments, prepare
 
 from mmkd_atsc import cli
-from mmkd_atsc.checks import check_choice, check_number
+from mmkd_atsc.cifar_networks import CIFAR_NETWORKS
+from mmkd_atsc.errors.checks import check_choice, check_number
 from mmkd_atsc.models.losses import TeacherAnchorLoss
-from mmkd_atsc.networks import CIFAR_NETWORKS
 
 METHODS = dict(atsc=atsc_model, aekt=aekt_model)
 

@@ -31,7 +31,7 @@ from torch.profiler import profile, record_function
 
 from mmkd_atsc import cli
 from mmkd_atsc.analysis.tables import markdown_line
-from mmkd_atsc.checks import check_choice, check_number
+from mmkd_atsc.errors.checks import check_choice, check_number
 
 MARK = 'recorded steps'
 ON_GPU = ('kernel', 'gpu_memcpy', 'gpu_memset')

@@ -15,10 +15,10 @@ from switches import Switches
 from torch import nn
 
 import mmkd_atsc  # noqa: F401  makes mmrazor importable
+from mmkd_atsc.cifar_networks import CIFAR_NETWORKS, classifier
 from mmkd_atsc.datasets.pad_crop_flip import PadCropFlip
-from mmkd_atsc.engine.accelerate import AccelerateHook
 from mmkd_atsc.models.losses import AEKTLoss, TeacherAnchorLoss
-from mmkd_atsc.networks import CIFAR_NETWORKS, classifier
+from mmkd_atsc.runtime.accelerate import AccelerateHook
 
 SGD = dict(lr=0.05, momentum=0.9, weight_decay=5e-4)
 NORMALISATION = dict(mean=[127.5] * 3, std=[64.0] * 3)

@@ -11,8 +11,8 @@ from measure import default_device, set_tf32
 import torch
 
 import mmkd_atsc  # noqa: F401  makes mmrazor importable
-from mmkd_atsc.checks import check_number
-from mmkd_atsc.engine.accelerate import AccelerateHook
+from mmkd_atsc.errors.checks import check_number
+from mmkd_atsc.runtime.accelerate import AccelerateHook
 
 
 class Switches(NamedTuple):

@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from mmkd_atsc import cli
-from mmkd_atsc.checks import check_number
+from mmkd_atsc.errors.checks import check_number
 
 PROTOCOL_IMAGES = 240 * 50_000
 

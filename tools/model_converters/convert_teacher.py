@@ -6,7 +6,7 @@ import argparse
 from typing import List, Optional
 
 from mmkd_atsc import cli
-from mmkd_atsc.engine.convert import ARCHITECTURES, convert_file
+from mmkd_atsc.checkpoints.convert import ARCHITECTURES, convert_file
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:

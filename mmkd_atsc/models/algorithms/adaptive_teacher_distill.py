@@ -8,7 +8,7 @@ from mmengine.optim import OptimWrapper
 from mmrazor.models.utils import add_prefix
 from torch import Tensor, nn
 
-from mmkd_atsc.checks import TrainingStopped, check_choice, check_flag, check_number
+from mmkd_atsc.errors.checks import TrainingStopped, check_choice, check_flag, check_number
 from mmkd_atsc.registry import MODELS
 
 from ..classifier import SplitNetwork, split_classifier

@@ -10,14 +10,14 @@ from mmrazor.models.task_modules import RecorderManager
 from mmrazor.models.utils import add_prefix
 from torch import Tensor, nn
 
-from mmkd_atsc.checks import check_flag
-from mmkd_atsc.engine.checkpoint import check_teacher_names
+from mmkd_atsc.checkpoints.read import check_teacher_names
+from mmkd_atsc.errors.checks import check_flag
+from mmkd_atsc.models.build import build_network, resolve_network, without_our_scope
 from mmkd_atsc.recorders import MultiTeacherRecorder
 from mmkd_atsc.registry import MODELS, short_name
 
 from ..distillers import MultiTeacherDistiller
 from ..distillers.multi_teacher_distiller import check_mapping_options
-from ..network import build_network, resolve_network, without_our_scope
 from ..teacher import Teacher, fingerprint, named_teachers
 from ..teacher_cache import TeacherCache, check_cacheable
 

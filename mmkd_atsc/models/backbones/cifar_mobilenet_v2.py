@@ -3,7 +3,7 @@ from typing import Dict, List, Sequence
 
 from torch import Tensor, nn
 
-from mmkd_atsc.checks import check_flag, check_number
+from mmkd_atsc.errors.checks import check_flag, check_number
 from mmkd_atsc.registry import MODELS
 
 from .staged_backbone import KAIMING_INIT, InitCfg, StagedBackbone

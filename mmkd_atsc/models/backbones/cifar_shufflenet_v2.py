@@ -5,7 +5,7 @@ import torch
 from mmpretrain.models.utils import channel_shuffle
 from torch import Tensor, nn
 
-from mmkd_atsc.checks import check_choice, check_flag
+from mmkd_atsc.errors.checks import check_choice, check_flag
 from mmkd_atsc.registry import MODELS
 
 from .staged_backbone import InitCfg, StagedBackbone

@@ -5,7 +5,7 @@ from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmkd_atsc.checks import check_flag, check_number
+from mmkd_atsc.errors.checks import check_flag, check_number
 
 InitCfg = Optional[Union[dict, List[dict]]]
 

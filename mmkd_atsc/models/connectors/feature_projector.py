@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmkd_atsc.checks import check_choice, check_flag, check_number
+from mmkd_atsc.errors.checks import check_choice, check_flag, check_number
 from mmkd_atsc.registry import MODELS
 
 from ..classifier import Features, last_feature

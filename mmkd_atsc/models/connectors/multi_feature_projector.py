@@ -4,7 +4,7 @@ from typing import Dict, Optional, Tuple
 from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
-from mmkd_atsc.checks import check_number
+from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.registry import MODELS
 
 from ..classifier import Features, last_feature

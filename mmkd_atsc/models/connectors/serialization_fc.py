@@ -4,7 +4,7 @@ from typing import Dict, Optional
 from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from torch import Tensor, nn
 
-from mmkd_atsc.checks import check_choice, check_flag, check_number
+from mmkd_atsc.errors.checks import check_choice, check_flag, check_number
 from mmkd_atsc.registry import MODELS
 
 

@@ -6,8 +6,8 @@ from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from mmkd_atsc.checks import check_number
 from mmkd_atsc.datasets.pad_crop_flip import to_device
+from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.registry import MODELS
 
 from .recorded_batch import MOST_SEED, RecordedBatch, checksums, current_epoch, draw_epoch

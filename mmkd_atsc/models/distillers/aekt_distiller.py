@@ -4,7 +4,7 @@ from typing import Any, Dict, Iterator, Optional, Tuple, Union
 
 from torch import Tensor, nn
 
-from mmkd_atsc.checks import check_flag, check_number, nearest
+from mmkd_atsc.errors.checks import check_flag, check_number, nearest
 from mmkd_atsc.registry import MODELS
 
 from ..branches import check_logit_head

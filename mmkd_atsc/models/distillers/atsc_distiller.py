@@ -3,7 +3,7 @@ from typing import Any, Dict, Optional
 
 from torch import nn
 
-from mmkd_atsc.checks import check_number
+from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.recorders import MultiTeacherRecorder
 from mmkd_atsc.registry import MODELS
 

@@ -7,7 +7,7 @@ from mmengine.logging import print_log
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
-from mmkd_atsc.checks import check_choice, check_number, nearest
+from mmkd_atsc.errors.checks import check_choice, check_number, nearest
 from mmkd_atsc.recorders import LabelsRecorder, MultiTeacherRecorder
 from mmkd_atsc.registry import MODELS, short_name
 

@@ -6,7 +6,7 @@ from mmengine.model import ModuleDict
 from mmpretrain.models.heads import ClsHead
 from torch import Tensor
 
-from mmkd_atsc.checks import check_choice, check_flag, check_number
+from mmkd_atsc.errors.checks import check_choice, check_flag, check_number
 from mmkd_atsc.registry import MODELS
 
 from ..aggregate import AGGREGATES, aggregate_logits

@@ -7,7 +7,7 @@ from mmpretrain.models.heads import ClsHead, ConformerHead
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from torch import Tensor, nn
 
-from mmkd_atsc.checks import check_flag, nearest
+from mmkd_atsc.errors.checks import check_flag, nearest
 from mmkd_atsc.registry import MODELS
 
 from ..classifier import Classifier, Features, check_logits, check_shareable, last_feature, split_neck

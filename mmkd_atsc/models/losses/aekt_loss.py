@@ -3,7 +3,7 @@ from typing import Dict, Optional
 
 from torch import Tensor, nn
 
-from mmkd_atsc.checks import check_number
+from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.registry import MODELS
 
 from .aekt_closed_form import STATISTICS

@@ -4,7 +4,7 @@ from typing import Callable, Dict, List, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
-from mmkd_atsc.checks import check_choice, check_number
+from mmkd_atsc.errors.checks import check_choice, check_number
 from mmkd_atsc.registry import MODELS
 
 REDUCTIONS = ('sum', 'mean')

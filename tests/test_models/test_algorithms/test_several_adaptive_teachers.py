@@ -7,7 +7,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch.nn import functional as F
 
 import mmkd_atsc.engine  # noqa: F401
-from mmkd_atsc.checks import TrainingStopped
+from mmkd_atsc.errors.checks import TrainingStopped
 from mmkd_atsc.models.aggregate import aggregate_logits
 from tests.conftest import tiny_classifier
 from tests.test_models.test_algorithms.test_adaptive_teacher_distill import AsTheyAre, batches, optimizer_of

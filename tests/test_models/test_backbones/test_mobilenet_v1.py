@@ -2,8 +2,8 @@ import torch
 from mmengine.registry import MODELS
 
 import mmkd_atsc.models  # noqa: F401  registers the backbones
+from mmkd_atsc.cifar_networks import linear_classifier
 from mmkd_atsc.models.backbones import MobileNetV1
-from mmkd_atsc.networks import linear_classifier
 
 
 def test_it_has_the_papers_4_2_million_parameters():

@@ -1,0 +1,164 @@
+"""Checkpoints of other repositories, brought into the layout of MMPretrain's image classifier.
+
+What differs between repositories is names alone, so a family of networks is a table of substitutions. They are read
+from RepDistiller, mdistiller, SimKD and ATSC, which name their networks alike, and from torchvision.
+"""
+import argparse
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+import torch
+from mmengine.registry import MODELS
+from torch import Tensor
+
+from mmkd_atsc.cifar_networks import CIFAR_NETWORKS, classifier, linear_classifier
+from mmkd_atsc.errors.checks import check_choice, check_number
+
+from .read import load_strictly, read_checkpoint, weights_of
+
+Rules = Sequence[Tuple[str, str]]
+
+# Applied after a family's own rules. A checkpoint that has our layout already passes through them unchanged.
+INTO_BACKBONE = (r'^(?!backbone\.|head\.)', 'backbone.')
+
+CIFAR_RULES: Dict[str, Rules] = {
+    'mmkd_atsc.CIFARResNet': [(r'^fc\.', 'head.fc.')],
+    'mmkd_atsc.CIFARWideResNet': [(r'^fc\.', 'head.fc.'), (r'^bn1\.', 'bn.'), (r'^block(\d)\.layer\.', r'layer\1.'),
+                                  (r'\.convShortcut\.', '.shortcut.')],
+    'mmkd_atsc.CIFARVGG': [(r'^classifier\.', 'head.fc.')],
+    'mmkd_atsc.CIFARMobileNetV2': [(r'^classifier\.0\.', 'head.fc.'), (r'^blocks\.(\d)\.', r'block\1.')],
+    'mmkd_atsc.CIFARShuffleNetV1': [(r'^linear\.', 'head.fc.')],
+    'mmkd_atsc.CIFARShuffleNetV2': [(r'^linear\.', 'head.fc.')],
+    'mmkd_atsc.CIFARBottleneckResNet': [(r'^(fc|linear)\.', 'head.fc.'), (r'\.shortcut\.', '.downsample.')],
+}
+
+
+def _mobilenet_v2_rules() -> Rules:
+    """torchvision numbers all blocks through, MMPretrain by stage and block; and each names conv and norm its way."""
+    rules: List[Tuple[str, str]] = [(r'^features\.0\.', 'conv1.'), (r'^features\.18\.', 'conv2.'),
+                                    (r'^classifier\.1\.', 'head.fc.')]
+    blocks = [(stage, block) for stage, count in enumerate((1, 2, 3, 4, 3, 3, 1), 1) for block in range(count)]
+    rules += [(rf'^features\.{number}\.', f'layer{stage}.{block}.') for number, (stage, block) in enumerate(blocks, 1)]
+    # The last convolution of a block and its norm are bare modules, at 1 and 2 in the first block and 2 and 3 else.
+    rules += [(r'^(layer1\.0\.conv)\.1\.(?=[a-z])', r'\1.1.conv.'), (r'^(layer1\.0\.conv)\.2\.(?=[a-z])', r'\1.1.bn.'),
+              (r'\.conv\.2\.(?=[a-z_]+$)', '.conv.2.conv.'), (r'\.conv\.3\.(?=[a-z_]+$)', '.conv.2.bn.')]
+    return [*rules, (r'^(conv\d|layer.*\.conv\.\d)\.0\.', r'\1.conv.'),
+            (r'^(conv\d|layer.*\.conv\.\d)\.1\.', r'\1.bn.')]
+
+
+def _vgg_rules(convolutions: Sequence[int]) -> Rules:
+    """torchvision counts convolution, norm and ReLU each, MMPretrain the three as one; both count the pooling."""
+    rules, source, target = [], 0, 0
+    for count in convolutions:
+        for _ in range(count):
+            rules += [(rf'^features\.{source}\.', f'backbone.features.{target}.conv.'),
+                      (rf'^features\.{source + 1}\.', f'backbone.features.{target}.bn.')]
+            source, target = source + 3, target + 1
+        source, target = source + 1, target + 1
+    return rules
+
+
+def _vgg_config(depth: int, num_classes: int) -> dict:
+    backbone = dict(type='mmpretrain.VGG', depth=depth, norm_cfg=dict(type='BN'), num_classes=num_classes)
+    return dict(type='mmpretrain.ImageClassifier', backbone=backbone, neck=None, head=dict(type='mmpretrain.ClsHead'))
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network that the converter knows: its config for a number of classes, and how its keys are renamed."""
+    config: Callable[[int], dict]
+    num_classes: int
+    rules: Rules
+
+
+def _torchvision(backbone: dict, in_channels: int, rules: Rules = ((r'^fc\.', 'head.fc.'), )) -> Architecture:
+    return Architecture(lambda num_classes: linear_classifier(dict(backbone), in_channels, num_classes), 1000, rules)
+
+
+def _torchvision_vgg(depth: int, convolutions: Sequence[int]) -> Architecture:
+    return Architecture(lambda num_classes: _vgg_config(depth, num_classes), 1000, _vgg_rules(convolutions))
+
+
+_WIDE = dict(type='mmpretrain.ResNet', stem_channels=64, base_channels=128, expansion=2)
+
+ARCHITECTURES: Dict[str, Architecture] = {
+    **{name: Architecture(lambda num_classes, name=name: classifier(name, num_classes), 100,
+                          CIFAR_RULES[network.backbone['type']]) for name, network in CIFAR_NETWORKS.items()},
+    'torchvision/resnet18': _torchvision(dict(type='mmpretrain.ResNet', depth=18), 512),
+    'torchvision/resnet34': _torchvision(dict(type='mmpretrain.ResNet', depth=34), 512),
+    'torchvision/resnet50': _torchvision(dict(type='mmpretrain.ResNet', depth=50), 2048),
+    'torchvision/resnet101': _torchvision(dict(type='mmpretrain.ResNet', depth=101), 2048),
+    'torchvision/resnet152': _torchvision(dict(type='mmpretrain.ResNet', depth=152), 2048),
+    'torchvision/wide_resnet50_2': _torchvision(dict(_WIDE, depth=50), 2048),
+    'torchvision/wide_resnet101_2': _torchvision(dict(_WIDE, depth=101), 2048),
+    'torchvision/resnext50_32x4d': _torchvision(
+        dict(type='mmpretrain.ResNeXt', depth=50, groups=32, width_per_group=4), 2048),
+    'torchvision/resnext101_32x8d': _torchvision(
+        dict(type='mmpretrain.ResNeXt', depth=101, groups=32, width_per_group=8), 2048),
+    'torchvision/mobilenet_v2': _torchvision(dict(type='mmpretrain.MobileNetV2'), 1280, _mobilenet_v2_rules()),
+    'torchvision/vgg11_bn': _torchvision_vgg(11, (1, 1, 2, 2, 2)),
+    'torchvision/vgg13_bn': _torchvision_vgg(13, (2, 2, 2, 2, 2)),
+    'torchvision/vgg16_bn': _torchvision_vgg(16, (2, 2, 3, 3, 3)),
+    'torchvision/vgg19_bn': _torchvision_vgg(19, (2, 2, 4, 4, 4)),
+}
+
+
+def rename(weights: Mapping[str, Tensor], rules: Rules) -> Dict[str, Tensor]:
+    """The weights under the names that ``rules`` give, each rule applied in turn.
+
+    >>> sorted(rename({'conv1.weight': 1, 'fc.bias': 2}, CIFAR_RULES['mmkd_atsc.CIFARResNet']))
+    ['backbone.conv1.weight', 'head.fc.bias']
+    """
+    renamed: Dict[str, Tensor] = {}
+    for key, value in weights.items():
+        name = key
+        for pattern, replacement in (*rules, INTO_BACKBONE):
+            name = re.sub(pattern, replacement, name)
+        if name in renamed:
+            raise ValueError(f'two entries, {key!r} the second, both become {name!r}')
+        renamed[name] = value
+    return renamed
+
+
+def convert(source: Union[str, Path], arch: str, num_classes: Optional[int] = None) -> dict:
+    """The checkpoint of ``arch`` with the weights in ``source``, which must fit it exactly.
+
+    Args:
+        source: A checkpoint file.
+        arch: One of :data:`ARCHITECTURES`.
+        num_classes: Default: 100, and 1000 for torchvision's.
+
+    Returns:
+        dict: ``state_dict`` in the layout of MMPretrain's image classifier, and ``meta``.
+    """
+    architecture = ARCHITECTURES[check_choice('arch', arch, ARCHITECTURES)]
+    num_classes = architecture.num_classes if num_classes is None else num_classes
+    check_number('num_classes', num_classes, low=1, integer=True)
+    # The literature's last checkpoints hold the command line too. A Namespace only keeps attributes.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        content = read_checkpoint(str(source))
+    weights = rename(weights_of(content, str(source)), architecture.rules)
+    model = MODELS.build(architecture.config(num_classes))
+    load_strictly(model, weights, str(source), role=f'{arch} with {num_classes} classes')
+    return dict(state_dict=model.state_dict(), meta=dict(arch=arch, num_classes=num_classes, source=Path(source).name))
+
+
+def convert_file(source: Union[str, Path], target: Union[str, Path], arch: str,
+                 num_classes: Optional[int] = None) -> None:
+    """:func:`convert` to a file, which exists afterwards only if all of it is there."""
+    source, target = Path(source), Path(target)
+    if target.is_dir():
+        raise ValueError(f'{target}: is a folder, not a file to write')
+    if target.exists() and source.exists() and target.samefile(source):
+        raise ValueError(f'{target}: is the source itself; give another file to write')
+    checkpoint = convert(source, arch, num_classes)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f'{target.name}.{os.getpid()}.part')
+    try:
+        torch.save(checkpoint, partial)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)

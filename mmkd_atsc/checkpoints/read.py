@@ -1,0 +1,266 @@
+"""The one way by which weights enter: read safely, checked strictly, refused in one line."""
+import copy
+import re
+import zipfile
+from pathlib import Path
+from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
+
+import torch
+from mmengine.runner import CheckpointLoader, checkpoint
+from torch import Tensor, nn
+
+from mmkd_atsc.errors.checks import nearest
+from mmkd_atsc.paths import CONFIGS
+
+from .download import fetch, is_url
+from .safetensors_file import is_safetensors, read_safetensors
+
+WEIGHT_ENTRIES = ('state_dict', 'model', 'net', 'teacher', 'model_state_dict')
+
+# Counters that MMEngine's and PyTorch's averaged models keep beside the weights.
+AVERAGE_COUNTERS = ('steps', 'n_averaged')
+
+# Files written before PyTorch counted batches lack this; nothing that we train reads it.
+COUNTER = 'num_batches_tracked'
+
+# As in ``_base_``: what follows lies among this package's configs.
+BUNDLED = 'mmkd_atsc::'
+
+
+def read_checkpoint(path: str) -> dict:
+    """A checkpoint's content: tensors and plain values, never code.
+
+    Args:
+        path: A local file; or the URL of one (fetched once, kept in torch's hub cache); or one that this package
+            brings, ``mmkd_atsc::weights/...``. A ``torch.save`` file, read with ``weights_only=True``, or safetensors.
+            ``run.pth#ema_state_dict`` takes the entry of that name for the ``state_dict``: averaged weights of timm
+            (``#state_dict_ema``) or torchvision (``#model_ema``). MMEngine's EMAHook saves the averaged weights as the
+            ``state_dict``, and those it averages as ``ema_state_dict``.
+    """
+    local, origin, entry = _locate(str(path))
+    if local.is_dir():
+        raise ValueError(f'{origin}: is a folder, not a checkpoint')
+    if not local.is_file():
+        raise FileNotFoundError(f'{origin}: no such checkpoint{_alternatives(local, origin)}')
+    if local.stat().st_size == 0:
+        raise ValueError(f'{origin}: the file is empty; copy or download it again')
+    try:
+        _refuse_compressed(local)
+        safe = is_safetensors(local)
+        content = read_safetensors(local) if safe else torch.load(local, map_location='cpu', weights_only=True)
+    except Exception as error:  # the unpickler interprets any bytes it is given, and stumbles over them in any way
+        raise ValueError(f'{origin}: {_why_unreadable(local, error)}') from None
+    if not isinstance(content, Mapping):
+        raise ValueError(f'{origin}: holds a {type(content).__name__}, not a dictionary of weights')
+    if entry and not isinstance(content.get(entry), Mapping):
+        raise ValueError(f'{origin}: has no weights {entry!r}{_choices(content, origin)}')
+    return {**content, 'state_dict': content[entry]} if entry else dict(content)
+
+
+def _locate(path: str) -> Tuple[Path, str, str]:
+    """The local file, what messages call it, and the entry that is asked for, or ''."""
+    origin, _, entry = path.rpartition('#') if '#' in path and not Path(path).is_file() else (path, '', '')
+    if is_url(origin):
+        return fetch(origin), origin, entry
+    bundled = origin.startswith(BUNDLED)
+    return CONFIGS / origin[len(BUNDLED):] if bundled else Path(origin).expanduser(), origin, entry
+
+
+def _alternatives(missing: Path, origin: str) -> str:
+    """What may have been meant by a name that is no file's."""
+    if origin.startswith(BUNDLED):
+        there = sorted(f'{BUNDLED}{file.relative_to(CONFIGS).as_posix()}' for file in CONFIGS.rglob('*.pth'))
+        return f'; this package brings {", ".join(there)}' if there else f'; {CONFIGS} is missing, install the package'
+    return nearest(missing, [str(file) for file in missing.parent.glob('*.*')] if missing.parent.is_dir() else [])
+
+
+def _refuse_compressed(path: Path) -> None:
+    """``torch.save`` does not compress; a file that becomes larger than it is would only fill the memory."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+        if size > path.stat().st_size:
+            raise ValueError(f'unpacks to {size:,} bytes, PyTorch writes no such files')
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    head = path.open('rb').read(64).lstrip().lower()
+    if head.startswith((b'<!doctype', b'<html', b'<?xml')):
+        return 'is a web page, not a checkpoint; download the file itself'
+    if head.startswith(b'version https://git-lfs'):
+        return 'is a git-lfs pointer, not a checkpoint; run git lfs pull'
+    why = ' '.join(str(error).split())
+    if why.startswith('safetensors: '):
+        return why
+    if 'TorchScript' in why:
+        return 'is a TorchScript program, not a checkpoint; save its state_dict()'
+    forbidden = re.search(r'GLOBAL (\S+)|(getattr)\(', why)
+    if forbidden:
+        return f'asks for code to be run ({forbidden.group(0)}), only tensors and plain values are loaded'
+    advice = why.startswith('Weights only load failed')  # PyTorch's page on how to switch the safety off
+    return 'is truncated or not a checkpoint' + ('' if advice or not why else f' ({why[:120]})')
+
+
+def weights_of(content: Mapping, origin: str) -> Dict[str, Tensor]:
+    """The state dict inside a checkpoint (one of :data:`WEIGHT_ENTRIES`, or bare), without ``module.`` prefixes."""
+    entry = next((content[key] for key in WEIGHT_ENTRIES if isinstance(content.get(key), Mapping)), content)
+    weights = {key: value for key, value in entry.items() if isinstance(key, str)}
+    if not weights or not any(isinstance(value, Tensor) for value in weights.values()):
+        entries = ', '.join(map(str, list(content)[:6])) or 'none'
+        raise ValueError(f'{origin}: holds no weights; its entries are {entries}{_choices(content, origin)}')
+    averaged = {key: value for key, value in weights.items() if key not in AVERAGE_COUNTERS}
+    if all(key.startswith('module.') for key in averaged):
+        weights = {key[len('module.'):]: value for key, value in averaged.items()}
+    check_tensors(weights, origin)
+    return weights
+
+
+def _choices(content: Mapping, origin: str) -> str:
+    names = [key for key, value in content.items() if isinstance(value, Mapping)
+             and any(isinstance(inner, Tensor) for inner in value.values())]
+    return f'; it can be given as {" or ".join(f"{origin}#{name}" for name in names)}' if names else ''
+
+
+def check_tensors(weights: Mapping[str, Any], origin: str) -> None:
+    """Refuses what is no plain tensor of finite numbers.
+
+    >>> check_tensors({'bias': torch.tensor([1.0, float('nan')])}, 'a.pth')
+    Traceback (most recent call last):
+    ValueError: a.pth: bias holds nan or inf; the training that wrote it had failed, take an earlier checkpoint
+    """
+    tensors = {key: value for key, value in weights.items() if isinstance(value, Tensor)}
+    # An expanded tensor of one number can claim to be larger than any memory.
+    strange = [key for key, value in tensors.items() if value.layout is not torch.strided or value.is_meta
+               or value.is_quantized or value.numel() * value.element_size() > value.untyped_storage().nbytes()]
+    if strange:
+        raise ValueError(f'{origin}: {_some(strange)} is sparse, quantized or without data; save it as a plain tensor')
+    broken = [key for key, value in tensors.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise ValueError(f'{origin}: {_some(broken)} holds nan or inf; the training that wrote it had failed, take an '
+                         'earlier checkpoint')
+
+
+def read_weights(path: str) -> Dict[str, Tensor]:
+    """:func:`weights_of` the checkpoint at ``path``."""
+    return weights_of(read_checkpoint(path), str(path))
+
+
+def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], origin: str, role: Optional[str] = None) -> None:
+    """Loads weights that fit ``module`` exactly; anything missing, left over or of another shape is refused.
+
+    Args:
+        module: What the weights are for.
+        weights: Its state dict.
+        origin: The file they came from, for the message.
+        role: Whose weights these should be, for the message. Default: the module's type.
+    """
+    own = module.state_dict()
+    problem = misfit(own, weights)
+    if problem and (_of_another_type(own, weights) or not _adapts(module, weights)):
+        raise ValueError(f'{origin} does not fit {role or type(module).__name__}: {problem}')
+    module.load_state_dict({**_counters(own), **weights}, strict=True)
+
+
+def _counters(own: Mapping[str, Tensor]) -> Dict[str, Tensor]:
+    return {key: value for key, value in own.items() if key.endswith(COUNTER)}
+
+
+def _adapts(module: nn.Module, weights: Mapping[str, Tensor]) -> bool:
+    """Whether the network makes weights fit: some of MMPretrain's know older names, or resize their embeddings."""
+    trial = copy.deepcopy(module)  # a load that fails has changed a part
+    try:
+        trial.load_state_dict({**_counters(module.state_dict()), **weights}, strict=True)
+    except (RuntimeError, LookupError, TypeError, AttributeError, ValueError, AssertionError):
+        return False
+    return True
+
+
+def misfit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
+    """What keeps ``weights`` from being loaded in place of ``own``, in one line; '' if they fit.
+
+    >>> misfit(nn.Linear(2, 1).state_dict(), {'weight': torch.zeros(1, 3), 'scale': torch.ones(1)})
+    '1 missing (bias); 1 unexpected (scale); 1 of another shape (weight (1, 3) for (1, 2))'
+    """
+    missing = [key for key in own if key not in weights and not key.endswith(COUNTER)]
+    unexpected = [key for key in weights if key not in own]
+    shapes = [f'{key} {_shape(weights[key])} for {_shape(own[key])}' for key in own
+              if key in weights and isinstance(own[key], Tensor) and _shape(weights[key]) != _shape(own[key])]
+    problems = [f'{len(keys)} {what} ({_some(keys)})' for what, keys in
+                (('missing', missing), ('unexpected', unexpected), ('of another shape', shapes)) if keys]
+    problems += filter(None, [_of_another_type(own, weights)])
+    return f'{"; ".join(problems)}{_hint(own, weights, missing, unexpected)}' if problems else ''
+
+
+def _of_another_type(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
+    """Integers for floating-point numbers: of weights that were quantized, which PyTorch would copy as they are."""
+    kinds = [f'{key} {_kind(weights[key])} for {_kind(own[key])}' for key in own
+             if isinstance(own[key], Tensor) and isinstance(weights.get(key), Tensor)
+             and own[key].is_floating_point() and not weights[key].is_floating_point()]
+    return f'{len(kinds)} of another type ({_some(kinds)})' if kinds else ''
+
+
+def _shape(value: object) -> object:
+    return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _kind(value: Tensor) -> str:
+    return str(value.dtype).replace('torch.', '')
+
+
+def _some(keys: list, count: int = 2) -> str:
+    return ', '.join(keys[:count]) + (', ...' if len(keys) > count else '')
+
+
+def _hint(own: Mapping, weights: Mapping, missing: list, unexpected: list) -> str:
+    """What to do about it, where that can be told."""
+    if any(key.startswith('architecture.') for key in unexpected):
+        return ('; this is the checkpoint of a distillation, not of a network: tools/export_student.py takes the '
+                'student out of it')
+    if any(re.match(r'fc\.|classifier|conv1\.weight$', key) for key in unexpected):
+        return '; a checkpoint of another repository is brought over by tools/model_converters/convert_teacher.py'
+    prefixes = {key.partition('.')[0] for key in weights}
+    if len(prefixes) == 1 and missing and unexpected:
+        prefix, = prefixes
+        if all(f'{prefix}.{key}' in weights for key in missing):
+            return f'; its names all begin with {prefix!r}: save the weights of what is inside'
+    differing = [key for key in own if key in weights and _shape(weights[key]) != _shape(own[key])]
+    if differing and not missing and not unexpected and all(key.startswith('head.') for key in differing):
+        theirs, ours = weights[differing[-1]].shape[0], own[differing[-1]].shape[0]
+        return f'; it answers {theirs} classes, the config has {ours}: set num_classes' if theirs != ours else ''
+    return ''
+
+
+def check_teacher_names(weights: Iterable[str], teachers: Iterable[str], prefix: str = 'teachers.') -> None:
+    """Refuses weights of other teachers, or of the same in another order: the optimizer knows them by their places.
+
+    >>> check_teacher_names(['teachers.big.fingerprint', 'teachers.small.fingerprint'], ['small', 'big'])
+    Traceback (most recent call last):
+    ValueError: the checkpoint was trained with the teachers big, small; the config gives small, big
+    """
+    saved = list(dict.fromkeys(key[len(prefix):].split('.')[0] for key in weights if key.startswith(prefix)))
+    if saved and saved != list(teachers):
+        raise ValueError(f'the checkpoint was trained with the teachers {", ".join(saved)}; '
+                         f'the config gives {", ".join(teachers)}')
+
+
+@CheckpointLoader.register_scheme(prefixes=BUNDLED, force=True)
+def load_for_mmengine(filename: str, map_location: Any = None, **kwargs: Any) -> dict:
+    """:func:`read_checkpoint` as MMEngine calls its loaders, without the config's text.
+
+    MMEngine would run that text on resuming, to learn of a setting (``gpu_ids``) that no config has any more.
+    """
+    content = read_checkpoint(filename)
+    if isinstance(content.get('meta'), dict):
+        content['meta'] = {key: value for key, value in content['meta'].items() if key != 'config'}
+    return content
+
+
+def read_safely_everywhere() -> None:
+    """Makes MMEngine read every checkpoint by :func:`read_checkpoint`: of ``load_from``, ``resume``, ``Pretrained``.
+
+    Its own loader unpickles what comes from a URL, code and all; and a local file too, if an environment variable of
+    PyTorch's says so.
+    """
+    # By these names the loaders of its model zoos call it.
+    checkpoint.load_from_local = checkpoint.load_from_http = load_for_mmengine
+    CheckpointLoader.register_scheme(['', 'http://', 'https://'], load_for_mmengine, force=True)

@@ -1,0 +1,93 @@
+"""From what a user writes for a student or a teacher to a built network."""
+import copy
+from pathlib import Path
+from typing import Any, NamedTuple, Optional, Union
+
+from mmengine.config import Config, ConfigDict
+from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
+
+from mmkd_atsc.paths import get_package_config
+from mmkd_atsc.registry import MODELS
+
+
+class NetworkSource(NamedTuple):
+    """Where a network comes from: its config, the scope its types are looked up in, its published weights."""
+
+    model: dict
+    scope: Optional[str] = None
+    weights: Optional[str] = None
+
+
+def resolve_network(config: Union[dict, str], role: str) -> NetworkSource:
+    """Reads the three ways to name a network: an inline dict, ``package::path``, a config file.
+
+    Args:
+        config: ``dict(type=...)``, or a path, or ``dict(cfg_path=path, pretrained=False, **overrides)``.
+        role: 'student' or 'teacher', for messages.
+
+    >>> resolve_network(dict(type='mmpretrain.ImageClassifier'), 'student').model
+    {'type': 'mmpretrain.ImageClassifier'}
+    """
+    if isinstance(config, str):
+        config = dict(cfg_path=config)
+    if not isinstance(config, dict):
+        raise TypeError(f'{role} must be a config dict, a built model or a path, not a {type(config).__name__}')
+    config = without_our_scope(config)
+    if 'type' in config:
+        # mmpretrain.ImageClassifier names its parts without a prefix, whatever the default scope is.
+        prefix = str(config['type']).rpartition('.')[0]
+        return NetworkSource(config, scope=prefix or None)
+    if 'cfg_path' not in config:
+        raise ValueError(f'{role} needs a type, or a cfg_path (package::path or a config file); '
+                         f'its keys are {", ".join(config)}')
+    path, pretrained = config.pop('cfg_path'), config.pop('pretrained', False)
+    scope, weights = None, None
+    if '::' in path:
+        scope = path.split('::')[0]
+        scope = None if scope == 'mmkd_atsc' else scope
+        with DefaultScope.overwrite_default_scope(scope):
+            whole = get_package_config(path, pretrained)
+        weights = whole.get('model_path')
+    else:
+        if pretrained:
+            raise ValueError(f'{role}: pretrained=True needs a cfg_path of the form package::path, not {path}')
+        if not Path(path).is_file():
+            raise FileNotFoundError(f'{role}: no such config: {path}')
+        whole = Config.fromfile(path)
+        scope = whole.get('default_scope')
+    if 'model' not in whole:
+        raise ValueError(f'{role}: {path} defines no model')
+    model = whole.model.to_dict() if isinstance(whole.model, ConfigDict) else whole.model
+    if whole.get('data_preprocessor') is not None:
+        model.setdefault('data_preprocessor', whole.data_preprocessor.to_dict())
+    model = without_our_scope(Config._merge_a_into_b(config, model))
+    return NetworkSource(model, scope or str(model.get('type', '')).rpartition('.')[0] or None, weights)
+
+
+def without_our_scope(config: Any) -> Any:
+    """A copy without the ``_scope_='mmkd_atsc'`` that MMEngine puts into all dicts of a base ``mmkd_atsc::...``.
+
+    Our configs write prefixes where they mean a package, so that scope says nothing; but it would hold inside
+    MMPretrain's and MMRazor's own constructors too, which name their parts without a prefix.
+
+    >>> without_our_scope([dict(_scope_='mmkd_atsc', type='A', part=dict(_scope_='mmdet', type='B'))])
+    [{'type': 'A', 'part': {'_scope_': 'mmdet', 'type': 'B'}}]
+    """
+    if isinstance(config, dict):
+        return type(config)({key: without_our_scope(value) for key, value in config.items()
+                             if not (key == '_scope_' and value == 'mmkd_atsc')})
+    if isinstance(config, (list, tuple)):
+        return type(config)(without_our_scope(value) for value in config)
+    return config
+
+
+def build_network(source: Union[NetworkSource, BaseModel], role: str) -> BaseModel:
+    """Builds what :func:`resolve_network` found; anything that is not a model in the end is refused."""
+    if isinstance(source, NetworkSource):
+        with DefaultScope.overwrite_default_scope(source.scope):
+            source = MODELS.build(copy.deepcopy(source.model))
+    if not isinstance(source, BaseModel):
+        raise TypeError(f'{role} must be an mmengine model such as mmpretrain.ImageClassifier, '
+                        f'not {type(source).__name__}')
+    return source

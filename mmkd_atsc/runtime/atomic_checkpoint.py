@@ -1,0 +1,90 @@
+"""MMEngine's CheckpointHook, that at no moment leaves a run without a checkpoint."""
+from pathlib import Path
+from typing import Any, Dict
+
+from mmengine.dist import is_main_process
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+from mmkd_atsc.checkpoints.atomic_file import AtomicBackend, remove_unfinished, write_whole
+from mmkd_atsc.errors.checks import TrainingStopped, nearest
+from mmkd_atsc.registry import HOOKS
+
+
+@HOOKS.register_module()
+class AtomicCheckpointHook(CheckpointHook):
+    """Saves checkpoints so that a kill, a power failure or a full disk at any moment leaves one that loads.
+
+    MMEngine's hook writes in place, and first removes the checkpoint that ``max_keep_ckpts`` has no room for. This one
+    writes aside, flushes, renames, points ``last_checkpoint`` at the new file in the same way, and only then removes
+    what is outdated; the best checkpoints likewise. So the disk holds one checkpoint more for a moment. What a killed
+    run had begun to write is removed when the next one starts in its folder.
+
+    That is for local files. With a remote ``backend_args`` (or the deprecated ``file_client_args``) all goes MMEngine's
+    way.
+
+    Args:
+        args, kwargs: As in MMEngine's ``CheckpointHook``.
+
+    >>> hook = AtomicCheckpointHook(interval=1, max_keep_ckpts=1, save_best='accuracy/top1')
+    >>> isinstance(hook, CheckpointHook), hook.filename_tmpl
+    (True, 'epoch_{}.pth')
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.is_atomic = False
+
+    def before_train(self, runner: Runner) -> None:
+        super().before_train(runner)
+        self.is_atomic = self.file_client_args is None and isinstance(self.file_backend, LocalBackend)
+        if not self.is_atomic:
+            return
+        # By this name the runner's save_checkpoint finds the same backend.
+        self.backend_args = dict(backend='mmkd_atomic', folder=self.out_dir)
+        self.file_backend = AtomicBackend(self.out_dir)
+        if is_main_process():
+            for folder in {Path(self.out_dir), Path(runner.work_dir)}:
+                for path in remove_unfinished(folder):
+                    runner.logger.info(f'{path}, which a stopped run had begun to write, is removed')
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        if not self.is_atomic:
+            return super()._save_checkpoint_with_step(runner, step, meta)
+        self._note_step(runner, step)
+        filename = self.filename_tmpl.format(step)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.save_checkpoint(self.out_dir, filename, None, save_optimizer=self.save_optimizer,
+                               save_param_scheduler=self.save_param_scheduler, meta=meta, by_epoch=self.by_epoch,
+                               backend_args=self.backend_args, **self.args)
+        if is_main_process():
+            write_whole(Path(runner.work_dir, 'last_checkpoint'), self.last_ckpt.encode())
+        self._remove_outdated(runner)
+
+    def _note_step(self, runner: Runner, step: int) -> None:
+        """Counts ``step`` among the checkpoints to keep, and the one that goes for it among those to remove."""
+        if self.max_keep_ckpts <= 0 or step in list(self.keep_ckpt_ids)[-1:]:
+            return
+        steps = [*self.keep_ckpt_ids, step]
+        # The new checkpoint knows of the old one too: a run that is killed before it is removed does so on resuming.
+        runner.message_hub.update_info('keep_ckpt_ids', steps)
+        self.keep_ckpt_ids.append(step)  # the oldest drops out
+        for old in steps[:-self.max_keep_ckpts] if is_main_process() else ():
+            self.file_backend.remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old)))
+
+    def _remove_outdated(self, runner: Runner) -> None:
+        best: Dict[str, Any] = getattr(self, 'best_ckpt_path_dict', {})
+        self.file_backend.settle({self.last_ckpt, getattr(self, 'best_ckpt_path', None), *best.values()})
+        if self.max_keep_ckpts > 0:
+            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        for key in getattr(self, 'key_indicators', ()):
+            if key != 'auto' and key not in metrics:
+                raise TrainingStopped(f'save_best={key!r}: the validation gives {", ".join(metrics)}'
+                                      f'{nearest(key, metrics)}')
+        super()._save_best_checkpoint(runner, metrics)
+        if self.is_atomic:  # where no other checkpoints are saved, nothing has been removed yet
+            self._remove_outdated(runner)

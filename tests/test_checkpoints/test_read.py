@@ -1,0 +1,198 @@
+"""Weights are read safely, loaded strictly, and refused in one line that names the file."""
+import json
+import re
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch import nn
+
+from mmkd_atsc.checkpoints.read import load_strictly, read_checkpoint, read_weights, weights_of
+
+
+def net(out=2):
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, out))
+
+
+@pytest.mark.parametrize('wrap', [
+    lambda w: dict(state_dict=w, meta={}), lambda w: dict(model=w, epoch=3), lambda w: dict(net=w), lambda w: w,
+    lambda w: dict(state_dict={f'module.{k}': v for k, v in w.items()}),
+])
+def test_known_layouts_load(tmp_path, wrap):
+    torch.save(wrap(net().state_dict()), tmp_path / 'a.pth')
+    loaded = net()
+    load_strictly(loaded, read_weights(str(tmp_path / 'a.pth')), 'a.pth')
+
+
+def test_what_is_loaded_is_what_was_saved(tmp_path):
+    first, second = net(), net()
+    torch.save(first.state_dict(), tmp_path / 'a.pth')
+    load_strictly(second, read_weights(str(tmp_path / 'a.pth')), 'a.pth')
+    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values()))
+
+
+def test_old_files_without_batch_counters_load():
+    weights = {k: v for k, v in net().state_dict().items() if 'num_batches' not in k}
+    load_strictly(net(), weights, 'old.pth')
+
+
+class Hostile:
+    def __reduce__(self):
+        return print, ('planted',)
+
+
+@pytest.mark.parametrize('content, words', [
+    (b'', 'the file is empty'),
+    (b'<!DOCTYPE html><html>login</html>', 'web page'),
+    (b'version https://git-lfs.github.com/spec/v1\noid sha256:1', 'git lfs pull'),
+    (b'PK\x03\x04 half a file', 'truncated or not a checkpoint'),
+    (b'\x00\x01\x02', 'truncated or not a checkpoint'),
+    (b'resnet14, 69.06 %\n', 'truncated or not a checkpoint'),
+])
+def test_broken_files_are_named(tmp_path, content, words):
+    path = tmp_path / 'broken.pth'
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f'broken.pth: .*{words}'):
+        read_checkpoint(str(path))
+
+
+def test_truncated_checkpoints_are_refused(tmp_path):
+    path = tmp_path / 'a.pth'
+    torch.save(net().state_dict(), path)
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(ValueError, match=r'a\.pth: is truncated'):
+        read_checkpoint(str(path))
+
+
+def test_hostile_pickles_do_not_run(tmp_path, capsys):
+    torch.save(dict(state_dict=Hostile()), tmp_path / 'h.pth')
+    with pytest.raises(ValueError, match=r'h\.pth: asks for code to be run'):
+        read_checkpoint(str(tmp_path / 'h.pth'))
+    assert 'planted' not in capsys.readouterr().out
+
+
+def test_missing_file():
+    with pytest.raises(FileNotFoundError, match='nowhere.pth: no such checkpoint'):
+        read_checkpoint('nowhere.pth')
+
+
+def test_other_shapes_missing_and_unexpected_keys_are_counted():
+    weights = net(out=5).state_dict()
+    weights['extra.weight'] = weights.pop('0.weight')
+    with pytest.raises(ValueError, match=r'a\.pth does not fit resnet: 1 missing \(0\.weight\); 1 unexpected '
+                                         r'\(extra\.weight\); 2 of another shape \(3\.weight \(5, 4\) for \(2, 4\)'):
+        load_strictly(net(), weights, 'a.pth', role='resnet')
+
+
+def test_nan_weights_are_refused():
+    weights = net().state_dict()
+    weights['0.weight'][0] = float('nan')
+    with pytest.raises(ValueError, match=r'0\.weight holds nan or inf'):
+        weights_of(weights, 'a.pth')
+
+
+@pytest.mark.parametrize('content', [{}, dict(epoch=3), dict(state_dict={})])
+def test_no_weights_inside(content):
+    with pytest.raises(ValueError, match='holds no weights'):
+        weights_of(content, 'a.pth')
+
+
+def test_a_failed_load_changes_nothing():
+    model = net()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(ValueError):
+        load_strictly(model, net(out=5).state_dict(), 'a.pth')
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def save_safetensors(path, weights, **metadata):
+    header, data = {'__metadata__': metadata}, b''
+    names = {torch.float32: 'F32', torch.int64: 'I64', torch.float16: 'F16'}
+    for key, value in weights.items():
+        raw = value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        header[key] = dict(dtype=names[value.dtype], shape=list(value.shape), data_offsets=[len(data), len(data + raw)])
+        data += raw
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, 'little') + text + data)
+    return str(path)
+
+
+@pytest.mark.parametrize('name', ['net.safetensors', 'net.pth'])
+def test_safetensors_are_read_whatever_their_name(tmp_path, name):
+    weights = dict(net().state_dict(), empty=torch.zeros(0, 3), half=torch.tensor([0.5, -2.0]).half())
+    read = read_weights(save_safetensors(tmp_path / name, weights, format='pt'))
+    assert read.keys() == weights.keys()
+    assert all(value.equal(weights[key]) and value.dtype == weights[key].dtype for key, value in read.items())
+
+
+@pytest.mark.parametrize('wrap', [lambda w: w, lambda w: dict({f'module.{k}': v for k, v in w.items()},
+                                                             steps=torch.tensor(3)),
+                                  lambda w: dict({f'module.{k}': v for k, v in w.items()}, n_averaged=torch.tensor(3))])
+def test_averaged_weights_by_choice(tmp_path, wrap):
+    trained, averaged = net().state_dict(), net().state_dict()
+    path = str(tmp_path / 'run.pth')
+    torch.save(dict(state_dict=trained, ema_state_dict=wrap(averaged)), path)
+    assert read_weights(path)['3.weight'].equal(trained['3.weight'])
+    chosen = net()
+    load_strictly(chosen, read_weights(f'{path}#ema_state_dict'), path)
+    assert chosen[3].weight.equal(averaged['3.weight'])
+    with pytest.raises(ValueError, match="run.pth: has no weights 'ema'; it can be given as .*#state_dict or .*#ema_"):
+        read_weights(f'{path}#ema')
+
+
+def test_only_averaged_weights_are_not_taken_unasked(tmp_path):
+    torch.save(dict(ema_state_dict=net().state_dict()), tmp_path / 'run.pth')
+    with pytest.raises(ValueError, match='holds no weights; its entries are ema_state_dict; .*run.pth#ema_state_dict'):
+        read_weights(str(tmp_path / 'run.pth'))
+
+
+def test_names_with_a_number_sign_and_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    torch.save(net().state_dict(), tmp_path / 'a#1.pth')
+    assert read_weights(str(tmp_path / 'a#1.pth')).keys() == net().state_dict().keys()
+    (tmp_path / 'a#1.pth').rename(tmp_path / 'b.pth')
+    assert read_weights('~/b.pth').keys() == net().state_dict().keys()
+
+
+def test_folders_and_near_misses(tmp_path):
+    (tmp_path / 'epoch_240.pth').write_bytes(b'')
+    with pytest.raises(ValueError, match='is a folder'):
+        read_checkpoint(str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="epoch_24.pth: no such checkpoint; did you mean '.*epoch_240.pth'"):
+        read_checkpoint(str(tmp_path / 'epoch_24.pth'))
+
+
+class Network(nn.Module):
+    """What the messages know of: a backbone and a head."""
+
+    def __init__(self, classes=2, width=4):
+        super().__init__()
+        self.backbone, self.head = nn.Linear(3, width), nn.Linear(width, classes)
+
+
+@pytest.mark.parametrize('weights, words', [
+    (Network(classes=5).state_dict(), r'head.weight \(5, 4\) for \(2, 4\).*; it answers 5 classes, the config has 2'),
+    (Network(width=8).state_dict(), r'backbone.weight \(8, 3\) for \(4, 3\), .*\)$'),
+    ({f'model.{key}': value for key, value in Network().state_dict().items()},
+     "4 missing .* 4 unexpected .*; its names all begin with 'model': save the weights of what is inside"),
+    ({f'architecture.{key}': value for key, value in Network().state_dict().items()}, 'tools/export_student.py takes'),
+    ({'conv1.weight': torch.ones(1), 'fc.weight': torch.ones(1)}, 'tools/model_converters/convert_teacher.py'),
+    (dict(Network().state_dict(), **{'head.weight': torch.ones(2, 4, dtype=torch.int8)}),
+     r'1 of another type \(head.weight int8 for float32\)'),
+])
+def test_what_does_not_fit_says_what_to_do(weights, words):
+    with pytest.raises(ValueError, match=f'a.pth does not fit teacher: .*{words}'):
+        load_strictly(Network(), weights, 'a.pth', role='teacher')
+
+
+def test_a_network_that_knows_its_older_names_is_believed():
+    """A Swin of the zoo's oldest files: its last norm had another name, its masks were saved."""
+    arch = dict(embed_dims=4, depths=[2, 2, 2, 2], num_heads=[1, 1, 1, 1])
+    swin = MODELS.build(dict(type='mmpretrain.SwinTransformer', arch=arch, img_size=32, window_size=2))
+    weights = {re.sub('^norm3', 'norm', key): value + 1 for key, value in swin.state_dict().items()}
+    weights['stages.0.blocks.1.attn.attn_mask'] = torch.zeros(4, 4)
+    load_strictly(swin, weights, 'swin.pth')
+    assert torch.equal(swin.norm3.weight, weights['norm.weight'])
+    del weights['norm.weight']
+    with pytest.raises(ValueError, match='swin.pth does not fit SwinTransformer: '):
+        load_strictly(swin, weights, 'swin.pth')

@@ -1,0 +1,71 @@
+"""The checkpoints that come with the package are what their table says, and what the configs read."""
+import re
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from mmkd_atsc.checkpoints.read import load_strictly, read_weights
+from mmkd_atsc.models.teacher import Teacher
+from tests.conftest import ROOT, needs_cifar100, run_tool
+
+CONFIGS = ROOT / 'configs'
+WEIGHTS = CONFIGS / 'weights'
+FILES = sorted(path.relative_to(WEIGHTS).as_posix() for path in WEIGHTS.rglob('*.pth'))
+ROWS = {file: (network, config, accuracy, log) for file, network, config, accuracy, log in re.findall(
+    r'^\| \[\S+\]\((\S+)\) \| (\w+) \| \[[^\]]+\]\((\S+)\)[^|]* \| ([\d.]+) \| \[\w+\]\((\S+)\) \|$',
+    (WEIGHTS / 'README.md').read_text(), flags=re.M)}
+every_file = pytest.mark.parametrize('file', FILES)
+
+
+def test_the_table_lists_them_all_and_they_stay_small():
+    assert FILES and sorted(ROWS) == FILES
+    assert sum((WEIGHTS / file).stat().st_size for file in FILES) < 25e6
+
+
+@every_file
+def test_a_file_fits_the_network_that_its_config_trains(file):
+    network, config, _, log = ROWS[file]
+    config = Config.fromfile(WEIGHTS / config)
+    assert (WEIGHTS / log / 'scalars.json.gz').is_file() and file == f'{Path(log).name}/{Path(file).name}'
+    init_default_scope(config.default_scope)
+    load_strictly(MODELS.build(config.model), read_weights(f'mmkd_atsc::weights/{file}'), file)
+    bases = Config.fromfile(CONFIGS / '_base_' / 'models' / f'{network}.py')
+    teacher = Teacher(bases[network], f'mmkd_atsc::weights/{file}')
+    assert teacher.fingerprint.any()
+
+
+def test_configs_whose_teacher_is_here_read_it_and_no_others_do():
+    read = {}
+    for path in CONFIGS.rglob('*.py'):
+        if 'logs' not in path.parts:
+            for default, file in re.findall(r"'\{\{\$MMKD_TEACHERS:(\S+?)\}\}/([^']+)'", path.read_text()):
+                read.setdefault(file, set()).add(default)
+    assert len(read) > len(FILES)
+    for file, defaults in read.items():
+        assert defaults == ({'mmkd_atsc::weights'} if file in FILES else {'work_dirs'}), file
+
+
+def test_a_student_is_built_with_the_teacher_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv('MMKD_TEACHERS', raising=False)
+    config = Config.fromfile(CONFIGS / 'short' / 'atsc_two_resnet20_resnet8.py')
+    init_default_scope(config.default_scope)
+    assert list(MODELS.build(config.model).teachers) == ['seed0', 'seed1']
+
+
+def test_a_name_that_is_none_is_told_which_there_are():
+    with pytest.raises(FileNotFoundError, match='mmkd_atsc::weights/resnet20.pth: no such checkpoint; this package '
+                                                f'brings mmkd_atsc::weights/{FILES[0]}, '):
+        read_weights('mmkd_atsc::weights/resnet20.pth')
+
+
+@needs_cifar100
+@every_file
+def test_its_accuracy_is_the_tables(file, tmp_path):
+    _, config, accuracy, _ = ROWS[file]
+    done = run_tool('test.py', WEIGHTS / config, f'mmkd_atsc::weights/{file}', '--work-dir', tmp_path)
+    assert done.returncode == 0, done.stderr
+    # Another order of the same sums may move an image or two of the 10,000.
+    assert float(re.findall(r'accuracy/top1: ([\d.]+)', done.stdout)[-1]) == pytest.approx(float(accuracy), abs=0.03)

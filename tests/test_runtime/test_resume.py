@@ -1,0 +1,159 @@
+"""A training starts from what it was told to, or says why not before the first step."""
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import EpochBasedTrainLoop
+from torch import nn
+
+from mmkd_atsc.runtime.resume import StrictResumeHook, check_start, find_start
+from tests.test_analysis.logs import tool
+
+
+def a_config(tmp_path, **settings):
+    return Config(dict(work_dir=str(tmp_path), **settings))
+
+
+def save_training(path):
+    weights = {'weight': torch.ones(1)}
+    torch.save(dict(state_dict=weights, meta=dict(epoch=1, iter=4), optimizer={}, message_hub={}), path)
+    return str(path)
+
+
+def test_nothing_to_start_from(tmp_path):
+    assert find_start(a_config(tmp_path)) is None
+    assert find_start(a_config(tmp_path, resume=True)) is None  # as MMEngine: a first start
+
+
+def test_the_last_checkpoint_of_a_run_is_found_also_after_the_run_was_moved(tmp_path):
+    saved = save_training(tmp_path / 'epoch_1.pth')
+    note = tmp_path / 'last_checkpoint'
+    for path in (saved, '/where/it/was/before/epoch_1.pth'):
+        note.write_text(path)
+        config = a_config(tmp_path, resume=True)
+        check_start(config)
+        assert config.load_from == saved
+    note.write_text('')
+    with pytest.raises(ValueError, match='last_checkpoint is empty; name the checkpoint: --resume PATH'):
+        find_start(a_config(tmp_path, resume=True))
+
+
+@pytest.mark.parametrize('resume', [True, False])
+@pytest.mark.parametrize('content, words', [(None, 'a.pth: no such checkpoint'), (b'', 'the file is empty'),
+                                            (b'\x80\x02junk', 'is truncated or not a checkpoint')])
+def test_a_bad_file_is_named_before_anything_is_built(tmp_path, content, words, resume):
+    if content is not None:
+        (tmp_path / 'a.pth').write_bytes(content)
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        check_start(a_config(tmp_path, load_from=str(tmp_path / 'a.pth'), resume=resume))
+
+
+def test_weights_alone_are_no_training(tmp_path):
+    path = str(tmp_path / 'bare.pth')
+    torch.save(dict(state_dict={'weight': torch.ones(1)}, meta={}), path)
+    check_start(a_config(tmp_path, load_from=path))
+    with pytest.raises(ValueError, match=r'no training to resume \(no optimizer, message_hub\).*load_from='):
+        check_start(a_config(tmp_path, load_from=path, resume=True))
+
+
+def test_a_url_is_read_and_checked_like_a_file(tmp_path, monkeypatch):
+    saved = Path(save_training(tmp_path / 'a.pth'))
+    monkeypatch.setattr('mmkd_atsc.checkpoints.read.fetch', lambda url: saved)
+    config = a_config(tmp_path, load_from='https://example.org/a.pth')
+    check_start(config)
+    assert config.load_from == 'https://example.org/a.pth'
+    saved.write_bytes(b'')
+    with pytest.raises(ValueError, match='https://example.org/a.pth: the file is empty'):
+        check_start(config)
+
+
+def test_a_resumed_run_has_the_seed_that_it_began_with(tmp_path):
+    content = torch.load(save_training(tmp_path / 'a.pth'), weights_only=True)
+    content['meta']['seed'] = 7
+    torch.save(content, tmp_path / 'a.pth')
+    config = a_config(tmp_path, load_from=str(tmp_path / 'a.pth'), resume=True, randomness=dict(diff_rank_seed=True))
+    check_start(config)
+    assert config.randomness == dict(diff_rank_seed=True, seed=7)
+
+
+def optimizer_of(model, several=False, apart=()):
+    """The model's optimizer, the parameters ``apart`` in a group of their own."""
+    groups = [[value for key, value in model.named_parameters() if (key in apart) is alone] for alone in (False, True)]
+    wrapper = OptimWrapper(torch.optim.SGD([dict(params=group) for group in groups if group], lr=0.1))
+    return OptimWrapperDict(net=wrapper) if several else wrapper
+
+
+def toy_runner(resume, several=False):
+    model = nn.Linear(2, 1)
+    return SimpleNamespace(model=model, _resume=resume, _load_from='a.pth', work_dir='w',
+                           optim_wrapper=optimizer_of(model, several), logger=logging.getLogger('toy'))
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_what_fits_passes(prefix, caplog):
+    weights = {f'{prefix}{key}': value for key, value in nn.Linear(2, 1).state_dict().items()}
+    for resume in (True, False):
+        optimizer = optimizer_of(nn.Linear(2, 1)).state_dict()
+        StrictResumeHook().after_load_checkpoint(toy_runner(resume), dict(state_dict=weights, optimizer=optimizer))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize('several', [False, True])
+def test_an_optimizer_whose_parameters_are_grouped_otherwise_is_no_start(several):
+    """Torch refuses it too, without a word on what to do."""
+    model = nn.Linear(2, 1)
+    checkpoint = dict(state_dict=model.state_dict(), optimizer=optimizer_of(model, several, ['bias']).state_dict())
+    with pytest.raises(ValueError, match='a.pth: this training cannot be resumed.*: its optimizer has groups of 1, 1 '
+                                         'parameters, the config makes groups of 2; .*teacher_lr_mult'):
+        StrictResumeHook().after_load_checkpoint(toy_runner(True, several), checkpoint)
+    StrictResumeHook().after_load_checkpoint(toy_runner(False, several), checkpoint)
+
+
+@pytest.mark.parametrize('change, words', [
+    (dict(bias=None), r'1 missing \(bias\)'), (dict(scale=torch.ones(1)), r'1 unexpected \(scale\)'),
+    (dict(weight=torch.ones(2, 2)), r'weight \(2, 2\) for \(1, 2\)'), (dict(weight=3), r'weight int for \(1, 2\)'),
+])
+def test_a_run_resumes_only_from_what_fits_and_fine_tuning_says_what_did_not(change, words, caplog):
+    weights = {**nn.Linear(2, 1).state_dict(), **change}
+    checkpoint = dict(state_dict={key: value for key, value in weights.items() if value is not None})
+    with pytest.raises(ValueError, match='a.pth: this training cannot be resumed, the checkpoint does not fit: .*'
+                                         + words):
+        StrictResumeHook().after_load_checkpoint(toy_runner(True), checkpoint)
+    StrictResumeHook().after_load_checkpoint(toy_runner(False), checkpoint)
+    assert 'a.pth fits in part' in caplog.text
+
+
+def test_fine_tuning_from_what_fits_nowhere_is_refused():
+    with pytest.raises(ValueError, match='nothing in it fits the model'):
+        StrictResumeHook().after_load_checkpoint(toy_runner(False), dict(state_dict={'other': torch.ones(1)}))
+
+
+@pytest.mark.parametrize('epoch, said', [(1, False), (2, True), (3, True)])
+def test_a_run_that_is_already_done_says_so(epoch, said, caplog):
+    loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop)
+    loop._epoch, loop._max_epochs = epoch, 2
+    runner = toy_runner(True)
+    runner.train_loop = loop
+    with caplog.at_level(logging.INFO):
+        StrictResumeHook().before_train(runner)
+    assert ('nothing is left to train' in caplog.text) is said
+
+
+@pytest.mark.parametrize('saved', [True, False])
+def test_resume_on_a_first_start_leaves_the_start_that_the_config_gives(tmp_path, saved):
+    config = a_config(tmp_path, load_from='pretrained.pth', optim_wrapper=dict())
+    if saved:
+        (tmp_path / 'last_checkpoint').write_text(save_training(tmp_path / 'epoch_1.pth'))
+    tool('train.py')['merge_arguments'](config, tool('train.py')['parse_args'](['a.py', '--resume']))
+    assert (config.resume, config.load_from) == ((True, None) if saved else (False, 'pretrained.pth'))
+
+
+def test_bf16_is_not_scaled(tmp_path):
+    for wrapper, scale in (dict(dtype='bfloat16'), dict(enabled=False)), (dict(), 'dynamic'):
+        config = a_config(tmp_path, optim_wrapper=wrapper)
+        tool('train.py')['merge_arguments'](config, tool('train.py')['parse_args'](['a.py', '--amp']))
+        assert config.optim_wrapper.loss_scale == scale
