@@ -9,14 +9,13 @@ import torch
 from mmengine.fileio import load
 from mmengine.hub import get_model
 
+from analysis.pages import LINK, result_lines
+from analysis.runs import read_config, read_environment
+from analysis.summary import DECISIVE, portable, read_run
 from mmkd_atsc import cli
-from mmkd_atsc.analysis.pages import LINK, result_lines
-from mmkd_atsc.analysis.runs import read_config, read_environment
-from mmkd_atsc.analysis.summary import DECISIVE, portable, read_run
 from mmkd_atsc.checkpoints.read import read_weights
 from mmkd_atsc.models.teacher import Teacher
-from tests.conftest import ROOT
-from tests.test_analysis.logs import tool
+from tests.conftest import ROOT, tool
 
 LOGS = sorted(path.parent for path in ROOT.glob('configs/*/logs/*/scalars.json.gz'))
 PAGES = [page for page in (ROOT / 'README.md', *sorted((ROOT / 'configs').rglob('README.md')))

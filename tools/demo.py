@@ -14,12 +14,12 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 from mmengine.config import Config
 
 import mmkd_atsc  # noqa: F401
+from analysis.runs import find_metric, read_scalars
+from analysis.suite import Row, last_checkpoint, run_suite
+from analysis.summary import deployed_parameters
+from analysis.tables import markdown, pyplot
+from analysis.training import Stop
 from mmkd_atsc import cli
-from mmkd_atsc.analysis.parameters import deployed_parameters
-from mmkd_atsc.analysis.runs import find_metric, read_scalars
-from mmkd_atsc.analysis.suite import Row, last_checkpoint, run_suite
-from mmkd_atsc.analysis.tables import markdown, pyplot
-from mmkd_atsc.analysis.training import Stop
 from mmkd_atsc.export import export_student
 from mmkd_atsc.paths import CONFIGS
 

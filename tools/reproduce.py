@@ -21,9 +21,10 @@ from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequenc
 
 import torch
 
+from analysis.compare import main as compare
+from analysis.suite import Result, Row, run_suite
+from analysis.training import Stop
 from mmkd_atsc import cli
-from mmkd_atsc.analysis.suite import Result, Row, run_suite
-from mmkd_atsc.analysis.training import Stop
 from mmkd_atsc.errors.checks import check_choice, check_number
 from mmkd_atsc.paths import CONFIGS
 
@@ -149,7 +150,6 @@ def main(argv: Optional[List[str]] = None) -> None:
 
 def report(results: Sequence[Result], out: Path) -> None:
     """The table of what is done, and what is not."""
-    from analysis.compare import main as compare  # the script beside this one
     done = [str(out / result.row.folder) for result in results if result.state == 'done']
     if done:
         compare([*done, '--out', str(out)])

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.test_analysis.logs import BY_ITERATIONS, demo_config, lines_by_iterations, lines_of, tool, write_run
+from tests.conftest import ROOT, tool
 from tests.test_readme import python_commands
+from tests.test_tools.logs import BY_ITERATIONS, demo_config, lines_by_iterations, lines_of, write_run
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 """The picture of runs shows each value of the logs, in the colour of its run."""
 import pytest
 
-from mmkd_atsc.analysis.pictures import curves_of, epoch_length, plot_runs
-from mmkd_atsc.analysis.runs import read_scalars
-from tests.test_analysis.logs import lines_by_iterations, lines_of, tool, write_run
+from analysis.plot_run import curves_of, epoch_length, plot_runs
+from analysis.runs import read_scalars
+from tests.conftest import tool
+from tests.test_tools.logs import lines_by_iterations, lines_of, write_run
 
 pytest.importorskip('matplotlib')
 TERMS = {'distill.loss_align': 2.0, 'teacher/drift': 0.1, 'teacher/drift/layer1': 0.2}

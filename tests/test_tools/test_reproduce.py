@@ -4,7 +4,7 @@ import importlib.util
 import pytest
 from mmengine.config import Config
 
-from mmkd_atsc.analysis.suite import Result, parse_options
+from analysis.suite import Result, parse_options
 from tests.conftest import ROOT
 
 
@@ -59,7 +59,7 @@ def test_every_method_has_the_same_budget(reproduce):
 
 def test_it_ends_with_the_table_and_what_is_left(reproduce, monkeypatch, capsys, tmp_path):
     compared = []
-    monkeypatch.setattr('analysis.compare.main', compared.append)
+    monkeypatch.setattr(reproduce, 'compare', compared.append)
     monkeypatch.setattr(reproduce, 'run_suite', lambda rows, out, *args, **environment: [
         Result(row, 'done' if 'teacher' in row.folder else 'stopped', 1.0) for row in rows])
     reproduce.main(['digits', '--out', str(tmp_path), '--budget', '1'])

@@ -10,16 +10,18 @@ steps, without validation.
 """
 import argparse
 import statistics
+import sys
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
 import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
-from mmkd_atsc.analysis.pages import ConfigResult, updated
-from mmkd_atsc.analysis.parameters import deployed_parameters
-from mmkd_atsc.analysis.publish import publish_log
-from mmkd_atsc.analysis.summary import NO_TEACHER, Run, read_run, run_names
-from mmkd_atsc.analysis.tables import markdown, write_csv
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
+from analysis.pages import ConfigResult, updated
+from analysis.runs import publish_log
+from analysis.summary import NO_TEACHER, Run, deployed_parameters, read_run, run_names
+from analysis.tables import markdown, write_csv
 
 COLUMNS = ('method', 'teacher → student', 'seeds', 'epochs', 'last %', 'best %', 'deployed parameters', 'images/s',
            'hours', 'environment', 'config')

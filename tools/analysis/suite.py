@@ -13,7 +13,8 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 
-from .summary import DECISIVE, portable
+from .runs import portable
+from .summary import DECISIVE
 from .training import Stop, Stopped, run_training
 
 

@@ -8,9 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator, Optional, Sequence, Union
 
-from mmkd_atsc.paths import MIM
-
-TRAIN = MIM / 'tools' / 'train.py'
+TRAIN = Path(__file__).resolve().parents[1] / 'train.py'
 
 
 class Stop:

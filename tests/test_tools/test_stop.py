@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from mmkd_atsc.analysis.training import Stop
+from analysis.training import Stop
 from tests.conftest import ROOT
 
 # tools/reproduce.py, whose trainings do nothing and take long.
@@ -18,7 +18,7 @@ COMMAND = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tools!r})
-from mmkd_atsc.analysis import training
+from analysis import training
 training.TRAIN = Path({train!r})
 from reproduce import main
 main(['digits', '--out', {out!r}, '--rows', 'teacher_digits'])

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from mmkd_atsc.analysis.runs import find_curve, find_metric, read_config, read_environment, read_scalars
-from tests.test_analysis.logs import demo_config, lines_of, write_run
+from analysis.runs import find_curve, find_metric, read_config, read_environment, read_scalars
+from tests.test_tools.logs import demo_config, lines_of, write_run
 
 
 def write_log(work_dir, name, *lines):

@@ -1,6 +1,5 @@
 """Work directories as trainings leave them, without training."""
 import json
-import runpy
 
 from mmengine.config import Config
 
@@ -25,11 +24,6 @@ Runtime environment:
 GPU number: 77
 2026/01/01 00:00:00 - mmengine - INFO - packages: mmkd_atsc 0.1.0, mmrazor 1.0.0; threads: 4
 """
-
-
-def tool(name):
-    """A tool's names, its ``main`` among them, without the seconds that another process would take to import torch."""
-    return runpy.run_path(str(ROOT / 'tools' / name))
 
 
 def demo_config(name, seed=0, **changes):

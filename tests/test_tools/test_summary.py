@@ -5,10 +5,10 @@ import json
 import pytest
 from mmengine.config import Config
 
-from mmkd_atsc.analysis.publish import publish_log
-from mmkd_atsc.analysis.summary import method_of, network_name, read_run, run_names, teachers_of
+from analysis.runs import publish_log
+from analysis.summary import method_of, network_name, read_run, run_names, teachers_of
 from tests.conftest import ROOT
-from tests.test_analysis.logs import BY_ITERATIONS, demo_config, lines_by_iterations, lines_of, write_run
+from tests.test_tools.logs import BY_ITERATIONS, demo_config, lines_by_iterations, lines_of, write_run
 
 
 @pytest.mark.parametrize('path, method, teachers, student', [

@@ -1,15 +1,21 @@
 """What a run was and what came of it: method, networks, seed, accuracy, speed; told from its config and its log."""
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.registry import MODELS, DefaultScope
 
+from mmkd_atsc import cli
 from mmkd_atsc.cifar_networks import CIFAR_NETWORKS
+from mmkd_atsc.errors.messages import describe
+from mmkd_atsc.export.config import student_model
 from mmkd_atsc.registry import short_name
 
-from .runs import find_curve, find_metric, is_training, read_config, read_environment, read_scalars
+from .runs import find_curve, find_metric, is_training, portable, read_config, read_environment, read_scalars
 
 NO_TEACHER = 'no teacher'
 LOSS_METHODS = {'AEKTLoss': 'AEKT', 'DKDLoss': 'DKD', 'KLDivergence': 'KD'}
@@ -156,17 +162,23 @@ def network_name(network: Any) -> str:
     return short_name(backbone.get('type')) + suffix
 
 
-def portable(value: Any) -> Any:
-    """A copy in plain types, without where the data lie; absolute paths are cut to the last two parts, run and file.
+def deployed_parameters(config: Config) -> Optional[int]:
+    """Parameters of the deployed student: a shared classifier counts, it goes along as a copy.
 
-    >>> portable(dict(teacher_ckpt='/home/me/work_dirs/resnet110/epoch_240.pth', data_root='data/cifar100'))
-    {'teacher_ckpt': 'resnet110/epoch_240.pth'}
+    None where the network cannot be built here, as when its config is a file of another machine.
+
+    >>> from mmkd_atsc.cifar_networks import classifier
+    >>> deployed_parameters(Config(dict(model=classifier('resnet8'))))
+    83892
     """
-    if isinstance(value, str):
-        return '/'.join(Path(value).parts[1:][-2:]) if value.startswith('/') else value
-    if isinstance(value, dict):
-        return {key: portable(inner) for key, inner in value.items() if key != 'data_root'}
-    return type(value)(map(portable, value)) if isinstance(value, (list, tuple)) else value
+    try:
+        model = student_model(config)
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            student = MODELS.build(model)
+    except cli.USER_ERRORS as error:
+        print_log(f'the parameters of a student are not known: {describe(error)}', level=logging.WARNING)
+        return None
+    return sum(parameter.numel() for parameter in student.parameters())
 
 
 def run_names(folders: Sequence[Union[str, Path]]) -> List[str]:

@@ -1,6 +1,6 @@
 """What a run wrote, in its work directory or published: the lines of its log, its config, where it ran.
 
-A published log is a folder with ``scalars.json.gz`` (or ``scalars.json``) and ``config.py``, see ``publish.py``.
+A published log is a folder with ``scalars.json.gz`` (or ``scalars.json``) and ``config.py``.
 """
 import gzip
 import json
@@ -157,3 +157,42 @@ def parse_environment(text: str) -> Dict[str, Any]:
         environment.update(package.split() for package in packages.group(1).split(', '))
         environment['threads'] = int(packages.group(2))
     return environment
+
+
+def publish_log(work_dir: Union[str, Path], out_dir: Union[str, Path]) -> Path:
+    """Writes ``scalars.json.gz``, ``config.py`` and ``environment.json``, which the tools of this package read.
+
+    Numbers keep six digits. Absolute paths in the config keep their last two parts.
+
+    Args:
+        work_dir: A run's work directory (or a published log).
+        out_dir: Where to write; what is there by these names is replaced.
+    """
+    scalars, config, environment = read_scalars(work_dir), read_config(work_dir).to_dict(), read_environment(work_dir)
+    for name in ('work_dir', 'resume', 'load_from'):
+        config.pop(name, None)
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    text = ''.join(json.dumps({key: _rounded(value) for key, value in line.items()}) + '\n' for line in scalars)
+    # No time and no file name in the header: the same log gives the same file.
+    (out_dir / 'scalars.json.gz').write_bytes(gzip.compress(text.encode(), mtime=0))
+    Config(portable(config)).dump(out_dir / 'config.py')
+    (out_dir / 'environment.json').write_text(json.dumps(environment, indent=2) + '\n')
+    return out_dir
+
+
+def _rounded(value: object) -> object:
+    return float(f'{value:.6g}') if isinstance(value, float) else value
+
+
+def portable(value: Any) -> Any:
+    """A copy in plain types, without where the data lie; absolute paths are cut to the last two parts, run and file.
+
+    >>> portable(dict(teacher_ckpt='/home/me/work_dirs/resnet110/epoch_240.pth', data_root='data/cifar100'))
+    {'teacher_ckpt': 'resnet110/epoch_240.pth'}
+    """
+    if isinstance(value, str):
+        return '/'.join(Path(value).parts[1:][-2:]) if value.startswith('/') else value
+    if isinstance(value, dict):
+        return {key: portable(inner) for key, inner in value.items() if key != 'data_root'}
+    return type(value)(map(portable, value)) if isinstance(value, (list, tuple)) else value

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from mmkd_atsc.analysis import suite
-from mmkd_atsc.analysis.suite import Row, run_suite
-from mmkd_atsc.analysis.training import Stop, Stopped
+from analysis import suite
+from analysis.suite import Row, run_suite
+from analysis.training import Stop, Stopped
 
 
 class Training:
