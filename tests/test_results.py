@@ -82,8 +82,8 @@ def test_every_log_is_in_a_table():
 
 @every_log
 def test_a_log_is_of_the_config_as_it_is(log, monkeypatch):
-    for variable, value in (('MMKD_TEACHERS', '/runs'), ('DEMO_TEACHER', '/runs/teacher_digits/epoch_40.pth'),
-                            ('DEMO_TEACHER2', '/runs/teacher2_digits/epoch_40.pth')):
+    for variable, value in (('MMKD_TEACHERS', '/runs'), ('DEMO_TEACHER', '/runs/teacher_digits'),
+                            ('DEMO_TEACHER2', '/runs/teacher2_digits')):
         monkeypatch.setenv(variable, value)
     published = read_config(log)
     ours = cli.load_config(str(config_of(log)), {})
@@ -108,8 +108,8 @@ def test_the_metafile_says_what_the_table_does(compared):
         metrics, = [result['Metrics'] for result in model['Results']]
         expected = row['last %'].split(' ±')[0]
         if 'Weights' in model:
-            file = model['Weights'].partition('weights/')[2]
-            expected, = re.findall(rf'\({file}\).* \| ([\d.]+) \|', (ROOT / 'configs/weights/README.md').read_text())
+            run = model['Weights'].partition('weights/')[2]
+            expected, = re.findall(rf'\({run}\).* \| ([\d.]+) \|', (ROOT / 'configs/weights/README.md').read_text())
         assert f'{metrics["Top 1 Accuracy"]:.2f}' == expected
         assert f'{model["Metadata"]["Parameters"]:,}' == row['deployed parameters']
         assert model['Metadata']['Epochs'] == int(row['epochs'])
@@ -117,7 +117,7 @@ def test_the_metafile_says_what_the_table_does(compared):
 
 def test_the_hub_brings_the_teacher_with_its_weights(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    ours = read_weights('mmkd_atsc::weights/short_resnet20/epoch_12.pth')
+    ours = read_weights('mmkd_atsc::weights/short_resnet20')
     model = get_model('mmkd_atsc::short/resnet20.py', pretrained=True)
     teacher = Teacher(dict(cfg_path='mmkd_atsc::short/resnet20.py', pretrained=True))
     for network in model, teacher.model:

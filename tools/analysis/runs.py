@@ -186,13 +186,15 @@ def _rounded(value: object) -> object:
 
 
 def portable(value: Any) -> Any:
-    """A copy in plain types, without where the data lie; absolute paths are cut to the last two parts, run and file.
+    """A copy in plain types, without where the data lie; of absolute paths the run's name stays, and a file's in it.
 
-    >>> portable(dict(teacher_ckpt='/home/me/work_dirs/resnet110/epoch_240.pth', data_root='data/cifar100'))
-    {'teacher_ckpt': 'resnet110/epoch_240.pth'}
+    >>> portable(dict(teacher_ckpt='/home/me/work_dirs/resnet110', data_root='data/cifar100'))
+    {'teacher_ckpt': 'resnet110'}
+    >>> portable('/home/me/work_dirs/resnet110/epoch_240.pth')
+    'resnet110/epoch_240.pth'
     """
-    if isinstance(value, str):
-        return '/'.join(Path(value).parts[1:][-2:]) if value.startswith('/') else value
+    if isinstance(value, str) and value.startswith('/'):
+        return '/'.join(Path(value).parts[1:][-2 if Path(value).suffix else -1:])
     if isinstance(value, dict):
         return {key: portable(inner) for key, inner in value.items() if key != 'data_root'}
     return type(value)(map(portable, value)) if isinstance(value, (list, tuple)) else value

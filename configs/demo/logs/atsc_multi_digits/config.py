@@ -83,7 +83,7 @@ model = dict(
             neck=dict(type='mmpretrain.GlobalAveragePooling'),
             type='mmpretrain.ImageClassifier')),
     teacher_ckpt=dict(
-        one='teacher_digits/epoch_40.pth', two='teacher2_digits/epoch_40.pth'),
+        one='teacher_digits', two='teacher2_digits'),
     type='mmkd_atsc.AdaptiveTeacherDistill')
 optim_wrapper = dict(
     constructor='mmkd_atsc.DistillOptimWrapperConstructor',

@@ -69,7 +69,7 @@ model = dict(
             type='mmpretrain.LinearClsHead'),
         neck=dict(type='mmpretrain.GlobalAveragePooling'),
         type='mmpretrain.ImageClassifier'),
-    teacher_ckpt='teacher_digits/epoch_40.pth',
+    teacher_ckpt='teacher_digits',
     type='mmkd_atsc.AdaptiveTeacherDistill')
 optim_wrapper = dict(
     constructor='mmkd_atsc.DistillOptimWrapperConstructor',

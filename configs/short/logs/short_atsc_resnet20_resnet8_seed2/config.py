@@ -70,7 +70,7 @@ model = dict(
             type='mmpretrain.LinearClsHead'),
         neck=dict(type='mmpretrain.GlobalAveragePooling'),
         type='mmpretrain.ImageClassifier'),
-    teacher_ckpt='short_resnet20/epoch_12.pth',
+    teacher_ckpt='short_resnet20',
     teacher_lr_mult=0.1,
     type='mmkd_atsc.AdaptiveTeacherDistill')
 optim_wrapper = dict(

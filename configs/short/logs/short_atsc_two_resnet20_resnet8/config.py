@@ -80,8 +80,8 @@ model = dict(
             neck=dict(type='mmpretrain.GlobalAveragePooling'),
             type='mmpretrain.ImageClassifier')),
     teacher_ckpt=dict(
-        seed0='short_resnet20/epoch_12.pth',
-        seed1='short_resnet20_seed1/epoch_12.pth'),
+        seed0='short_resnet20',
+        seed1='short_resnet20_seed1'),
     teacher_lr_mult=0.1,
     type='mmkd_atsc.AdaptiveTeacherDistill')
 optim_wrapper = dict(

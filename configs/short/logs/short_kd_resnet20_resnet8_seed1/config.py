@@ -72,7 +72,7 @@ model = dict(
             type='mmpretrain.LinearClsHead'),
         neck=dict(type='mmpretrain.GlobalAveragePooling'),
         type='mmpretrain.ImageClassifier'),
-    teacher_ckpt='short_resnet20/epoch_12.pth',
+    teacher_ckpt='short_resnet20',
     type='mmkd_atsc.MultiTeacherDistill')
 optim_wrapper = dict(
     constructor='mmkd_atsc.DistillOptimWrapperConstructor',
