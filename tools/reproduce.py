@@ -149,8 +149,8 @@ def cifar100_fast_settings(seeds: Sequence[int]) -> List[Row]:
 
 
 SUITES = {
-    'digits': Suite(digits, lambda out: {'DEMO_TEACHER': str(out / 'teacher_digits' / 'epoch_40.pth'),
-                                         'DEMO_TEACHER2': str(out / 'teacher2_digits' / 'epoch_40.pth')}, (0, )),
+    'digits': Suite(digits, lambda out: {'DEMO_TEACHER': str(out / 'teacher_digits'),
+                                         'DEMO_TEACHER2': str(out / 'teacher2_digits')}, (0, )),
     'cifar100-cpu': Suite(cifar100_cpu, lambda out: {'MMKD_TEACHERS': str(out)}, (0, 1, 2)),
     'cifar100-fast': Suite(cifar100_fast, lambda out: {}, (0, 1, 2), switches=('--fast', ), workers=8),
     'cifar100-fast-settings': Suite(cifar100_fast_settings, lambda out: {}, (0, ), switches=('--fast', ), held_out=True,

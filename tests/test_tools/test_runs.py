@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from analysis.runs import find_curve, find_metric, read_config, read_environment, read_scalars
+from analysis.runs import find_curve, find_metric, publish_log, read_config, read_environment, read_scalars
 from tests.test_tools.logs import demo_config, lines_of, write_run
 
 
@@ -74,12 +74,18 @@ def test_the_half_line_of_a_killed_run_is_left_out_and_any_other_is_named(tmp_pa
         read_scalars(tmp_path)
 
 
-@pytest.mark.parametrize('content', [b'{"step": 1}\n', gzip.compress(b'{"step": 1}\n' * 99)[:-9]],
-                         ids=['plain', 'half'])  # compressed bytes hold the time: no two processes would name it alike
-def test_a_published_log_that_is_not_whole_is_named(tmp_path, content):
-    (tmp_path / 'scalars.json.gz').write_bytes(content)
-    with pytest.raises(ValueError, match=f'{tmp_path}/scalars.json.gz: is not a whole log'):
-        read_scalars(tmp_path)
+@pytest.mark.parametrize('spoil, words', [
+    (gzip.decompress, 'is not a whole log'), (lambda content: content[:-9], 'is not a whole log'),
+    (lambda content: content[:40] + bytes(8) + content[48:], 'is not a whole log'),
+    (lambda content: gzip.compress(b'{"scalars": ['), 'is not a whole log'),
+    (lambda content: gzip.compress(b'{"scalars": []}'), 'is not a log that compare.py --publish has written'),
+], ids=['plain', 'short', 'damaged', 'half', 'another'])
+def test_a_published_log_that_is_not_whole_is_named(tmp_path, spoil, words):
+    log = publish_log(write_run(tmp_path / 'run', lines_of([50.0]), demo_config('kd_digits')), tmp_path / 'run.json.gz')
+    assert read_scalars(log) == read_scalars(tmp_path / 'run')
+    log.write_bytes(spoil(log.read_bytes()))
+    with pytest.raises(ValueError, match=f'{log}: {words}'):
+        read_scalars(log)
 
 
 def test_training_and_validation_may_share_a_name(tmp_path):
@@ -99,6 +105,7 @@ def test_the_config_of_a_resumed_run_is_the_last(tmp_path):
     write_run(tmp_path, lines_of([50.0]), demo_config('kd_digits', seed=1), start='20260102_000000')
     write_run(tmp_path, lines_of([40.0]), demo_config('kd_digits', seed=7), start='20260101_000000')
     assert read_config(tmp_path).randomness.seed == 1
-    (tmp_path / 'scalars.json').write_text('')
-    with pytest.raises(FileNotFoundError, match=f'{tmp_path}/config.py: no such file'):
+    for config in tmp_path.glob('*/vis_data/config.py'):
+        config.unlink()
+    with pytest.raises(FileNotFoundError, match=f'{tmp_path}/20260102_000000/vis_data/config.py: no such file'):
         read_config(tmp_path)

@@ -84,21 +84,20 @@ def test_a_published_log_tells_what_the_work_directory_does(tmp_path):
     config = demo_config('atsc_digits', seed=3)
     config.model.teacher_ckpt = f'{tmp_path}/teacher/epoch_40.pth'
     run = write_run(tmp_path / 'run', lines_of([100 / 3, 200 / 3], **{'teacher/drift': 1 / 7}), config)
-    out = publish_log(run, tmp_path / 'logs' / 'atsc')
-    assert sorted(path.name for path in out.iterdir()) == ['config.py', 'environment.json', 'scalars.json.gz']
-    texts = [(out / name).read_text() for name in ('config.py', 'environment.json')]
-    assert not any(str(tmp_path) in text for text in texts)
-    first = json.loads(gzip.open(out / 'scalars.json.gz', 'rt').readline())
+    log = publish_log(run, tmp_path / 'logs' / 'run.json.gz')
+    assert [path.name for path in log.parent.iterdir()] == ['run.json.gz']
+    text = gzip.decompress(log.read_bytes()).decode()
+    assert str(tmp_path) not in text and 'work_dir' not in text
+    first = json.loads(text)['scalars'][0]
     assert first['teacher/drift'] == 0.142857 and first['step'] == 10
 
-    local, published = read_run(run), read_run(out, name='run')
+    local, published = read_run(run), read_run(log)
     assert published.last == pytest.approx(local.last, rel=1e-5)
     for field in set(local._fields) - {'last', 'best', 'config'}:
         assert getattr(published, field) == getattr(local, field), field
     # The same log gives the same file, and one that is published can be published.
-    content = (out / 'scalars.json.gz').read_bytes()
-    publish_log(out, out)
-    assert (out / 'scalars.json.gz').read_bytes() == content
+    content = log.read_bytes()
+    assert publish_log(log, log).read_bytes() == publish_log(run, tmp_path / 'again.json.gz').read_bytes() == content
 
 
 def test_names_tell_runs_apart():

@@ -25,7 +25,7 @@ class ResultLine(NamedTuple):
 
 
 class ConfigResult(NamedTuple):
-    """What a page says of a config: cells by their columns, and the seeds with the folders of their logs."""
+    """What a page says of a config: cells by their columns, and the seeds with their logs."""
 
     cells: Mapping[str, str]
     logs: Sequence[Tuple[int, Path]]
@@ -36,7 +36,7 @@ def result_lines(text: str) -> List[ResultLine]:
 
     >>> line, = result_lines('''| method | seeds | last % | config |
     ... |---|---|---:|---|
-    ... | KD | [0](logs/kd) | 71.2 | [kd](kd.py) |''')
+    ... | KD | [0](logs/kd.json.gz) | 71.2 | [kd](kd.py) |''')
     >>> line.index, line.cells['last %'], line.config(Path('/configs/README.md')).as_posix()
     (2, '71.2', '/configs/kd.py')
     """
@@ -81,8 +81,8 @@ def updated(page: Path, text: str, results: Mapping[Path, ConfigResult]) -> Tupl
             if lost:
                 raise ValueError(f'{page}, line {line.index + 1}: tells of seed {", ".join(sorted(lost))} too; '
                                  'give the logs of all its seeds')
-            links = (f'[{seed}]({Path(os.path.relpath(folder, page.parent.resolve())).as_posix()})'
-                     for seed, folder in result.logs)
+            links = (f'[{seed}]({Path(os.path.relpath(log, page.parent.resolve())).as_posix()})'
+                     for seed, log in result.logs)
             own = {name: line.cells[name] for name in ('method', 'config')}
             new = {**line.cells, **result.cells, **own, 'seeds': ', '.join(links)}
             end = '\r' * lines[line.index].endswith('\r')

@@ -1,8 +1,8 @@
 """Draws what runs logged: losses, accuracies of student and teachers, the teachers' drift, the learning rate.
 
-python tools/analysis/plot_run.py WORK_DIR [WORK_DIR ...] --out FILE.png
+python tools/analysis/plot_run.py RUN [RUN ...] --out FILE.png
 
-A folder is a work directory or a published log. One run shows its single losses and the drift of each stage; several
+A run is a work directory or a published log. One run shows its single losses and the drift of each stage; several
 have a colour each and show their sums only.
 """
 import argparse
@@ -101,7 +101,7 @@ def _is_positive(lines: Iterable[tuple]) -> bool:
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('runs', nargs='+', metavar='WORK_DIR', help='work directory, or folder of a published log')
+    parser.add_argument('runs', nargs='+', metavar='RUN', help='work directory, or published log')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='picture: .png, .svg, .pdf')
     parser.add_argument('--metric', default='accuracy/top1', help='validation metric (default: accuracy/top1)')
     return parser.parse_args(argv)
@@ -110,7 +110,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def main(argv: Optional[List[str]] = None) -> None:
     args = parse_args(argv)
     with cli.one_line_errors():
-        runs = {name: read_scalars(folder) for folder, name in zip(args.runs, run_names(args.runs))}
+        runs = {name: read_scalars(run) for run, name in zip(args.runs, run_names(args.runs))}
         plot_runs(runs, picture_path('--out', args.out), args.metric)
         print(args.out)
 

@@ -1,33 +1,41 @@
 """What a run wrote, in its work directory or published: the lines of its log, its config, where it ran.
 
-A published log is a folder with ``scalars.json.gz`` (or ``scalars.json``) and ``config.py``.
+A published log is one file, ``NAME.json.gz``: an object with ``environment``, ``config`` and ``scalars``.
 """
 import gzip
 import json
 import re
+import zlib
 from pathlib import Path
 from typing import Any, Dict, List, Tuple, Union
 
 from mmengine.config import Config
 
-PUBLISHED = ('scalars.json.gz', 'scalars.json')
+PUBLISHED = '.json.gz'
 
 # What MMEngine calls it at the top of its text log, and what environment.json does.
 ENVIRONMENT = {'Python': 'python', 'PyTorch': 'torch', 'TorchVision': 'torchvision', 'MMEngine': 'mmengine',
                'Distributed launcher': 'launcher', 'GPU number': 'processes'}
 
 
-def find_published(run: Union[str, Path]) -> List[Path]:
-    """The log of a published run, no file where the folder is none."""
-    return [Path(run, name) for name in PUBLISHED if Path(run, name).is_file()][:1]
+def read_published(file: Union[str, Path]) -> Dict[str, Any]:
+    """The content of a published log."""
+    try:
+        with gzip.open(file, 'rt', encoding='utf-8') as stream:
+            content = json.load(stream)
+    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:  # bad JSON, or no text
+        raise ValueError(f'{file}: is not a whole log ({error})') from None
+    if not isinstance(content, dict) or not {'environment', 'config', 'scalars'} <= content.keys():
+        raise ValueError(f'{file}: is not a log that compare.py --publish has written')
+    return content
 
 
 def find_logs(run: Union[str, Path]) -> List[Path]:
-    """The logs of a run, a resumed run's later ones after the earlier; of several runs, those of the last."""
-    files = find_published(run) or sorted(Path(run).glob('*/vis_data/scalars.json'))
+    """The logs in a work directory, a resumed run's later ones after the earlier; of several runs those of the last."""
+    files = sorted(Path(run).glob('*/vis_data/scalars.json'))
     if not files:
-        raise FileNotFoundError(f'{run}: no log of a run (<time>/vis_data/scalars.json, or a published scalars.json.gz)'
-                                if Path(run).is_dir() else f'{run}: no such folder')
+        raise FileNotFoundError(f'{run}: no log of a run (<time>/vis_data/scalars.json)' if Path(run).is_dir() else
+                                f'{run}: no such folder or published log')
     return files[max((n for n in range(1, len(files)) if _begins_anew(files[n], files[n - 1])), default=0):]
 
 
@@ -43,6 +51,8 @@ def _begins_anew(log: Path, earlier: Path) -> bool:
 
 def read_scalars(run: Union[str, Path]) -> List[Dict]:
     """All logged lines of a run in order, a resumed run's later parts after the earlier ones."""
+    if Path(run).is_file():
+        return read_published(run)['scalars']
     return _by_iterations([line for file in find_logs(run) for line in _read_lines(file)])
 
 
@@ -63,12 +73,7 @@ def _by_iterations(lines: List[Dict]) -> List[Dict]:
 
 
 def _read_lines(file: Path) -> List[Dict]:
-    try:
-        with gzip.open(file, 'rt') if file.suffix == '.gz' else file.open() as stream:
-            lines = stream.read().split('\n')
-    except (EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
-        raise ValueError(f'{file}: is not a whole log ({error})') from None
-    parsed = []
+    lines, parsed = file.read_text().split('\n'), []
     for number, line in enumerate(lines, start=1):
         try:
             parsed += [json.loads(line)] if line.strip() else []
@@ -110,8 +115,9 @@ def find_metric(scalars: List[Dict], name: str) -> List[Tuple[int, float]]:
 
 def read_config(run: Union[str, Path]) -> Config:
     """The config that a run was trained with; a resumed run's is the last."""
-    published = find_published(run)
-    files = [Path(run, 'config.py')] if published else [log.with_name('config.py') for log in find_logs(run)]
+    if Path(run).is_file():
+        return Config(read_published(run)['config'])
+    files = [log.with_name('config.py') for log in find_logs(run)]
     found = [file for file in files if file.is_file()]
     if not found:
         raise FileNotFoundError(f'{files[-1]}: no such file; without its config a run cannot be told from others')
@@ -123,9 +129,8 @@ def read_environment(run: Union[str, Path]) -> Dict[str, Any]:
 
     Of a work directory it is what MMEngine wrote at the top of the text log (``log_level='INFO'``).
     """
-    if find_published(run):
-        file = Path(run, 'environment.json')
-        return json.loads(file.read_text()) if file.is_file() else {}
+    if Path(run).is_file():
+        return read_published(run)['environment']
     # MMEngine puts the config there under its own name.
     configs = [file.stem for file in sorted(Path(run).glob('*.py'))]
     environment: Dict[str, Any] = dict(config=configs[0]) if len(configs) == 1 else {}
@@ -159,40 +164,38 @@ def parse_environment(text: str) -> Dict[str, Any]:
     return environment
 
 
-def publish_log(work_dir: Union[str, Path], out_dir: Union[str, Path]) -> Path:
-    """Writes ``scalars.json.gz``, ``config.py`` and ``environment.json``, which the tools of this package read.
+def publish_log(run: Union[str, Path], file: Union[str, Path]) -> Path:
+    """Writes a run's log as it is committed beside the configs: one small file, without the paths of a machine.
 
-    Numbers keep six digits. Absolute paths in the config keep their last two parts.
+    Numbers keep six digits. Of absolute paths in the config the run's name stays.
 
     Args:
-        work_dir: A run's work directory (or a published log).
-        out_dir: Where to write; what is there by these names is replaced.
+        run: A work directory, or a published log.
+        file: What to write, ``NAME.json.gz``; replaced if it is there.
     """
-    scalars, config, environment = read_scalars(work_dir), read_config(work_dir).to_dict(), read_environment(work_dir)
+    config = read_config(run).to_dict()
     for name in ('work_dir', 'resume', 'load_from'):
         config.pop(name, None)
-    out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    text = ''.join(json.dumps({key: _rounded(value) for key, value in line.items()}) + '\n' for line in scalars)
+    scalars = [{key: float(f'{value:.6g}') if isinstance(value, float) else value for key, value in line.items()}
+               for line in read_scalars(run)]
+    text = json.dumps(dict(environment=read_environment(run), config=portable(config), scalars=scalars), indent=1)
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
     # No time and no file name in the header: the same log gives the same file.
-    (out_dir / 'scalars.json.gz').write_bytes(gzip.compress(text.encode(), mtime=0))
-    Config(portable(config)).dump(out_dir / 'config.py')
-    (out_dir / 'environment.json').write_text(json.dumps(environment, indent=2) + '\n')
-    return out_dir
-
-
-def _rounded(value: object) -> object:
-    return float(f'{value:.6g}') if isinstance(value, float) else value
+    file.write_bytes(gzip.compress(text.encode(), mtime=0))
+    return file
 
 
 def portable(value: Any) -> Any:
-    """A copy in plain types, without where the data lie; absolute paths are cut to the last two parts, run and file.
+    """A copy as JSON has it, without where the data lie; of absolute paths the run's name stays, and a file's in it.
 
-    >>> portable(dict(teacher_ckpt='/home/me/work_dirs/resnet110/epoch_240.pth', data_root='data/cifar100'))
-    {'teacher_ckpt': 'resnet110/epoch_240.pth'}
+    >>> portable(dict(teacher_ckpt='/home/me/work_dirs/resnet110', data_root='data/cifar100'))
+    {'teacher_ckpt': 'resnet110'}
+    >>> portable('/home/me/work_dirs/resnet110/epoch_240.pth')
+    'resnet110/epoch_240.pth'
     """
-    if isinstance(value, str):
-        return '/'.join(Path(value).parts[1:][-2:]) if value.startswith('/') else value
+    if isinstance(value, str) and value.startswith('/'):
+        return '/'.join(Path(value).parts[1:][-2 if Path(value).suffix else -1:])
     if isinstance(value, dict):
         return {key: portable(inner) for key, inner in value.items() if key != 'data_root'}
-    return type(value)(map(portable, value)) if isinstance(value, (list, tuple)) else value
+    return [portable(inner) for inner in value] if isinstance(value, (list, tuple)) else value

@@ -13,6 +13,8 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 
+from mmkd_atsc.checkpoints.find import find_checkpoint
+
 from .runs import portable
 from .summary import DECISIVE
 from .training import Stop, Stopped, TrainingFailed, run_training
@@ -167,7 +169,7 @@ def identity_of(row: Row, out: Path) -> str:
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode())
     digest.update(' '.join(row.switches).encode())
     for name in row.needs:
-        digest.update(hashlib.sha256(last_checkpoint(out / name).read_bytes()).digest())
+        digest.update(hashlib.sha256(find_checkpoint(str(out / name)).read_bytes()).digest())
     return digest.hexdigest()
 
 
@@ -178,12 +180,6 @@ def parse_options(options: Sequence[str]) -> dict:
     {'randomness.seed': 1, 'a': [1, 2]}
     """
     return {key: DictAction._parse_iterable(value) for key, value in (word.split('=', 1) for word in options)}
-
-
-def last_checkpoint(work_dir: Path) -> Path:
-    """The checkpoint that ``last_checkpoint`` names, also where the folder has been moved."""
-    named = Path((work_dir / 'last_checkpoint').read_text().strip())
-    return named if named.is_file() else work_dir / named.name
 
 
 def _write(path: Path, content: dict) -> None:

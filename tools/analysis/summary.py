@@ -15,7 +15,7 @@ from mmkd_atsc.errors.messages import describe
 from mmkd_atsc.export.config import student_model
 from mmkd_atsc.registry import short_name
 
-from .runs import find_curve, find_metric, is_training, portable, read_config, read_environment, read_scalars
+from .runs import PUBLISHED, find_curve, find_metric, is_training, portable, read_config, read_environment, read_scalars
 
 NO_TEACHER = 'no teacher'
 LOSS_METHODS = {'AEKTLoss': 'AEKT', 'DKDLoss': 'DKD', 'KLDivergence': 'KD'}
@@ -56,20 +56,20 @@ class Run(NamedTuple):
         return ' → '.join(filter(None, [', '.join(self.teachers), self.student]))
 
 
-def read_run(folder: Union[str, Path], name: Optional[str] = None, metric: str = 'accuracy/top1') -> Run:
+def read_run(run: Union[str, Path], name: Optional[str] = None, metric: str = 'accuracy/top1') -> Run:
     """Summarises a work directory or a published log.
 
     Args:
-        folder: The work directory, or the folder of the published log.
-        name: What to call it. Default: the folder's name.
+        run: The work directory, or the file of the published log.
+        name: What to call it. Default: its own name.
         metric: The validation metric that counts.
     """
-    scalars, config, environment = read_scalars(folder), read_config(folder), read_environment(folder)
+    scalars, config, environment = read_scalars(run), read_config(run), read_environment(run)
     validated = any(not is_training(line) for line in scalars)
     curve = find_metric(scalars, metric) if validated else []
     schedule = config.get('train_cfg') or {}
     unit = 'iterations' if 'max_iters' in schedule else 'epochs'
-    model, name = config.model, name or Path(folder).resolve().name
+    model, name = config.model, name or run_names([run])[0]
     processes = environment.get('processes') or (1 if config.get('launcher') == 'none' else None)
     iterations, seconds = training_time(scalars)
     images = iterations * ((config.get('train_dataloader') or {}).get('batch_size') or 0) * (processes or 0)
@@ -181,13 +181,13 @@ def deployed_parameters(config: Config) -> Optional[int]:
     return sum(parameter.numel() for parameter in student.parameters())
 
 
-def run_names(folders: Sequence[Union[str, Path]]) -> List[str]:
-    """A name for each folder: its own, with as many of its parents as tell it from the others.
+def run_names(runs: Sequence[Union[str, Path]]) -> List[str]:
+    """A name for each run: its folder's or file's, with as many of its parents as tell it from the others.
 
-    >>> run_names(['work_dirs/seed0/atsc', 'work_dirs/seed1/atsc', 'work_dirs/kd'])
+    >>> run_names(['work_dirs/seed0/atsc', 'work_dirs/seed1/atsc', 'logs/kd.json.gz'])
     ['seed0/atsc', 'seed1/atsc', 'kd']
     """
-    paths = [Path(folder).resolve().parts for folder in folders]
+    paths = [Path(str(Path(run).resolve()).removesuffix(PUBLISHED)).parts for run in runs]
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
         raise ValueError(f'{Path(*twice)}: is given twice')
