@@ -1,9 +1,10 @@
-# AEKT on standardized logits (Sun et al., CVPR 2024): the student's go through the serialization layer first. The weight
-# is that of DKD on standardized logits for this pair, 9 tau^2.
+# AEKT on standardized logits (Sun et al., CVPR 2024): the student's go through the serialization layer first. loss_weight
+# is that of DKD on standardized logits for this pair, 9 tau^2; with gamma the pull on a logit is about that of plain AEKT.
 _base_ = './resnet32x4_resnet8x4_cifar100.py'
 standardize = dict(type='mmkd_atsc.LogitStandardization', tau=2.0)
 model = dict(distiller=dict(
     tau=1.0,
+    gamma=0.5,
     loss_weight=36.0,
     connectors=dict(standardize=standardize, fc=[dict(type='mmkd_atsc.SerializationFC', num_classes=100), standardize]),
     loss_forward_mappings=dict(loss_aekt=dict(

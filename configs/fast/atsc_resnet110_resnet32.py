@@ -2,7 +2,7 @@
 # anchored too.
 _base_ = ['../atsc/resnet110_resnet32_cifar100.py', '../_base_/schedules/cifar100_60e.py']
 model = dict(
-    teacher_ckpt='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet110_cifar100/epoch_60.pth',
+    teacher_ckpt='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet110_cifar100',
     teacher_lr_mult=0.1,
     distiller=dict(anchor_min_dims=1))
 train_dataloader, val_dataloader = _base_.protocol.train_dataloader, _base_.protocol.val_dataloader

@@ -10,8 +10,8 @@ model = dict(
             resnet32x4=dict(in_channels=256, out_channels=256), resnet110=dict(in_channels=256, out_channels=64)))),
     teacher=dict(resnet32x4=_base_.resnet32x4, resnet110=_base_.resnet110),
     teacher_ckpt=dict(
-        resnet32x4='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet32x4_cifar100/epoch_60.pth',
-        resnet110='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet110_cifar100/epoch_60.pth'),
+        resnet32x4='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet32x4_cifar100',
+        resnet110='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet110_cifar100'),
     teacher_lr_mult=0.1,
     distiller=dict(anchor_min_dims=1))
 train_dataloader, val_dataloader = _base_.protocol.train_dataloader, _base_.protocol.val_dataloader

@@ -99,11 +99,11 @@ def target_pull(student, teacher, labels, bound=2.0):
 
 
 def expected_loss(method, pair, student, teacher, labels):
-    beta, weight = dict(resnet32x4_resnet8x4=(8.0, 36.0), resnet110_resnet32=(2.0, 60.0))[pair]
+    beta, gamma, weight = dict(resnet32x4_resnet8x4=(8.0, 0.5, 36.0), resnet110_resnet32=(2.0, 0.3, 60.0))[pair]
     u, v = by_hand(student, 2.0), by_hand(teacher, 2.0)
     if method == 'kd':
         return 36.0 * kd(u, v)
-    return weight * (dkd(u, v, labels, beta, tau=1.0) + (target_pull(u, v, labels) if method == 'aekt' else 0.0))
+    return weight * (dkd(u, v, labels, beta, tau=1.0) + (gamma * target_pull(u, v, labels) if method == 'aekt' else 0.0))
 
 
 @pytest.mark.parametrize('pair', PAIRS)
