@@ -1,5 +1,5 @@
-# AEKT on standardized logits (Sun et al., CVPR 2024): the student's go through the serialization layer first. loss_weight
-# is that of DKD on standardized logits for this pair, 15 tau^2; with gamma the pull on a logit is about that of plain AEKT.
+# AEKT on standardized logits (Sun et al., CVPR 2024); the student's go through the serialization layer first. The weight
+# is DKD's on standardized logits for this pair, 15 tau^2; gamma makes the pull on a logit about that of plain AEKT.
 _base_ = './resnet110_resnet32_cifar100.py'
 standardize = dict(type='mmkd_atsc.LogitStandardization', tau=2.0)
 model = dict(distiller=dict(

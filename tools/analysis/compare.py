@@ -76,9 +76,12 @@ def environment_of(group: Sequence[Run]) -> str:
 
 
 def config_of(group: Sequence[Run], runs: Sequence[Run]) -> str:
-    """The runs' config; with the first one's name where the config was also trained with other options."""
+    """The runs' config; with the first run's name where the same one was also trained with other options."""
+    def line(run: Run) -> tuple:
+        return run.method, run.pair, run.config_name
+
     first = group[0]
-    others = any(run.config_name == first.config_name and run.identity != first.identity for run in runs)
+    others = any(line(run) == line(first) and run.identity != first.identity for run in runs)
     return f'{first.config_name} ({first.name})' if others else first.config_name
 
 

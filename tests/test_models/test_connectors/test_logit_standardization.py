@@ -103,7 +103,8 @@ def expected_loss(method, pair, student, teacher, labels):
     u, v = by_hand(student, 2.0), by_hand(teacher, 2.0)
     if method == 'kd':
         return 36.0 * kd(u, v)
-    return weight * (dkd(u, v, labels, beta, tau=1.0) + (gamma * target_pull(u, v, labels) if method == 'aekt' else 0.0))
+    pull = gamma * target_pull(u, v, labels) if method == 'aekt' else 0.0
+    return weight * (dkd(u, v, labels, beta, tau=1.0) + pull)
 
 
 @pytest.mark.parametrize('pair', PAIRS)
