@@ -53,6 +53,9 @@ def test_a_table_says_what_compare_prints(page, compared):
         if not line.config(page):
             assert 'published' in line.cells.values(), line
             continue
+        if not line.cells['seeds']:  # not yet run
+            assert not line.cells['last %'] and line.config(page).is_file() and line.config(page) not in compared, line
+            continue
         plain = {name: LINK.sub(r'\1', cell) for name, cell in line.cells.items()}
         expected = compared[line.config(page)]
         assert {name: plain[name] for name in expected.keys() & plain.keys() - {'method'}} == {
@@ -88,6 +91,8 @@ def test_a_log_is_of_the_config_as_it_is(log, monkeypatch):
         monkeypatch.setenv(variable, value)
     published = read_config(log)
     ours = cli.load_config(str(config_of(log)), {})
+    if published.optim_wrapper.type == 'mmkd_atsc.FastOptimWrapper':
+        cli.make_fast(ours)
     cli.add_training_hooks(ours)
     for name in DECISIVE:
         assert portable(published.get(name)) == portable(ours.get(name)), name
