@@ -10,6 +10,10 @@ from torch import nn
 
 from mmkd_atsc.registry import OPTIM_WRAPPERS
 
+from .blocks import first_line
+
+FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+
 
 @OPTIM_WRAPPERS.register_module()
 class FastOptimWrapper(OptimWrapper):
@@ -38,11 +42,14 @@ class FastOptimWrapper(OptimWrapper):
         self.autocasts = bf16 and torch.cuda.is_bf16_supported(including_emulation=False)
         if bf16 and not self.autocasts:
             print_log(f'{torch.cuda.get_device_name()} has no bf16: the step is in fp32', 'current', 30)
-        if isinstance(self.optimizer, (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)):
-            for group in self.optimizer.param_groups:
-                group.update(fused=True, foreach=False)
+        if isinstance(self.optimizer, FUSED):
+            self._fuse(True)
         else:
-            print_log(f'{type(self.optimizer).__name__} is not fused', 'current', 30)
+            print_log(f'{type(self.optimizer).__name__} has no fused kernels', 'current', 30)
+
+    def _fuse(self, fused: bool) -> None:
+        for group in self.optimizer.param_groups:
+            group.update(fused=fused, foreach=not fused)
 
     def _parameters(self) -> list[nn.Parameter]:
         return [parameter for group in self.optimizer.param_groups for parameter in group['params']]
@@ -55,4 +62,11 @@ class FastOptimWrapper(OptimWrapper):
     def step(self, **kwargs: Any) -> None:
         if self.average_gradients is not None:
             self.average_gradients()
-        super().step(**kwargs)
+        try:
+            super().step(**kwargs)
+        except RuntimeError as error:  # parameters that the fused kernels do not take; they look before they step
+            if not self.optimizer.param_groups[0].get('fused'):
+                raise
+            self._fuse(False)
+            print_log(f'{type(self.optimizer).__name__} is not fused: {first_line(error)}', 'current', 30)
+            super().step(**kwargs)

@@ -23,6 +23,9 @@ class PythonState:
         self._slots = [(name, vars(module), key) for name, module in model.named_modules()
                        if name.partition('.')[0] != 'data_preprocessor'
                        for key, value in vars(module).items() if type(value) in SCALARS]
+        # Looked up once: to walk through the modules of a network in every step takes longer than the step.
+        self._owners = [tensors for module in model.modules() for tensors in (module._parameters, module._buffers)
+                        if tensors]
         self._values = self._values_now()
         self._tensors = self._tensors_now()
 
@@ -30,9 +33,8 @@ class PythonState:
         return [attributes.get(key) for _, attributes, key in self._slots]
 
     def _tensors_now(self) -> list[tuple[bool, int]]:
-        model = self._model
-        return [(tensor.requires_grad, tensor.data_ptr()) for tensors in (model.parameters(), model.buffers())
-                for tensor in tensors]
+        return [(tensor.requires_grad, tensor.data_ptr()) for tensors in self._owners for tensor in tensors.values()
+                if tensor is not None]
 
     def changed(self) -> str | None:
         """What is another than it was, in words; None where all is as it was."""
