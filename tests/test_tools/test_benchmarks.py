@@ -12,8 +12,7 @@ import torch
 from mmengine.optim.optimizer import amp_optimizer_wrapper
 
 from mmkd_atsc.runtime import accelerate
-from tests.conftest import ROOT, assert_one_line_error, run_tool
-from tests.test_analysis.logs import tool
+from tests.conftest import ROOT, assert_one_line_error, run_tool, tool
 
 SMALL = dict(pair='wrn_40_2_wrn_40_1', batch=2)
 

@@ -19,7 +19,6 @@ import torch
 
 import mmkd_atsc  # noqa: F401  makes mmrazor importable
 from mmkd_atsc import cli
-from mmkd_atsc.analysis.tables import markdown_line
 from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.models.losses import AEKTLoss
 
@@ -59,7 +58,7 @@ def measure(shape: Tuple[int, int], repeats: Optional[int], device: torch.device
     cells = [f'{shape[0]}x{shape[1]}',
              *(f'{1e3 * times[name]:.2f}' for name in steps), f'{times[dkd] / times[ours]:.2f}',
              *(f'{memory[name] / 2**20:.2f}' for name in steps), f'{memory[ours] / memory[dkd]:.2f}']
-    return markdown_line(cells)
+    return f'| {" | ".join(cells)} |'
 
 
 def parse_shape(text: str) -> Tuple[int, int]:

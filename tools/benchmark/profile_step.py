@@ -30,7 +30,6 @@ from switches import Switches, add_arguments, add_switches, forget_compiled, pre
 from torch.profiler import profile, record_function
 
 from mmkd_atsc import cli
-from mmkd_atsc.analysis.tables import markdown_line
 from mmkd_atsc.errors.checks import check_choice, check_number
 
 MARK = 'recorded steps'
@@ -138,7 +137,7 @@ def row(method: str, counts: Counts, steps: int) -> str:
     """A line of the table: numbers of one step."""
     cells = [method, *(f'{sum(value.values()) / steps:g}' if isinstance(value, Counter) else f'{value / steps:g}'
                        for value in counts[:4]), f'{100 * counts.idle:.0f}%']
-    return markdown_line(cells)
+    return f'| {" | ".join(cells)} |'
 
 
 def details(method: str, counts: Counts, places: Counter, steps: int) -> List[str]:
