@@ -1,7 +1,7 @@
 """Trains all rows of a table and prints it; run again it goes on where it stopped.
 
 python tools/reproduce.py SUITE --out DIR [--budget MINUTES] [--seeds 0 1 2] [--rows PATTERN ...] [--workers N]
-                          [--held-out] [--cfg-options KEY=VALUE ...] [--publish DIR]
+                          [--held-out] [--cfg-options KEY=VALUE ...]
 
   digits                  the demo's rows: minutes on a CPU
   cifar100-cpu            every method at the same six epochs on the real CIFAR-100, ResNet-20 to ResNet-8: hours on two
@@ -13,7 +13,7 @@ python tools/reproduce.py SUITE --out DIR [--budget MINUTES] [--seeds 0 1 2] [--
 
 What is done is not trained again, and what was interrupted, by the budget or by a kill, goes on from its last
 checkpoint; where a row fails the others go on. The rows' logs are summarised by tools/analysis/compare.py into
-DIR/compare.md and DIR/compare.csv, and --publish writes them as they are committed.
+DIR/compare.md and DIR/compare.csv, and its --publish writes them as they are committed.
 
 --held-out is for choosing settings: the last 5,000 of the training images are scored instead of the test images, and
 nothing is trained on them. --cfg-options hold for all rows (bf16, say). Both are other trainings: give another DIR.
@@ -184,7 +184,6 @@ def main(argv: Optional[List[str]] = None) -> None:
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='for all rows')
     parser.add_argument('--workers', type=int,
                         help="trainings at once (default: one a core; with a GPU one, or cifar100-fast's eight)")
-    parser.add_argument('--publish', type=Path, metavar='DIR', help='also write the logs as they are committed')
     args = parser.parse_args(argv)
     with cli.one_line_errors():
         suite = SUITES[check_choice('SUITE', args.suite, SUITES)]
@@ -209,17 +208,17 @@ def main(argv: Optional[List[str]] = None) -> None:
         rows = [row._replace(options=(*row.options, *options), switches=suite.switches) for row in rows]
         with Stop(args.budget and 60 * args.budget).by_signals() as stop:
             try:
-                report(run_suite(rows, out, workers, stop, **suite.environment(out)), out, args.publish)
+                report(run_suite(rows, out, workers, stop, **suite.environment(out)), out)
             except Failed as failed:
-                report(failed.results, out, args.publish)
+                report(failed.results, out)
                 raise
 
 
-def report(results: Sequence[Result], out: Path, publish: Optional[Path] = None) -> None:
+def report(results: Sequence[Result], out: Path) -> None:
     """The table of what is done, and what is not."""
     done = [str(out / result.row.folder) for result in results if result.state == 'done']
     if done:
-        compare([*done, '--out', str(out), *(['--publish', str(publish)] if publish else [])])
+        compare([*done, '--out', str(out)])
     left = [f'{result.row.folder} ({result.state})' for result in results if result.state != 'done']
     if left:
         print(f'\nnot done: {", ".join(left)}; the same command goes on')
