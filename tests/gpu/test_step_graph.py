@@ -1,6 +1,4 @@
 """On a GPU: trainings with the step as a CUDA graph are the eager ones. MMKD_TEST_DEVICE=cuda pytest tests/gpu"""
-import os
-
 import pytest
 import torch
 from mmengine.hooks import Hook
@@ -20,14 +18,14 @@ CLOSE = dict(rtol=1e-5, atol=1e-6)
 @pytest.fixture
 def deterministic(monkeypatch):
     """Every kernel gives the same twice, as far as there is one that does, and fp32 is fp32."""
-    monkeypatch.setitem(os.environ, 'CUBLAS_WORKSPACE_CONFIG', ':4096:8')
+    monkeypatch.setenv('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    for owner, flag, value in ((cudnn, 'deterministic', True), (cudnn, 'benchmark', False),
-                               (cudnn, 'allow_tf32', False), (matmul, 'allow_tf32', False)):
-        monkeypatch.setattr(owner, flag, value)
+    before = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
+    cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = True, False, False, False
     torch.use_deterministic_algorithms(True, warn_only=True)
     yield
     torch.use_deterministic_algorithms(False)
+    cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
 def on_gpu(method, work_dir, graph=True, **options):
