@@ -9,6 +9,7 @@ a time limit; one that fails or hangs is reported in a line and the rest goes on
 it runs with few steps of four images; those numbers mean nothing.
 """
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -32,13 +33,15 @@ PACKAGES = ('torch', 'torchvision', 'triton', 'mmengine', 'mmcv-lite', 'mmpretra
 
 
 class Part(NamedTuple):
-    """A process: what it is called, what it runs, how many seconds it may take, what its environment has more."""
+    """A process: its name and command, how many seconds it may take, what its environment has more, and which lines of
+    its output are shown if all goes well.
+    """
 
     name: str
     command: List[str]
     seconds: float
     environment: Dict[str, str] = {}
-    quiet: bool = False
+    show: str = ''
 
 
 class Running:
@@ -62,12 +65,12 @@ class Running:
             self.end()
 
     def end(self) -> None:
-        """Ends what is left of it: a compiler's workers, or itself."""
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        self.process.wait()
+        """Ends what is left of it: a compiler's workers, or itself; torchrun must be asked first, to end its own."""
+        for sent in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, sent)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(3)
 
 
 class Report:
@@ -94,7 +97,7 @@ class Report:
         failed = re.findall(r'^(?:FAILED|ERROR) .*', text, re.M)  # pytest's own summary
         said = '\n'.join(name[:150] for name in failed[:40]) or text[-700:]
         if code == 0:
-            said = '' if part.quiet else '\n'.join(text.splitlines()[-30:])
+            said = '\n'.join([line for line in text.splitlines() if re.search(part.show, line)][-30:])
         print(f'\n## {line}\n{said}'.rstrip(), flush=True)
 
 
@@ -117,7 +120,7 @@ def parts_together(rehearse: bool, folder: Path) -> List[Part]:
     few = ('--batch', 4, '--warmup', 5, '--steps', 2) if rehearse else ('--warmup', 10, '--steps', 5)
     compiling = [Part(f'compile {method} {pair}',
                       tool('profile_step.py', '--fast', '--pairs', pair, '--methods', method, '--record', 0, *few),
-                      100, dict(one_thread, MMKD_BENCHMARK_NOTES=''), quiet=True)
+                      100, dict(one_thread, MMKD_BENCHMARK_NOTES=''), r'WARNING|^\| a')
                  for pair in pairs_of(rehearse) for method in ('atsc', 'aekt')]
     short = ('--batch', 4, '--steps', 6, '--pair', SMALL_PAIR) if rehearse else ()
     return [
@@ -125,7 +128,8 @@ def parts_together(rehearse: bool, folder: Path) -> List[Part]:
         Part('loss curves', tool('curves.py', *short), 100, one_thread),
         Part('tests that need a GPU', pytest('tests/gpu', workers=2), 90, dict(one_thread, MMKD_TEST_DEVICE='cuda')),
         Part('training over NCCL', ['bash', 'tools/dist_train.sh', str(write_training(folder)), '1', '--fast'], 90,
-             dict(one_thread, PYTHON=sys.executable, PYTHONPATH=f'{HERE}{os.pathsep}{search_path()}'), quiet=True),
+             dict(one_thread, PYTHON=sys.executable, PYTHONPATH=f'{HERE}{os.pathsep}{search_path()}'),
+             'WARNING|captured|compiled|fast|CPU|top1'),
         Part('tests that must not meet it', pytest(*CPU_TESTS[:1 if rehearse else None], workers=4), 75, one_thread),
     ]
 
@@ -272,7 +276,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     report = Report(args.out)
     for line in environment_lines():
         report.say(line)
-    rehearse = args.rehearse or gpu_line() is None
+    rehearse = args.rehearse or gpu_line() is None and not os.path.exists('/dev/nvidia0')
     slow = 4 if rehearse else 1
     end = begin + args.deadline * slow - 5
 

@@ -142,14 +142,14 @@ def measure(method: str, pair: str, args: argparse.Namespace) -> Measured:
     watch = Stopwatch(args.warmup, args.steps)
     recorder = StepRecorder(args.warmup + args.steps, args.record, args.sync)
     hooks = [watch, *[recorder] * (torch.cuda.is_available() and args.record > 0)]
-    images = args.batch * (args.warmup + args.steps + args.record + 1)
+    images, counts = args.batch * (args.warmup + args.steps + args.record + 1), None
     try:
         train(training_config(method, pair, args.batch, images, args.fast), *hooks)
-    except RuntimeError as error:  # what was timed stands, whatever the profiler stumbles over
+        counts = count_events(recorder.events) if recorder.events else None
+    except Exception as error:  # what was timed stands, whatever the profiler stumbles over
         if not hasattr(watch, 'seconds') or args.sync == 'error':
             raise
-        print(f'{method} {pair}: not recorded: {error}')
-    counts = count_events(recorder.events) if recorder.events else None
+        print(f'{method} {pair}: not recorded: {type(error).__name__}: {error}')
     return Measured(watch.seconds / args.steps, watch.has_graph, counts, recorder.places)
 
 
