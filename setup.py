@@ -26,7 +26,7 @@ EXTRAS['dev'] += EXTRAS['demo'] + EXTRAS['export']
 class BuildWithConfigs(build_py):
     """Adds ``mmkd_atsc/.mim``: copies in a wheel, links in an editable install so that edits show at once.
 
-    MMEngine resolves ``mmkd_atsc::...`` to this folder.
+    The logs of published runs are left out of a wheel. MMEngine resolves ``mmkd_atsc::...`` to this folder.
     """
 
     def run(self) -> None:
@@ -46,7 +46,7 @@ class BuildWithConfigs(build_py):
             if link:
                 (mim / name).symlink_to(Path('..') / '..' / name, target_is_directory=source.is_dir())
             elif source.is_dir():
-                shutil.copytree(source, mim / name, ignore=shutil.ignore_patterns('__pycache__', '*.pyc'))
+                shutil.copytree(source, mim / name, ignore=shutil.ignore_patterns('__pycache__', '*.pyc', 'logs'))
             else:
                 shutil.copy2(source, mim / name)
 

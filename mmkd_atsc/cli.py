@@ -18,6 +18,8 @@ from mmkd_atsc.checkpoints.read import read_safely_everywhere
 from mmkd_atsc.errors.checks import TrainingStopped
 from mmkd_atsc.errors.messages import describe
 from mmkd_atsc.errors.settings import check_settings, load_config, merge_options, require  # noqa: F401  for the tools
+from mmkd_atsc.paths import CONFIGS
+from mmkd_atsc.registry import short_name
 
 # What a user can get wrong in a command or a config. Anything else is a bug and keeps its traceback.
 USER_ERRORS = (ValueError, TypeError, LookupError, OSError, NotImplementedError, ImportError, AttributeError,
@@ -115,6 +117,17 @@ def add_training_hooks(config: Config) -> None:
         config.train_cfg = dict(loop, type='mmkd_atsc.ResumableEpochLoop')
 
 
+def make_fast(config: Config) -> None:
+    """What ``--fast`` says: merges ``_base_/fast.py`` where there is a GPU."""
+    if not torch.cuda.is_available():
+        print('--fast does nothing: there is no GPU', flush=True)
+        return
+    fast = Config.fromfile(CONFIGS / '_base_' / 'fast.py').fast
+    for option in ('dtype', 'loss_scale', 'use_fsdp'):  # of AmpOptimWrapper, which FastOptimWrapper takes the place of
+        config.optim_wrapper.pop(option, None)
+    config.merge_from_dict(fast.to_dict())
+
+
 def default_work_dir(config_path: str) -> str:
     return os.path.join('work_dirs', Path(config_path).stem)
 
@@ -173,12 +186,15 @@ def prepare_processes(config: Config, launcher: str, local_rank: int = 0) -> Non
     if launcher != 'pytorch':
         raise ValueError(f'--launcher {launcher} needs GPUs and this machine has none; use tools/dist_train.sh')
     torch.distributed.init_process_group('gloo')
+    own = config.get('model_wrapper_cfg') or {}
+    if short_name(own.get('type', 'MMDistributedDataParallel')) != 'MMDistributedDataParallel':
+        return
     wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
                    find_unused_parameters=config.get('find_unused_parameters', False))
     if config.get('sync_bn') == 'torch':
         # PyTorch's layer is for GPUs; the wrapper puts another of the same formula in its place.
         config.sync_bn, wrapper['type'] = None, 'mmkd_atsc.CPUSyncedDataParallel'
-    wrapper.update(config.get('model_wrapper_cfg') or {})
+    wrapper.update(own)
     config.model_wrapper_cfg = wrapper
 
 

@@ -46,7 +46,7 @@ def test_a_pair_is_what_its_name_says_by_the_protocol(method, pair):
     for name, built in ((teacher, config.model.teacher), (student, config.model.architecture)):
         parameters = sum(p.numel() for p in MODELS.build(built).parameters())
         assert parameters == CIFAR_NETWORKS[name].parameters
-    assert config.model.teacher_ckpt == f'work_dirs/{teacher}_cifar100/epoch_240.pth'
+    assert config.model.teacher_ckpt == f'work_dirs/{teacher}_cifar100'
     rate = 0.01 if student.startswith(('mobilenet', 'shufflenet')) else 0.05
     assert config.optim_wrapper.optimizer == dict(type='SGD', lr=rate, momentum=0.9, weight_decay=5e-4)
     assert config.train_dataloader.batch_size == 64 and config.train_cfg.max_epochs == 240

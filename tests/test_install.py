@@ -53,15 +53,18 @@ def run_in_project(site, *command):
     return run_command(sys.executable, *command, cwd=site.parent / 'project', PYTHONPATH=str(site))
 
 
-def test_a_wheel_holds_configs_and_tools(installed):
+def test_a_wheel_holds_configs_and_tools_without_the_logs_of_runs(installed):
     mim = installed / 'mmkd_atsc' / '.mim'
     for part in ('configs', 'tools'):
-        here = {p.relative_to(ROOT) for p in (ROOT / part).rglob('*') if p.is_file() and '__pycache__' not in p.parts}
+        here = {p.relative_to(ROOT) for p in (ROOT / part).rglob('*')
+                if p.is_file() and not {'__pycache__', 'logs'} & set(p.parts)}
         assert here == {p.relative_to(mim) for p in (mim / part).rglob('*')
                         if p.is_file() and '__pycache__' not in p.parts}
     assert (mim / 'model-index.yml').read_text() == (ROOT / 'model-index.yml').read_text()
     assert not any(path.is_symlink() for path in mim.rglob('*'))
     assert not (installed / 'tests').exists() and not (installed / 'configs').exists()
+    wheel, = installed.parent.glob('*.whl')
+    assert wheel.stat().st_size < 25e6
 
 
 def test_another_projects_config_inherits_trains_and_is_scored(installed):
@@ -77,6 +80,16 @@ def test_another_projects_config_inherits_trains_and_is_scored(installed):
     tested = run_in_project(installed, tools / 'test.py', 'mine.py', work_dir / 'epoch_1.pth', '--out', 'scores.json')
     assert tested.returncode == 0 and (installed.parent / 'project' / 'scores.json').is_file(), tested.stderr
     assert {path.name for path in (installed.parent / 'project').iterdir()} == {'mine.py', 'scores.json', 'work_dirs'}
+
+
+def test_its_tools_find_the_modules_beside_them(installed):
+    tools = installed / 'mmkd_atsc' / '.mim' / 'tools'
+    log = ROOT / 'configs' / 'demo' / 'logs' / 'kd_digits.json.gz'
+    compared = run_in_project(installed, tools / 'analysis' / 'compare.py', log)
+    assert '| KD | resnet20 → CIFARResNet8 | 0 | 40 | 96.71 |' in compared.stdout, compared.stderr
+    for tool in ('reproduce.py', 'benchmark/deploy.py'):
+        shown = run_in_project(installed, tools / tool, '--help')
+        assert shown.returncode == 0, shown.stderr
 
 
 def test_its_shell_scripts_run_from_where_they_lie(installed):

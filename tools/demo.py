@@ -14,12 +14,12 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 from mmengine.config import Config
 
 import mmkd_atsc  # noqa: F401
+from analysis.runs import find_metric, read_scalars
+from analysis.suite import Row, run_suite
+from analysis.summary import deployed_parameters
+from analysis.tables import markdown, pyplot
+from analysis.training import Stop
 from mmkd_atsc import cli
-from mmkd_atsc.analysis.parameters import deployed_parameters
-from mmkd_atsc.analysis.runs import find_metric, read_scalars
-from mmkd_atsc.analysis.suite import Row, last_checkpoint, run_suite
-from mmkd_atsc.analysis.tables import markdown, pyplot
-from mmkd_atsc.analysis.training import Stop
 from mmkd_atsc.export import export_student
 from mmkd_atsc.paths import CONFIGS
 
@@ -39,8 +39,7 @@ def rows() -> List[Row]:
 
 def train(out: Path, some: Sequence[Row]) -> List['Line']:
     """Trains rows side by side, and reads what the table says of them."""
-    checkpoints = {f'DEMO_TEACHER{number}': str(out / folder / 'epoch_40.pth')
-                   for number, folder in zip(('', 2), TEACHERS)}
+    checkpoints = {f'DEMO_TEACHER{number}': str(out / folder) for number, folder in zip(('', 2), TEACHERS)}
     with Stop().by_signals() as stop:
         results = run_suite(some, out, len(os.sched_getaffinity(0)), stop, **checkpoints)
     return [Line(result.row, deployed_parameters(Config.fromfile(result.row.config)),
@@ -60,7 +59,7 @@ class Line(NamedTuple):
 def take_best(lines: Sequence[Line], out: Path) -> str:
     """Exports the best of some students; returns how it is used."""
     best = max(lines, key=lambda line: line.accuracy).row
-    report = export_student(Config.fromfile(best.config), str(last_checkpoint(out / best.folder)), out / 'student')
+    report = export_student(Config.fromfile(best.config), str(out / best.folder), out / 'student')
     files = f"'{report.config}', pretrained='{report.files['checkpoint']}'"
     return (f'best student: {best.name}, exported without its teacher to {out / "student"}; in Python:\n'
             f'    from mmpretrain import ImageClassificationInferencer\n'

@@ -21,9 +21,10 @@ from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequenc
 
 import torch
 
+from analysis.compare import main as compare
+from analysis.suite import Result, Row, run_suite
+from analysis.training import Stop
 from mmkd_atsc import cli
-from mmkd_atsc.analysis.suite import Result, Row, run_suite
-from mmkd_atsc.analysis.training import Stop
 from mmkd_atsc.errors.checks import check_choice, check_number
 from mmkd_atsc.paths import CONFIGS
 
@@ -94,8 +95,8 @@ def cifar100(seeds: Sequence[int]) -> List[Row]:
 
 
 SUITES = {
-    'digits': Suite(digits, lambda out: {'DEMO_TEACHER': str(out / 'teacher_digits' / 'epoch_40.pth'),
-                                         'DEMO_TEACHER2': str(out / 'teacher2_digits' / 'epoch_40.pth')}, (0, )),
+    'digits': Suite(digits, lambda out: {'DEMO_TEACHER': str(out / 'teacher_digits'),
+                                         'DEMO_TEACHER2': str(out / 'teacher2_digits')}, (0, )),
     'cifar100-cpu': Suite(cifar100_cpu, lambda out: {'MMKD_TEACHERS': str(out)}, (0, 1, 2)),
     'cifar100': Suite(cifar100, lambda out: {'MMKD_TEACHERS': str(out)}, (0, 1, 2), gpu=True)}
 
@@ -149,7 +150,6 @@ def main(argv: Optional[List[str]] = None) -> None:
 
 def report(results: Sequence[Result], out: Path) -> None:
     """The table of what is done, and what is not."""
-    from analysis.compare import main as compare  # the script beside this one
     done = [str(out / result.row.folder) for result in results if result.state == 'done']
     if done:
         compare([*done, '--out', str(out)])

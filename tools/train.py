@@ -15,6 +15,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CKPT',
                         help='go on from a checkpoint; without a path, from the last one in the work directory')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument('--fast', action='store_true',
+                        help='bf16, compiled blocks, the step as one CUDA graph; does nothing without a GPU')
     parser.add_argument('--auto-scale-lr', action='store_true',
                         help='scale the learning rate to the batch size, from auto_scale_lr.base_batch_size')
     parser.add_argument('--seed', type=int, help="seed of every random number (default: the config's)")
@@ -32,7 +34,9 @@ def merge_arguments(config: Config, args: argparse.Namespace) -> None:
         config.resume, config.load_from = True, args.resume
     # MMEngine's own constructor, unless a module asks for its own learning rate (AEKT's serialization layer does).
     config.optim_wrapper.setdefault('constructor', 'mmkd_atsc.DistillOptimWrapperConstructor')
-    if args.amp:
+    if args.fast:
+        cli.make_fast(config)
+    elif args.amp:
         config.optim_wrapper.type = 'AmpOptimWrapper'
         # A scaler looks at each step's gradients, for which Python waits; bf16 has the range of fp32 and needs none.
         in_bf16 = config.optim_wrapper.get('dtype') == 'bfloat16'

@@ -4,4 +4,4 @@ model = dict(
         backbone=_base_.resnet116.backbone,
         neck=dict(in_channels=64, out_channels=128)),
     teacher=_base_.resnet110x2,
-    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/resnet110x2_cifar100/epoch_240.pth')
+    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/resnet110x2_cifar100')

@@ -4,5 +4,5 @@ model = dict(
         backbone=dict(**_base_.mobilenetv2.backbone, with_last_conv=False),
         neck=dict(in_channels=160, out_channels=128)),
     teacher=_base_.wrn_40_2,
-    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/wrn_40_2_cifar100/epoch_240.pth')
+    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/wrn_40_2_cifar100')
 optim_wrapper = dict(optimizer=dict(lr=0.01))  # the protocol's rate for depthwise networks

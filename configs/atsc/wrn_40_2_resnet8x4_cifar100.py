@@ -4,4 +4,4 @@ model = dict(
         backbone=_base_.resnet8x4.backbone,
         neck=dict(in_channels=256, out_channels=128)),
     teacher=_base_.wrn_40_2,
-    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/wrn_40_2_cifar100/epoch_240.pth')
+    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/wrn_40_2_cifar100')

@@ -5,7 +5,7 @@ model = dict(
     type='mmkd_atsc.MultiTeacherDistill',
     architecture=_base_.resnet8_tiny,
     teacher=_base_.model,
-    teacher_ckpt='{{$DEMO_TEACHER:work_dirs/quickstart/teacher_digits/epoch_40.pth}}',
+    teacher_ckpt='{{$DEMO_TEACHER:work_dirs/quickstart/teacher_digits}}',
     distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=10, beta=2.0))
 custom_hooks = [dict(type='mmkd_atsc.DistillWarmupHook', epochs=5)]
 val_cfg = dict(type='mmkd_atsc.DistillValLoop')

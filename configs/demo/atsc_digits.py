@@ -9,7 +9,7 @@ model = dict(
         neck=dict(type='mmkd_atsc.FeatureProjector', in_channels=16, out_channels=64),
         head=dict(type='mmkd_atsc.SharedClassifierHead')),
     teacher=_base_.model,
-    teacher_ckpt='{{$DEMO_TEACHER:work_dirs/quickstart/teacher_digits/epoch_40.pth}}',
+    teacher_ckpt='{{$DEMO_TEACHER:work_dirs/quickstart/teacher_digits}}',
     distiller=dict(type='mmkd_atsc.ATSCDistiller', align_weight=1.0, anchor_weight=1.0))
 # 400 steps are few: the teacher waits until the student is near it, else it would come down to meet it.
 custom_hooks = [dict(type='mmkd_atsc.AdaptiveTeacherHook', start=20, interval=10)]

@@ -8,5 +8,5 @@ model = dict(
     teacher=dict(_delete_=True, one=_base_.model.teacher, two=_base_.model.teacher),
     teacher_ckpt=dict(
         _delete_=True,
-        one='{{$DEMO_TEACHER:work_dirs/quickstart/teacher_digits/epoch_40.pth}}',
-        two='{{$DEMO_TEACHER2:work_dirs/quickstart/teacher2_digits/epoch_40.pth}}'))
+        one='{{$DEMO_TEACHER:work_dirs/quickstart/teacher_digits}}',
+        two='{{$DEMO_TEACHER2:work_dirs/quickstart/teacher2_digits}}'))

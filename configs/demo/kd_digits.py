@@ -5,7 +5,7 @@ model = dict(
     type='mmkd_atsc.MultiTeacherDistill',
     architecture=_base_.resnet8_tiny,
     teacher=_base_.model,
-    teacher_ckpt='{{$DEMO_TEACHER:work_dirs/quickstart/teacher_digits/epoch_40.pth}}',
+    teacher_ckpt='{{$DEMO_TEACHER:work_dirs/quickstart/teacher_digits}}',
     distiller=dict(
         type='mmrazor.ConfigurableDistiller',
         student_recorders=dict(logits=dict(type='ModuleOutputs', source='head')),

@@ -8,8 +8,8 @@ model = dict(
     architecture=dict(backbone=_base_.resnet8.backbone, neck=dict(projectors=dict(seed0=projector, seed1=projector))),
     teacher=dict(seed0=_base_.resnet20, seed1=_base_.resnet20),
     teacher_ckpt=dict(
-        seed0='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/short_resnet20/epoch_12.pth',
-        seed1='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/short_resnet20_seed1/epoch_12.pth'),
+        seed0='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/short_resnet20',
+        seed1='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/short_resnet20_seed1'),
     teacher_lr_mult=0.1,
     distiller=dict(anchor_min_dims=1))
 custom_hooks = [dict(type='mmkd_atsc.AdaptiveTeacherHook', start=3)]

@@ -5,7 +5,7 @@ _base_ = [
 model = dict(
     architecture=_base_.resnet8,
     teacher=_base_.resnet20,
-    teacher_ckpt='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/short_resnet20/epoch_12.pth',
+    teacher_ckpt='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/short_resnet20',
     distiller=dict(distill_losses=dict(loss_dkd=dict(beta=2.0))))
 custom_hooks = [dict(type='mmkd_atsc.DistillWarmupHook', epochs=1)]
 param_scheduler = _base_.short_schedule

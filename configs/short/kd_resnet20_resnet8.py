@@ -4,6 +4,6 @@ _base_ = [
 ]
 _base_.resnet8.head.loss.loss_weight = 0.1  # the protocol's weights: 0.1 for the labels, 0.9 for the teacher
 model = dict(architecture=_base_.resnet8, teacher=_base_.resnet20,
-             teacher_ckpt='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/short_resnet20/epoch_12.pth')
+             teacher_ckpt='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/short_resnet20')
 param_scheduler = _base_.short_schedule
 train_cfg = dict(max_epochs=6)

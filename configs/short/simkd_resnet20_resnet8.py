@@ -7,7 +7,7 @@ model = dict(
     adaptive=False,
     architecture=dict(backbone=_base_.resnet8.backbone, neck=dict(in_channels=64, out_channels=64)),
     teacher=_base_.resnet20,
-    teacher_ckpt='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/short_resnet20/epoch_12.pth',
+    teacher_ckpt='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/short_resnet20',
     distiller=dict(anchor_min_dims=1))
 custom_hooks = []
 val_cfg = dict(teachers=False)

@@ -9,10 +9,8 @@ import torch
 from mmengine.runner import CheckpointLoader, checkpoint
 from torch import Tensor, nn
 
-from mmkd_atsc.errors.checks import nearest
-from mmkd_atsc.paths import CONFIGS
-
 from .download import fetch, is_url
+from .find import BUNDLED, find_checkpoint
 from .safetensors_file import is_safetensors, read_safetensors
 
 WEIGHT_ENTRIES = ('state_dict', 'model', 'net', 'teacher', 'model_state_dict')
@@ -23,25 +21,19 @@ AVERAGE_COUNTERS = ('steps', 'n_averaged')
 # Files written before PyTorch counted batches lack this; nothing that we train reads it.
 COUNTER = 'num_batches_tracked'
 
-# As in ``_base_``: what follows lies among this package's configs.
-BUNDLED = 'mmkd_atsc::'
-
 
 def read_checkpoint(path: str) -> dict:
     """A checkpoint's content: tensors and plain values, never code.
 
     Args:
-        path: A local file; or the URL of one (fetched once, kept in torch's hub cache); or one that this package
-            brings, ``mmkd_atsc::weights/...``. A ``torch.save`` file, read with ``weights_only=True``, or safetensors.
+        path: A local file, or the folder of a training (:func:`find_checkpoint` says which file counts); or a URL
+            (fetched once, kept in torch's hub cache); or what this package brings, ``mmkd_atsc::weights/...``.
+            A ``torch.save`` file, read with ``weights_only=True``, or safetensors.
             ``run.pth#ema_state_dict`` takes the entry of that name for the ``state_dict``: averaged weights of timm
             (``#state_dict_ema``) or torchvision (``#model_ema``). MMEngine's EMAHook saves the averaged weights as the
             ``state_dict``, and those it averages as ``ema_state_dict``.
     """
     local, origin, entry = _locate(str(path))
-    if local.is_dir():
-        raise ValueError(f'{origin}: is a folder, not a checkpoint')
-    if not local.is_file():
-        raise FileNotFoundError(f'{origin}: no such checkpoint{_alternatives(local, origin)}')
     if local.stat().st_size == 0:
         raise ValueError(f'{origin}: the file is empty; copy or download it again')
     try:
@@ -59,19 +51,11 @@ def read_checkpoint(path: str) -> dict:
 
 def _locate(path: str) -> Tuple[Path, str, str]:
     """The local file, what messages call it, and the entry that is asked for, or ''."""
-    origin, _, entry = path.rpartition('#') if '#' in path and not Path(path).is_file() else (path, '', '')
+    origin, _, entry = path.rpartition('#') if '#' in path and not Path(path).exists() else (path, '', '')
     if is_url(origin):
         return fetch(origin), origin, entry
-    bundled = origin.startswith(BUNDLED)
-    return CONFIGS / origin[len(BUNDLED):] if bundled else Path(origin).expanduser(), origin, entry
-
-
-def _alternatives(missing: Path, origin: str) -> str:
-    """What may have been meant by a name that is no file's."""
-    if origin.startswith(BUNDLED):
-        there = sorted(f'{BUNDLED}{file.relative_to(CONFIGS).as_posix()}' for file in CONFIGS.rglob('*.pth'))
-        return f'; this package brings {", ".join(there)}' if there else f'; {CONFIGS} is missing, install the package'
-    return nearest(missing, [str(file) for file in missing.parent.glob('*.*')] if missing.parent.is_dir() else [])
+    local = find_checkpoint(origin)
+    return local, origin if local.name == Path(origin).name else f'{origin}/{local.name}', entry
 
 
 def _refuse_compressed(path: Path) -> None:

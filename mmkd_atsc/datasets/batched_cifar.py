@@ -7,12 +7,14 @@ from mmengine.dataset import default_collate, force_full_init
 from mmpretrain.datasets import CIFAR10, CIFAR100
 from mmpretrain.registry import TRANSFORMS
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from mmkd_atsc.registry import DATASETS, FUNCTIONS
 
-from .pad_crop_flip import read_pipeline
+from .pad_crop_flip import PadCropFlip, read_pipeline, to_device
 
 SIDE = 32
+CPU = torch.device('cpu')
 
 
 class ImageTable(Sequence):
@@ -25,6 +27,26 @@ class ImageTable(Sequence):
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
+        self._copies: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    def __getstate__(self) -> dict:  # another process makes its own
+        return dict(vars(self), _copies={})
+
+    def fetch(self, rows: Tensor, device: torch.device = CPU) -> tuple[Tensor, Tensor]:
+        """The images and labels of some rows, on a device.
+
+        All images are copied to a GPU the first time, if they take at most an eighth of its memory: from then on only
+        the numbers of rows travel.
+        """
+        if device.type != 'cuda' or self.images.nbytes > torch.cuda.get_device_properties(device).total_memory / 8:
+            # index_select copies whole images; indexing does the same pixel by pixel, eight times slower.
+            images, labels = self.images.index_select(0, rows), self.labels[rows]
+            return to_device(images, device), to_device(labels, device)
+        if device not in self._copies:
+            self._copies[device] = self.images.to(device), self.labels.to(device)
+        rows = to_device(rows, device)
+        images, labels = self._copies[device]
+        return images.index_select(0, rows), labels.index_select(0, rows)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -37,9 +59,33 @@ class ImageTable(Sequence):
 
 
 class Batch(dict):
-    """A batch as a data set made it; tells those who look for something else in it what is needed to use it."""
+    """A batch as a data set made it: rows of its table, which are fetched when somebody asks for images or labels.
+
+    It tells those who look for something else in it what is needed to use it.
+
+    Args:
+        table: Where the images are.
+        sample_idx: The rows, (N,).
+        augment, samples: How the images are augmented; how many there are in the data set.
+    """
+
+    def __init__(self, table: ImageTable, sample_idx: Tensor, augment: PadCropFlip, samples: int) -> None:
+        super().__init__(sample_idx=sample_idx, augment=augment, samples=samples)
+        self.table = table
+        if get_worker_info() is not None:  # the rows travel to another process, the table must not
+            self['inputs'], self['labels'] = self.fetch(CPU)
+            self.table = None
+
+    def fetch(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Images and labels, on a device."""
+        if self.table is None:
+            return to_device(self['inputs'], device), to_device(self['labels'], device)
+        return self.table.fetch(self['sample_idx'], device)
 
     def __missing__(self, key):
+        if key in ('inputs', 'labels'):
+            self['inputs'], self['labels'] = self.fetch(CPU)
+            return self[key]
         raise ValueError("a batched data set needs collate_fn=dict(type='mmkd_atsc.collate_batch') in its data loader "
                          "and data_preprocessor=dict(type='mmkd_atsc.BatchedDataPreprocessor')")
 
@@ -52,8 +98,8 @@ class Batch(dict):
 def collate_batch(batch: Union[Batch, list]) -> dict:
     """Leaves a batch that was fetched as one as it is; a list of samples goes through ``default_collate``.
 
-    >>> collate_batch(Batch(inputs=1)), collate_batch([dict(inputs=1), dict(inputs=2)])
-    ({'inputs': 1}, {'inputs': tensor([1, 2])})
+    >>> collate_batch([dict(inputs=1), dict(inputs=2)])
+    {'inputs': tensor([1, 2])}
     """
     return batch if isinstance(batch, Batch) else default_collate(batch)
 
@@ -82,10 +128,7 @@ class _Batched:
     @force_full_init
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """The batch that PyTorch's data loader asks for. ``dataset[i]`` is one sample, by MMPretrain's pipeline."""
-        rows = torch.tensor(indices)
-        # index_select copies whole images; indexing does the same pixel by pixel, eight times slower.
-        return Batch(inputs=self.data_list.images.index_select(0, rows), labels=self.data_list.labels[rows],
-                     sample_idx=rows, augment=self.augment, samples=len(self))
+        return Batch(self.data_list, torch.tensor(indices), self.augment, len(self))
 
 
 @DATASETS.register_module()

@@ -5,6 +5,7 @@ from mmengine.dist import broadcast
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
+from torch.nn.parallel import DistributedDataParallel
 
 from mmkd_atsc.errors.checks import TrainingStopped, check_number, nearest
 from mmkd_atsc.registry import HOOKS
@@ -75,6 +76,7 @@ class AdaptiveTeacherHook(Hook):
                 # all take those of the process that saves.
                 for buffer in unwrap(runner).teachers.buffers():
                     broadcast(buffer)
+        if isinstance(runner.model, DistributedDataParallel):
             rewrap(runner)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,

@@ -3,12 +3,12 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from tests.test_runtime.test_step_graph import METHODS, config_of, log_of, train
 
 from mmkd_atsc import cli
 from mmkd_atsc.export import export_student
 from mmkd_atsc.models.data_preprocessors import BatchedDataPreprocessor
 from tests.conftest import needs_gpu
+from tests.test_runtime.test_step_graph import METHODS, config_of, log_of, train
 from tests.tiny_cifar import TinyCIFAR100
 
 pytestmark = [needs_gpu, pytest.mark.usefixtures('in_process', 'deterministic')]

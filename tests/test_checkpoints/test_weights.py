@@ -12,39 +12,38 @@ from tests.conftest import ROOT, needs_cifar100, run_tool
 
 CONFIGS = ROOT / 'configs'
 WEIGHTS = CONFIGS / 'weights'
-FILES = sorted(path.relative_to(WEIGHTS).as_posix() for path in WEIGHTS.rglob('*.pth'))
-ROWS = {file: (network, config, accuracy, log) for file, network, config, accuracy, log in re.findall(
+RUNS = sorted(path.parent.relative_to(WEIGHTS).as_posix() for path in WEIGHTS.rglob('*.pth'))
+ROWS = {run: (network, config, accuracy, log) for run, network, config, accuracy, log in re.findall(
     r'^\| \[\S+\]\((\S+)\) \| (\w+) \| \[[^\]]+\]\((\S+)\)[^|]* \| ([\d.]+) \| \[\w+\]\((\S+)\) \|$',
     (WEIGHTS / 'README.md').read_text(), flags=re.M)}
-every_file = pytest.mark.parametrize('file', FILES)
+every_run = pytest.mark.parametrize('run', RUNS)
 
 
 def test_the_table_lists_them_all_and_they_stay_small():
-    assert FILES and sorted(ROWS) == FILES
-    assert sum((WEIGHTS / file).stat().st_size for file in FILES) < 25e6
+    assert RUNS and sorted(ROWS) == RUNS
+    assert sum(file.stat().st_size for file in WEIGHTS.rglob('*.pth')) < 25e6
 
 
-@every_file
-def test_a_file_fits_the_network_that_its_config_trains(file):
-    network, config, _, log = ROWS[file]
+@every_run
+def test_a_file_fits_the_network_that_its_config_trains(run):
+    network, config, _, log = ROWS[run]
     config = Config.fromfile(WEIGHTS / config)
-    assert (WEIGHTS / log / 'scalars.json.gz').is_file() and file == f'{Path(log).name}/{Path(file).name}'
+    assert (WEIGHTS / log).is_file() and Path(log).name == f'{run}.json.gz'
     init_default_scope(config.default_scope)
-    load_strictly(MODELS.build(config.model), read_weights(f'mmkd_atsc::weights/{file}'), file)
+    load_strictly(MODELS.build(config.model), read_weights(f'mmkd_atsc::weights/{run}'), run)
     bases = Config.fromfile(CONFIGS / '_base_' / 'models' / f'{network}.py')
-    teacher = Teacher(bases[network], f'mmkd_atsc::weights/{file}')
+    teacher = Teacher(bases[network], f'mmkd_atsc::weights/{run}')
     assert teacher.fingerprint.any()
 
 
 def test_configs_whose_teacher_is_here_read_it_and_no_others_do():
     read = {}
     for path in CONFIGS.rglob('*.py'):
-        if 'logs' not in path.parts:
-            for default, file in re.findall(r"'\{\{\$MMKD_TEACHERS:(\S+?)\}\}/([^']+)'", path.read_text()):
-                read.setdefault(file, set()).add(default)
-    assert len(read) > len(FILES)
-    for file, defaults in read.items():
-        assert defaults == ({'mmkd_atsc::weights'} if file in FILES else {'work_dirs'}), file
+        for default, run in re.findall(r"'\{\{\$MMKD_TEACHERS:(\S+?)\}\}/([^']+)'", path.read_text()):
+            read.setdefault(run, set()).add(default)
+    assert len(read) > len(RUNS)
+    for run, defaults in read.items():
+        assert defaults == ({'mmkd_atsc::weights'} if run in RUNS else {'work_dirs'}), run
 
 
 def test_a_student_is_built_with_the_teacher_from_anywhere(tmp_path, monkeypatch):
@@ -57,15 +56,15 @@ def test_a_student_is_built_with_the_teacher_from_anywhere(tmp_path, monkeypatch
 
 def test_a_name_that_is_none_is_told_which_there_are():
     with pytest.raises(FileNotFoundError, match='mmkd_atsc::weights/resnet20.pth: no such checkpoint; this package '
-                                                f'brings mmkd_atsc::weights/{FILES[0]}, '):
+                                                f'brings mmkd_atsc::weights/{RUNS[0]}, '):
         read_weights('mmkd_atsc::weights/resnet20.pth')
 
 
 @needs_cifar100
-@every_file
-def test_its_accuracy_is_the_tables(file, tmp_path):
-    _, config, accuracy, _ = ROWS[file]
-    done = run_tool('test.py', WEIGHTS / config, f'mmkd_atsc::weights/{file}', '--work-dir', tmp_path)
+@every_run
+def test_its_accuracy_is_the_tables(run, tmp_path):
+    _, config, accuracy, _ = ROWS[run]
+    done = run_tool('test.py', WEIGHTS / config, f'mmkd_atsc::weights/{run}', '--work-dir', tmp_path)
     assert done.returncode == 0, done.stderr
     # Another order of the same sums may move an image or two of the 10,000.
     assert float(re.findall(r'accuracy/top1: ([\d.]+)', done.stdout)[-1]) == pytest.approx(float(accuracy), abs=0.03)

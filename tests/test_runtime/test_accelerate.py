@@ -96,7 +96,7 @@ def test_an_error_of_the_network_itself_is_no_warning():
 
 @pytest.mark.parametrize('options, error, words', [
     (dict(channels_last='yes'), ValueError, "channels_last='yes' is not one of True, False, 'auto'"),
-    (dict(compile='max'), TypeError, "compile='max' must be True, False or a dict"),
+    (dict(compile='max'), TypeError, "compile='max' must be True, False, 'blocks' or a dict"),
 ])
 def test_wrong_options_are_refused(options, error, words):
     with pytest.raises(error, match=words):

@@ -11,7 +11,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
 from mmkd_atsc.runtime.resume import StrictResumeHook, check_start, find_start
-from tests.test_analysis.logs import tool
+from tests.conftest import tool
 
 
 def a_config(tmp_path, **settings):

@@ -11,7 +11,7 @@ from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 
 import mmkd_atsc
-from mmkd_atsc.analysis.runs import read_environment
+from analysis.runs import read_environment
 from mmkd_atsc.runtime import DeferredRuntimeInfoHook, FiniteLossHook
 from mmkd_atsc.runtime.step_terms import MOST_STEPS, StepTerms, is_read
 from tests.conftest import tiny_classifier

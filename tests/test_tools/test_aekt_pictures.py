@@ -1,24 +1,12 @@
 """The tools that show AEKT: the gradient curves, the serialization layer's weights, the loss benchmark."""
 import csv
-import runpy
-import sys
 
 import pytest
 import torch
 
-from tests.conftest import ROOT, assert_one_line_error, run_tool
+from tests.conftest import assert_one_line_error, run_tool, tool
 
 pytest.importorskip('matplotlib')
-
-
-def tool(name):
-    """A tool's names, its ``main`` among them, without the seconds that another process would take to import torch."""
-    path = ROOT / 'tools' / name
-    sys.path.insert(0, str(path.parent))  # as python does for a script: it finds the modules beside it
-    try:
-        return runpy.run_path(str(path))
-    finally:
-        sys.path.remove(str(path.parent))
 
 
 def rows(path):

@@ -4,8 +4,8 @@ import csv
 import pytest
 import torch
 
-from mmkd_atsc.analysis.agreement import Answers
-from tests.test_analysis.logs import tool
+from analysis.agreement import Answers
+from tests.conftest import tool
 from tests.test_export.trained import PREPROCESSOR, method_config, train
 
 # Class 2 has no image; the student's mistakes: 1 for 0 as the teacher, 3 for 0 where the teacher says 1, 0 for 3.

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from mmkd_atsc.runtime.accelerate import AccelerateHook
-from tests.conftest import ROOT, assert_one_line_error, run_tool
-from tests.test_analysis.logs import tool
+from tests.conftest import ROOT, assert_one_line_error, run_tool, tool
 
 SMALL = dict(pair='wrn_40_2_wrn_40_1', batch=2)
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.test_analysis.logs import BY_ITERATIONS, demo_config, lines_by_iterations, lines_of, tool, write_run
+from tests.conftest import ROOT, tool
 from tests.test_readme import python_commands
+from tests.test_tools.logs import BY_ITERATIONS, demo_config, lines_by_iterations, lines_of, write_run
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_published_logs_give_the_same_table(runs, tmp_path, capsys):
     compare(*runs, '--publish', tmp_path / 'logs')
     before = table(capsys)
     names = ('teacher', 's0_kd', 'alone', 's1_kd', 's2_kd', 'atsc')
-    compare(*(tmp_path / 'logs' / name for name in names))
+    compare(*(tmp_path / 'logs' / f'{name}.json.gz' for name in names))
     assert table(capsys) == before
 
 
@@ -97,7 +97,7 @@ def table_size(tmp_path, run):
 
 
 @pytest.mark.parametrize('argv, word', [
-    (['nowhere'], 'nowhere: no such folder'), ([], 'required: WORK_DIR'),
+    (['nowhere'], 'nowhere: no such folder'), ([], 'required: RUN'),
     (['{run}', '--metric', 'accuracy/top5'], 'the log has no accuracy/top5; it has'),
     (['{run}', '{run}'], 's0/kd: is given twice'),
 ])
@@ -151,13 +151,15 @@ def test_pages_are_brought_up_to_date(short_runs, tmp_path):
     page, runs = short_runs
     compare(runs[0], '--publish', tmp_path / 'kd' / 'logs', '--pages', page)
     speed = f'{2 * demo_config("kd_digits").train_dataloader.batch_size / 0.5:.0f}'
-    assert page.read_text() == PAGE.format(method='KD, ours', seeds='[1](../kd/logs/run)', last='71.00', speed=speed)
+    assert page.read_text() == PAGE.format(method='KD, ours', seeds='[1](../kd/logs/run.json.gz)', last='71.00',
+                                           speed=speed)
     page.write_bytes(page.read_bytes().replace(b'\n', b'\r\n'))
     compare(*runs, '--publish', tmp_path / 'kd' / 'logs', '--pages', page)
-    both = PAGE.format(method='KD, ours', seeds='[0](../kd/logs/s0_run), [1](../kd/logs/s1_run)', last='70.50 ± 0.71',
-                       speed=speed).replace('\n', '\r\n')
+    both = PAGE.format(
+        method='KD, ours', seeds='[0](../kd/logs/s0_run.json.gz), [1](../kd/logs/s1_run.json.gz)', last='70.50 ± 0.71',
+        speed=speed).replace('\n', '\r\n')
     assert page.read_bytes().decode() == both
-    logs = [tmp_path / 'kd' / 'logs' / f's{seed}_run' for seed in (0, 1)]
+    logs = [tmp_path / 'kd' / 'logs' / f's{seed}_run.json.gz' for seed in (0, 1)]
     compare(*logs, '--pages', page)
     assert page.read_bytes().decode() == both
     with pytest.raises(SystemExit):

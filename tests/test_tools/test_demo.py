@@ -6,8 +6,8 @@ import signal
 import pytest
 from mmengine.config import Config
 
-from mmkd_atsc.analysis import suite
-from mmkd_atsc.analysis.parameters import deployed_parameters
+from analysis import suite
+from analysis.summary import deployed_parameters
 from tests.conftest import ROOT
 from tests.test_export.trained import method_config, train
 

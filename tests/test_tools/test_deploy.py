@@ -6,8 +6,7 @@ from importlib.util import find_spec
 import pytest
 
 from mmkd_atsc.export import FORMATS
-from tests.conftest import ROOT
-from tests.test_analysis.logs import tool
+from tests.conftest import ROOT, tool
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 """The picture of runs shows each value of the logs, in the colour of its run."""
 import pytest
 
-from mmkd_atsc.analysis.pictures import curves_of, epoch_length, plot_runs
-from mmkd_atsc.analysis.runs import read_scalars
-from tests.test_analysis.logs import lines_by_iterations, lines_of, tool, write_run
+from analysis.plot_run import curves_of, epoch_length, plot_runs
+from analysis.runs import publish_log, read_scalars
+from tests.conftest import tool
+from tests.test_tools.logs import demo_config, lines_by_iterations, lines_of, write_run
 
 pytest.importorskip('matplotlib')
 TERMS = {'distill.loss_align': 2.0, 'teacher/drift': 0.1, 'teacher/drift/layer1': 0.2}
@@ -68,12 +69,10 @@ def test_all_panels_say_what_they_count(monkeypatch, tmp_path, names, label):
 
 
 def test_the_tool_draws_work_directories_and_published_logs(tmp_path, capsys):
-    run = write_run(tmp_path / 'run', lines_of([50.0], **TERMS))
-    (tmp_path / 'log').mkdir()
-    (tmp_path / 'log' / 'scalars.json').write_bytes((next(run.glob('*/vis_data/scalars.json'))).read_bytes())
-    assert read_scalars(run) == read_scalars(tmp_path / 'log')
+    run = write_run(tmp_path / 'run', lines_of([50.0], **TERMS), demo_config('kd_digits'))
+    log = publish_log(run, tmp_path / 'log.json.gz')
     out = tmp_path / 'new' / 'both.png'
-    plot(run, tmp_path / 'log', '--out', out)
+    plot(run, log, '--out', out)
     import matplotlib.image
     assert capsys.readouterr().out == f'{out}\n'
     assert matplotlib.image.imread(out)[..., :3].std() > 0.05

@@ -1,25 +1,27 @@
 """Compares runs: a table with a line for each config, its seeds averaged.
 
-python tools/analysis/compare.py WORK_DIR [WORK_DIR ...] [--out DIR] [--publish DIR] [--pages README.md ...]
+python tools/analysis/compare.py RUN [RUN ...] [--out DIR] [--publish DIR] [--pages README.md ...]
 
-A folder is a work directory, of which the last training counts, or a published log. Accuracies are means and standard
+A run is a work directory, of which the last training counts, or a published log. Accuracies are means and standard
 deviations over the runs of a config that differ in their seed; images a second and hours are those of the training
 steps, without validation.
---out writes DIR/compare.md and DIR/compare.csv; --publish writes for each run a folder DIR/<name> to be committed;
+--out writes DIR/compare.md and DIR/compare.csv; --publish writes each run's log to DIR/<name>.json.gz, to be committed;
 --pages writes the numbers into the lines of Markdown tables that name the configs, with links to the published logs.
 """
 import argparse
 import statistics
+import sys
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
 import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
-from mmkd_atsc.analysis.pages import ConfigResult, updated
-from mmkd_atsc.analysis.parameters import deployed_parameters
-from mmkd_atsc.analysis.publish import publish_log
-from mmkd_atsc.analysis.summary import NO_TEACHER, Run, read_run, run_names
-from mmkd_atsc.analysis.tables import markdown, write_csv
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
+from analysis.pages import ConfigResult, updated
+from analysis.runs import PUBLISHED, publish_log
+from analysis.summary import NO_TEACHER, Run, deployed_parameters, read_run, run_names
+from analysis.tables import markdown, write_csv
 
 COLUMNS = ('method', 'teacher → student', 'seeds', 'epochs', 'last %', 'best %', 'deployed parameters', 'images/s',
            'hours', 'environment', 'config')
@@ -93,21 +95,21 @@ def text_row(group: Sequence[Run], values: dict) -> list:
 
 
 def new_pages(pages: Sequence[Path], groups: Sequence[List[Run]], cells: Sequence[list],
-              folders: Dict[str, Path]) -> Dict[Path, str]:
+              files: Dict[str, Path]) -> Dict[Path, str]:
     """What ``pages`` will say; what they have no line for is said here.
 
     Args:
         pages: Markdown files.
         groups: The runs of each line of the comparison.
         cells: These lines.
-        folders: Where each run's log is, or will be, published: in a folder beside its config.
+        files: Where each run's log is, or will be, published: in a folder beside its config.
     """
     results: Dict[Path, ConfigResult] = {}
     for group, row in zip(groups, cells):
         for run in group:
             if run.done != run.goal:
                 raise ValueError(f'--pages: {run.name} is not done, {epochs_of([run])}')
-        logs = [(run.seed, folders[run.name].resolve()) for run in group]
+        logs = [(run.seed, files[run.name].resolve()) for run in group]
         config = logs[0][1].parent.parent / f'{group[0].config_name}.py'
         if not config.is_file():
             raise FileNotFoundError(f'--pages: {logs[0][1]} must lie in a folder beside its config, and there is no '
@@ -128,9 +130,9 @@ def new_pages(pages: Sequence[Path], groups: Sequence[List[Run]], cells: Sequenc
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('runs', nargs='+', metavar='WORK_DIR', help='work directory, or folder of a published log')
+    parser.add_argument('runs', nargs='+', metavar='RUN', help='work directory, or published log')
     parser.add_argument('--out', type=Path, metavar='DIR', help='also write compare.md and compare.csv there')
-    parser.add_argument('--publish', type=Path, metavar='DIR', help="also write each run's log to DIR/<name>")
+    parser.add_argument('--publish', type=Path, metavar='DIR', help="also write each run's log to DIR/<name>.json.gz")
     parser.add_argument('--pages', type=Path, nargs='+', default=[], metavar='FILE',
                         help='also bring the tables in these Markdown files up to date')
     parser.add_argument('--metric', default='accuracy/top1', help='default: accuracy/top1')
@@ -141,7 +143,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     args = parse_args(argv)
     with cli.one_line_errors():
         names = run_names(args.runs)
-        runs = [read_run(folder, name, args.metric) for folder, name in zip(args.runs, names)]
+        runs = [read_run(run, name, args.metric) for run, name in zip(args.runs, names)]
         groups = grouped(runs)
         rows = [csv_row(group, runs) for group in groups]
         cells = [text_row(group, dict(zip(CSV_COLUMNS, row))) for group, row in zip(groups, rows)]
@@ -153,11 +155,11 @@ def main(argv: Optional[List[str]] = None) -> None:
             text += f'\n\n{args.out / "compare.md"}\n{args.out / "compare.csv"}'
         print(text)
         # Published logs lie side by side, whatever the folders that the runs are told by.
-        folders = {name: args.publish / name.replace('/', '_') if args.publish else Path(folder)
-                   for folder, name in zip(args.runs, names)}
-        pages = new_pages(args.pages, groups, cells, folders) if args.pages else {}
-        for folder, name in zip(args.runs, names) if args.publish else ():
-            print(publish_log(folder, folders[name]))
+        files = {name: args.publish / f'{name.replace("/", "_")}{PUBLISHED}' if args.publish else Path(run)
+                 for run, name in zip(args.runs, names)}
+        pages = new_pages(args.pages, groups, cells, files) if args.pages else {}
+        for run, name in zip(args.runs, names) if args.publish else ():
+            print(publish_log(run, files[name]))
         for page, new in pages.items():
             page.write_bytes(new.encode())
             print(f'{page}: is up to date')

@@ -8,12 +8,12 @@ it gives no map). It is supported, or refused in one line before the step; anyth
 """
 import argparse
 import copy
+import sys
 import warnings
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Set
 
 import torch
-from families import CLASSES, CONFIGS, EXCLUDED, NETWORKS, Network, small_cnn, small_transformer, unsorted_folders
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
@@ -25,6 +25,18 @@ from mmkd_atsc import cli
 from mmkd_atsc.models.algorithms import AdaptiveTeacherDistill, MultiTeacherDistill
 from mmkd_atsc.models.classifier import classifies_inside
 from mmkd_atsc.models.fit import fit_projector, map_options
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
+from analysis.families import (
+    CLASSES,
+    CONFIGS,
+    EXCLUDED,
+    NETWORKS,
+    Network,
+    small_cnn,
+    small_transformer,
+    unsorted_folders,
+)
 
 ROLES = {'aekt': 'AEKT', 'teacher': 'ATSC teacher', 'student': 'ATSC student'}
 HEADER = """# Which classifier families of MMPretrain 1.2 teach and learn here

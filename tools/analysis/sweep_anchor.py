@@ -6,15 +6,18 @@ Writes DIR/sweep.csv and DIR/sweep.png: accuracy of the student and of the adapt
 Runs that are finished are not trained again, one that was interrupted goes on.
 """
 import argparse
+import sys
 from pathlib import Path
 from typing import Dict, List, Optional
 
 import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
-from mmkd_atsc.analysis.runs import find_metric, read_scalars
-from mmkd_atsc.analysis.tables import markdown, pyplot, write_csv
-from mmkd_atsc.analysis.training import Stop, run_training
 from mmkd_atsc.errors.checks import check_number
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
+from analysis.runs import find_metric, read_scalars
+from analysis.tables import markdown, pyplot, write_csv
+from analysis.training import Stop, run_training
 
 FIELDS = ('anchor_weight', 'student', 'teacher', 'drift')
 

@@ -13,7 +13,7 @@ from typing import Any, List, Optional
 
 os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # else cuBLAS is not deterministic
 
-from measure import add_arguments, environment, note, prepare
+from measure import add_arguments, environment, note, prepare, table_line
 
 # The modules beside this one must come before torch.
 # isort: split
@@ -25,7 +25,6 @@ from runs import has_graph, train, training_config
 from steps import split_pair
 
 from mmkd_atsc import cli
-from mmkd_atsc.analysis.tables import markdown_line
 from mmkd_atsc.errors.checks import check_choice, check_number
 
 MODES = ('eager', 'eager again', 'graph', 'fast')
@@ -87,7 +86,7 @@ def main(argv: Optional[List[str]] = None) -> None:
                 values = torch.stack(losses.values).double().cpu()
                 eager = values if eager is None else eager
                 distance = float(((values - eager).abs() / eager.abs()).max())
-                print(markdown_line([method, mode, 'yes' if losses.has_graph else 'no', f'{values[0]:.6g}',
+                print(table_line([method, mode, 'yes' if losses.has_graph else 'no', f'{values[0]:.6g}',
                                      f'{values[-1]:.6g}', f'{distance:.1e}']), flush=True)
                 note('curve', method=method, mode=mode, distance=distance, graph=losses.has_graph)
 

@@ -8,6 +8,7 @@ classifiers (ATSC, SimKD), a row for its encoder alone tells what projector and 
 count as one FLOP, as in the papers. --out writes DIR/deploy.md and DIR/deploy.csv.
 """
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 from typing import Callable, Dict, List, Optional
@@ -26,7 +27,6 @@ from torch import Tensor, nn
 
 import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
-from mmkd_atsc.analysis.tables import markdown, write_csv
 from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.export import FORMATS
 from mmkd_atsc.export.config import classifiers_argument, student_model, teacher_sources, without_pretrained
@@ -34,6 +34,9 @@ from mmkd_atsc.export.formats import Deployed, write
 from mmkd_atsc.export.images import Size, height_and_width, innermost_dataset, said_size
 from mmkd_atsc.models.build import build_network
 from mmkd_atsc.models.fit import image_channels
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
+from analysis.tables import markdown, write_csv
 
 ENCODER = "student's encoder alone"
 COLUMNS = ('network', 'parameters', 'FLOPs, M', 'torch, ms', 'torch, images/s', 'onnxruntime, ms',

@@ -19,7 +19,6 @@ from measure import CPU, Step, block_of, default_device, environment, median_tim
 import torch
 
 from mmkd_atsc import cli
-from mmkd_atsc.analysis.tables import markdown_line
 from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.models.losses import AEKTLoss
 
@@ -60,7 +59,7 @@ def measure(shape: Tuple[int, int], repeats: Optional[int], device: torch.device
     cells = [f'{shape[0]}x{shape[1]}',
              *(f'{1e3 * times[name]:.2f}' for name in steps), f'{times[dkd] / times[ours]:.2f}',
              *(f'{memory[name] / 2**20:.2f}' for name in steps), f'{memory[ours] / memory[dkd]:.2f}']
-    return markdown_line(cells)
+    return timing.table_line(cells)
 
 
 def parse_shape(text: str) -> Tuple[int, int]:

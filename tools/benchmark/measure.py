@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 import time
-from typing import Callable, Dict, Optional
+from typing import Callable, Dict, Iterable, Optional
 
 # The profiler's own chatter; both are read when torch is imported.
 os.environ.setdefault('KINETO_LOG_LEVEL', '9')
@@ -97,6 +97,11 @@ def in_ms(times: Dict[str, float]) -> Dict[str, str]:
     {'ours': '1473', 'floor': '3.76'}
     """
     return {name: f'{1e3 * value:.0f}' if value >= 0.1 else f'{1e3 * value:.3g}' for name, value in times.items()}
+
+
+def table_line(cells: Iterable[object]) -> str:
+    """A line of a Markdown table."""
+    return f'| {" | ".join(map(str, cells))} |'
 
 
 def wait() -> None:

@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Iterable, List, NamedTuple, Optional, Tuple
 
-from measure import add_arguments, environment, in_ms, note, prepare
+from measure import add_arguments, environment, in_ms, note, prepare, table_line
 
 # The module beside this one must come before torch.
 # isort: split
@@ -30,7 +30,6 @@ from steps import split_pair
 from torch.profiler import profile, record_function
 
 from mmkd_atsc import cli
-from mmkd_atsc.analysis.tables import markdown_line
 from mmkd_atsc.errors.checks import check_choice, check_number
 
 MARK = 'recorded steps'
@@ -159,10 +158,10 @@ def row(method: str, pair: str, measured: Measured, args: argparse.Namespace) ->
     cells = [method, pair, in_ms(dict(step=seconds))['step'], f'{args.batch / seconds:,.0f}',
              'yes' if measured.has_graph else 'no']
     if counts is None:
-        return markdown_line([*cells, *6 * '-'])
+        return table_line([*cells, *6 * '-'])
     cells += [f'{(sum(value.values()) if isinstance(value, Counter) else value) / args.record:g}'
               for value in counts[:4]]
-    return markdown_line([*cells, f'{100 * counts.idle:.0f}%', f'{100 * idle_share(measured, args.record):.0f}%'])
+    return table_line([*cells, f'{100 * counts.idle:.0f}%', f'{100 * idle_share(measured, args.record):.0f}%'])
 
 
 def idle_share(measured: Measured, recorded: int) -> float:

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from measure import add_arguments, block_of, environment, in_ms, median_times, note, peak_memory, prepare
+from measure import add_arguments, block_of, environment, in_ms, median_times, note, peak_memory, prepare, table_line
 
 # The module beside this one must come before torch.
 # isort: split
@@ -28,7 +28,6 @@ from steps import Batch, Step
 from torch import nn
 
 from mmkd_atsc import cli
-from mmkd_atsc.analysis.tables import markdown_line
 from mmkd_atsc.errors.checks import check_choice, check_number
 from mmkd_atsc.models.teacher_recording import record_teachers
 
@@ -106,8 +105,8 @@ def main(argv: Optional[List[str]] = None) -> None:
                 if not number:
                     heads = [f'{method}: pair', *(f'{NAMES[name]}, ms' for name in steps), "memory, ours / rival's",
                              *(f'{above} / {below}' for above, below in ratios_of(method, steps))]
-                    print('\n' + markdown_line(heads) + '\n' + '|---' * len(heads) + '|')
-                print(markdown_line(row(pair, method, steps, args, batch)), flush=True)
+                    print('\n' + table_line(heads) + '\n' + '|---' * len(heads) + '|')
+                print(table_line(row(pair, method, steps, args, batch)), flush=True)
 
 
 if __name__ == '__main__':

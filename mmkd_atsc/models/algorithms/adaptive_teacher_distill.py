@@ -153,6 +153,11 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         return {f'{name}.{key}': value for name, teacher in self.teachers.items()
                 for key, value in teacher.classifier_loss(features[name], data_samples).items()}
 
+    @property
+    def has_usual_step(self) -> bool:
+        """Whether a step is one forward, one backward, one optimizer step, as in any MMEngine model."""
+        return self.classifier_step == 'joint'
+
     def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> Dict[str, Tensor]:
         """One optimizer step; with ``classifier_step='alternate'`` two, (b)'s after (a)'s."""
         if self.classifier_step == 'joint' or not self.adapting:

@@ -6,6 +6,7 @@ from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from mmkd_atsc.datasets.batched_cifar import Batch
 from mmkd_atsc.datasets.pad_crop_flip import to_device
 from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.registry import MODELS
@@ -13,13 +14,29 @@ from mmkd_atsc.registry import MODELS
 from .recorded_batch import MOST_SEED, RecordedBatch, checksums, current_epoch, draw_epoch
 
 
+class LabelledSamples(list):
+    """Data samples whose labels are views of one tensor, ``labels`` (N,), which nobody needs to put together again.
+
+    >>> import torch
+    >>> samples = LabelledSamples(torch.tensor([3, 7]))
+    >>> _ = samples.labels.copy_(torch.tensor([1, 2]))
+    >>> samples[1].gt_label
+    tensor([2])
+    """
+
+    def __init__(self, labels: Tensor) -> None:
+        super().__init__(DataSample().set_gt_label(label) for label in labels.split(1))
+        self.labels = labels
+
+
 @MODELS.register_module()
 class BatchedDataPreprocessor(ClsDataPreprocessor):
     """MMPretrain's ``ClsDataPreprocessor`` for the batches of :class:`mmkd_atsc.BatchedCIFAR100`.
 
-    Images and labels are moved to the device in one copy each. In training the batch is augmented there as the data
-    set's pipeline says, with random numbers from PyTorch's own generator. Then colours, normalisation, mixup and CutMix
-    are MMPretrain's. Batches of any other data set are MMPretrain's altogether.
+    Images and labels are fetched on the device if the data set's table lies there, else moved there in one copy each.
+    The samples of a training batch are those of the batch before it, with new labels. In training the batch is
+    augmented there as the data set's pipeline says, with random numbers from PyTorch's own generator. Then colours,
+    normalisation, mixup and CutMix are MMPretrain's. Batches of any other data set are MMPretrain's altogether.
 
     With an ``augment_seed`` the random numbers follow from it, the epoch and the image's place in the data set instead,
     whatever the order, the batches and the processes: a second training sees the same images in the same epochs.
@@ -43,6 +60,7 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
         super().__init__(*args, **kwargs)
         if augment_seed is None and augment_epochs is not None:
             raise ValueError(f'augment_epochs={augment_epochs!r} needs an augment_seed')
+        self._samples: dict[tuple, LabelledSamples] = {}
         self.augment_seed = self.augment_epochs = None
         if augment_seed is not None:
             self.set_augmentation(augment_seed, augment_epochs)
@@ -62,19 +80,22 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
     def forward(self, data: dict, training: bool = False, epoch: Optional[int] = None) -> dict:
         """As in ``ClsDataPreprocessor``; with an ``augment_seed``, ``epoch`` may name another epoch than this one."""
         seeded = training and self.augment_seed is not None
-        if 'labels' not in data:
+        if not isinstance(data, Batch) and 'labels' not in data:
             if seeded:
                 raise ValueError("augment_seed and teacher_cache need images that are augmented in batches: a data set "
                                  "such as type='mmkd_atsc.BatchedCIFAR100', not wrapped in another")
             return super().forward(data, training)
-        inputs, labels = self.to_device(data['inputs']), self.to_device(data['labels'])
+        if isinstance(data, Batch):
+            inputs, labels = data.fetch(self.device)
+        else:
+            inputs, labels = self.to_device(data['inputs']), self.to_device(data['labels'])
         recorded = self.record(data, epoch) if seeded else None
         if training:
             inputs = data['augment'](inputs, None if recorded is None else self.draws_of(recorded))
         inputs = super().forward(dict(inputs=inputs))['inputs']
-        # Views of one tensor: what MMPretrain's heads put together again was never copied one by one.
-        samples = [DataSample().set_gt_label(label) for label in labels.split(1)]
+        samples = self._samples_of(labels) if training and not self.to_onehot else LabelledSamples(labels)
         if self.to_onehot:
+            samples = list(samples)
             if self.num_classes is None:
                 raise ValueError('num_classes=None: to_onehot and batch_augments need it in data_preprocessor')
             scores = F.one_hot(labels, self.num_classes)
@@ -88,6 +109,15 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
         if recorded is not None:  # one for all: a step has no time to tell each
             samples[0].set_field(recorded, 'recorded_batch', field_type='metainfo')
         return dict(inputs=inputs, data_samples=samples)
+
+    def _samples_of(self, labels: Tensor) -> 'LabelledSamples':
+        """Samples of a training batch: those of the last one of its size, with these labels."""
+        key = len(labels), labels.device
+        if key not in self._samples:
+            self._samples[key] = LabelledSamples(labels.clone())
+        samples = self._samples[key]
+        samples.labels.copy_(labels)
+        return samples
 
     def record(self, data: dict, epoch: Optional[int] = None) -> RecordedBatch:
         """What a batch is, and which epoch's augmentation it gets."""

@@ -10,7 +10,6 @@ from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.structures import DataSample
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmkd_atsc.datasets.batched_cifar import Batch
 from mmkd_atsc.datasets.pad_crop_flip import PadCropFlip
 from mmkd_atsc.models.data_preprocessors import BatchedDataPreprocessor
 from mmkd_atsc.models.normalization import Renormalize
@@ -22,7 +21,7 @@ MIXED = dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=
 
 def make_batch(count=12, augment=PadCropFlip()):
     generator = torch.Generator().manual_seed(0)
-    return Batch(inputs=torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator),
+    return dict(inputs=torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator),
                  labels=torch.randint(10, (count, ), generator=generator), sample_idx=torch.arange(count) + 100,
                  augment=augment)
 
@@ -41,7 +40,7 @@ def as_samples(batch):
 ])
 def test_all_settings_mean_what_they_mean_in_mmpretrain(options, training):
     results = []
-    for kind, collate in ((BatchedDataPreprocessor, Batch), (ClsDataPreprocessor, as_samples)):
+    for kind, collate in ((BatchedDataPreprocessor, dict), (ClsDataPreprocessor, as_samples)):
         preprocessor, seen = kind(**copy.deepcopy(options)), []  # RandomBatchAugment writes into its probs
         np.random.seed(1)
         torch.manual_seed(1)
@@ -69,7 +68,7 @@ def test_only_training_is_augmented_and_the_batch_stays_as_it_was():
 
 def test_padding_is_black_before_it_is_normalised():
     """Zeros of the bytes, not of the network's input: so the protocol has it."""
-    white = Batch(make_batch(200, PadCropFlip(4, 0.5)), inputs=torch.full((200, 3, 32, 32), 255, dtype=torch.uint8))
+    white = dict(make_batch(200, PadCropFlip(4, 0.5)), inputs=torch.full((200, 3, 32, 32), 255, dtype=torch.uint8))
     inputs = BatchedDataPreprocessor(**NORMALISED)(white, training=True)['inputs']
     mean, std = (torch.tensor(NORMALISED[name]) for name in ('mean', 'std'))
     for channel, black, bright in zip(inputs.unbind(1), -mean / std, (255 - mean) / std):

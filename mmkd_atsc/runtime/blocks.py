@@ -1,0 +1,114 @@
+"""Compiles the blocks that a network repeats, each for itself, so that equal blocks share one compilation."""
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from torch import nn
+
+MOST_FORMS = 64
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def repeated_blocks(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Finds the blocks of which a network is a stack, by looking at its modules: name and module of each.
+
+    A block is a module with at least two weight matrices whose class occurs at least twice, and not itself a stack of
+    such blocks: of a ResNet's stages and residual blocks it is the residual blocks.
+
+    >>> from mmpretrain.models.backbones import ResNet
+    >>> [name for name, _ in repeated_blocks(ResNet(depth=18))][:3]
+    ['layer1.0', 'layer1.1', 'layer2.0']
+    """
+    kinds = Counter(type(module) for module in network.modules()
+                    if not isinstance(module, CONTAINERS) and len(_matrices(module)) > 1)
+    repeated = {kind for kind, count in kinds.items() if count > 1}
+
+    def is_stack(module: nn.Module) -> bool:
+        return any(count > 1 and kind in repeated for part in module.modules() if isinstance(part, CONTAINERS)
+                   for kind, count in Counter(map(type, part.children())).items())
+
+    def walk(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+        for name, child in module.named_children():
+            if type(child) in repeated and not is_stack(child):
+                yield f'{path}{name}', child
+            else:
+                yield from walk(child, f'{path}{name}.')
+
+    return walk(network, '')
+
+
+def _matrices(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.dim() > 1]
+
+
+class BlockCompiler:
+    """Compiles modules for the batches of training; everything else, validation for instance, runs them as they are.
+
+    ``active`` says whether a training step runs now. The first batch's size is the one that is compiled for: compiling
+    takes seconds, which one smaller batch at an epoch's end is not worth. A class that the compiler cannot handle runs
+    as it is, with one warning.
+
+    Args:
+        options: Of ``torch.compile``.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.options = dict(dynamic=False, **options)
+        self.active = False
+        self.batch_size: int | None = None
+        self._failed: set[type] = set()
+        raise_limit_on_forms()
+
+    def compile(self, module: nn.Module) -> None:
+        """Replaces a module's call by its compiled form; the module, its weights and its code stay as they are."""
+        kind, compiled = type(module), torch.compile(module.forward, **self.options)
+        proven: set[tuple] = set()  # each of these is compiled for itself: with and without gradients, under autocast
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not self.active or kind in self._failed or not self._is_whole_batch(args):
+                return module._call_impl(*args, **kwargs)
+            form = module.training, torch.is_grad_enabled(), torch.is_autocast_enabled()
+            if form in proven:
+                return compiled(*args, **kwargs)
+            try:
+                result = compiled(*args, **kwargs)
+            except Exception as error:  # whatever the compiler stumbles over: the plain module decides if it is ours
+                result = module._call_impl(*args, **kwargs)
+                self._failed.add(kind)
+                print_log(f'{kind.__name__} is not compiled: {first_line(error)}', 'current', 30)
+            proven.add(form)
+            return result
+
+        module._compiled_call_impl = call
+
+    def _is_whole_batch(self, args: tuple) -> bool:
+        size = args[0].shape[0] if args and isinstance(args[0], torch.Tensor) and args[0].dim() else None
+        if self.batch_size is None:
+            self.batch_size = size
+        return size == self.batch_size
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether something listens to a module or a part of it, as a recorder does: compiled code would not tell it."""
+    return any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+
+
+def raise_limit_on_forms() -> None:
+    """Lets PyTorch compile more than eight forms of one block's code: networks of several widths share it."""
+    from torch._dynamo import config as dynamo_config  # not at import: it takes a second
+    limit = 'recompile_limit' if hasattr(dynamo_config, 'recompile_limit') else 'cache_size_limit'  # before torch 2.7
+    setattr(dynamo_config, limit, max(getattr(dynamo_config, limit), MOST_FORMS))
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; where the first one only announces the second, both.
+
+    >>> first_line(RuntimeError("backend='inductor' raised:\\nno such kernel\\nand more"))
+    "backend='inductor' raised: no such kernel"
+    """
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    return ' '.join(lines[:2]) if lines[0].endswith(':') else lines[0]
+
+

@@ -1,0 +1,53 @@
+"""What of a model is Python's and not on the device: a captured step holds it as it was."""
+from typing import Any
+
+from torch import nn
+
+SCALARS = (bool, int, float, str)
+
+
+class PythonState:
+    """The numbers and words that modules have as attributes, which parameters learn, and where all tensors lie.
+
+    A data preprocessor is left out: it runs before the captured step.
+
+    >>> layer = nn.Dropout(0.5)
+    >>> state = PythonState(layer)
+    >>> layer.p = 0.1
+    >>> state.changed()
+    'Dropout.p is 0.1, it was 0.5'
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._slots = [(name, vars(module), key) for name, module in model.named_modules()
+                       if name.partition('.')[0] != 'data_preprocessor'
+                       for key, value in vars(module).items() if type(value) in SCALARS]
+        # Looked up once: to walk through the modules of a network in every step takes longer than the step.
+        self._owners = [tensors for module in model.modules() for tensors in (module._parameters, module._buffers)
+                        if tensors]
+        self._values = self._values_now()
+        self._tensors = self._tensors_now()
+
+    def _values_now(self) -> list[Any]:
+        return [attributes.get(key) for _, attributes, key in self._slots]
+
+    def _tensors_now(self) -> list[tuple[bool, int]]:
+        return [(tensor.requires_grad, tensor.data_ptr()) for tensors in self._owners for tensor in tensors.values()
+                if tensor is not None]
+
+    def changed(self) -> str | None:
+        """What is another than it was, in words; None where all is as it was."""
+        values = self._values_now()
+        if values != self._values:
+            for (name, _, key), now, before in zip(self._slots, values, self._values):
+                if now != before:
+                    where = name or type(self._model).__name__
+                    return f'{where}.{key} is {now}, it was {before}'
+        tensors = self._tensors_now()
+        if tensors == self._tensors:
+            return None
+        learning = [sum(learns for learns, _ in state) for state in (self._tensors, tensors)]
+        if learning[0] != learning[1]:
+            return f'{learning[1]} parameters learn, it were {learning[0]}'
+        return 'tensors of the model lie elsewhere'

@@ -1,0 +1,60 @@
+"""On a CPU the fast optimizer wrapper is MMEngine's; what the fused kernels do not take, the others do."""
+import pytest
+import torch
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from mmkd_atsc.runtime import FastOptimWrapper
+
+
+def steps_of(kind, **options):
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 2)
+    wrapper = kind(optimizer=torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9), **options)
+    for _ in range(3):
+        with wrapper.optim_context(layer):
+            loss = layer(torch.ones(4, 3)).square().mean()
+        wrapper.update_params(loss)
+    return layer, wrapper
+
+
+def test_on_a_cpu_it_is_mmengines():
+    (one, _), (other, wrapper) = (steps_of(kind, accumulative_counts=2) for kind in (OptimWrapper, FastOptimWrapper))
+    assert torch.equal(one.weight, other.weight) and not wrapper.autocasts
+    assert wrapper.state_dict().keys() == steps_of(OptimWrapper)[1].state_dict().keys()
+
+
+def test_gradients_are_averaged_before_they_are_clipped():
+    layer, wrapper = steps_of(FastOptimWrapper, clip_grad=dict(max_norm=1e-3))
+    before, calls = layer.weight.detach().clone(), []
+    wrapper.average_gradients = lambda: calls.append(float(layer.weight.grad.norm()))
+    wrapper.update_params(layer(torch.ones(4, 3)).square().mean())
+    assert len(calls) == 1 and calls[0] > 1e-3 and not torch.equal(before, layer.weight)
+
+
+def test_an_optimizer_that_cannot_be_fused_steps_all_the_same(monkeypatch):
+    layer, wrapper = steps_of(FastOptimWrapper)
+    expected, _ = steps_of(OptimWrapper)
+    wrapper._fuse(True)
+    real, calls = wrapper.optimizer.step, []
+
+    def step(**kwargs):
+        calls.append(wrapper.optimizer.param_groups[0]['fused'])
+        if calls[-1]:
+            raise RuntimeError('params, grads, state_steps must have same strides')
+        return real(**kwargs)
+
+    monkeypatch.setattr(wrapper.optimizer, 'step', step)
+    wrapper.update_params(layer(torch.ones(4, 3)).square().mean())
+    assert calls == [True, False] and not torch.equal(layer.weight, expected.weight)
+
+
+def test_errors_of_the_optimizer_itself_stay_errors(monkeypatch):
+    _, wrapper = steps_of(FastOptimWrapper)
+
+    def broken(**kwargs):
+        raise RuntimeError('of its own')
+
+    monkeypatch.setattr(wrapper.optimizer, 'step', broken)
+    with pytest.raises(RuntimeError, match='of its own'):
+        wrapper.step()

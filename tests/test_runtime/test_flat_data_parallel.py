@@ -1,0 +1,129 @@
+"""Two processes whose gradients are averaged after the captured step train as one process with both batches does."""
+import sys
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from mmkd_atsc.runtime import FastOptimWrapper, FlatDataParallel
+from tests.conftest import ROOT, run_command, run_tool
+from tests.test_distributed import batch_of, build
+
+SCRIPT = """
+import sys
+import torch
+import torch.distributed as dist
+from tests.test_runtime.test_flat_data_parallel import train
+from mmkd_atsc.runtime import FlatDataParallel
+
+method, checkpoint, out = sys.argv[1:]
+dist.init_process_group('gloo')
+torch.set_num_threads(1)
+rank = dist.get_rank()
+weights = train(method, checkpoint, slice(4 * rank, 4 * rank + 4), FlatDataParallel)
+torch.save(weights, f'{out}{rank}')
+dist.barrier()
+dist.destroy_process_group()
+"""
+
+
+def train(method, checkpoint, part, wrapper=lambda model: model):
+    """Seven steps of a model in eval mode, its teachers learning in the middle ones: weights and momenta after them."""
+    from mmkd_atsc.runtime.step_graph import GraphedStep, StandIn
+    torch.manual_seed(torch.distributed.get_rank() if torch.distributed.is_initialized() else 0)  # wrapping agrees
+    model = build(method, checkpoint)
+    for module in model.modules():
+        module.train = lambda mode=True: None  # batch norm of half a batch is another
+    images, samples = batch_of(part)
+    model.data_preprocessor.forward = lambda data, training: data
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01, momentum=0.9)
+    optim_wrapper = FastOptimWrapper(optimizer=optimizer, clip_grad=dict(max_norm=1.0))
+    step = GraphedStep(model, 2, StandIn)
+    model.train_step = step
+    wrapped, captured = wrapper(model), 0
+    for number in range(9):
+        if number in (3, 6) and method.startswith('atsc'):
+            model.set_adapting(number == 6)
+        usual = step._usual_steps
+        wrapped.train_step(dict(inputs=images, data_samples=samples), optim_wrapper)
+        captured += step._usual_steps == usual
+    assert captured == (3 if method.startswith('atsc') else 7)
+    return dict(model.state_dict())
+
+
+@pytest.mark.parametrize('method', ['aekt', 'atsc', 'atsc, two teachers'])
+def test_two_processes_train_as_one(method, teacher_checkpoint, tmp_path):
+    script = tmp_path / 'script.py'
+    script.write_text(SCRIPT)
+    done = run_command(sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', script,
+                       method, teacher_checkpoint, tmp_path / 'weights', PYTHONPATH=str(ROOT))
+    assert (tmp_path / 'weights1').is_file(), done.stderr
+    expected = train(method, teacher_checkpoint, slice(0, 8))
+    for rank in range(2):
+        got = torch.load(tmp_path / f'weights{rank}', weights_only=True)
+        assert got.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(got[name], value, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_another_optimizer_wrapper_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.distributed, 'broadcast', lambda *args: None)
+    layer = nn.Linear(2, 2)
+    with pytest.raises(TypeError, match="needs optim_wrapper=dict.type='mmkd_atsc.FastOptimWrapper'.*OptimWrapper"):
+        FlatDataParallel(layer).train_step({}, OptimWrapper(torch.optim.SGD(layer.parameters(), lr=0.1)))
+
+
+def test_gradients_travel_in_pieces_and_come_back_where_they_were(monkeypatch):
+    calls = []
+    monkeypatch.setattr(FlatDataParallel.average_gradients.__wrapped__.__globals__['pieces'], '__defaults__', (40, ))
+    monkeypatch.setattr(torch.distributed, 'broadcast', lambda *args: None)
+    monkeypatch.setattr(torch.distributed, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(torch.distributed, 'get_rank', lambda: 0)
+    monkeypatch.setattr(torch.distributed, 'all_gather_object', lambda out, own: out.__setitem__(slice(2), [own] * 2))
+    monkeypatch.setattr(torch.distributed, 'all_reduce', lambda flat: (calls.append(flat.numel()), flat.mul_(4))[0])
+    model = nn.Sequential(nn.Conv2d(2, 4, 2), nn.Conv2d(4, 2, 2), nn.Linear(3, 3)).to(memory_format=torch.channels_last)
+    model[2].bias.requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter) if parameter.requires_grad else None
+    before = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    FlatDataParallel(model).average_gradients()
+    assert calls == [36, 34, 9]
+    for parameter, gradient in zip([p for p in model.parameters() if p.grad is not None], before):
+        assert torch.equal(parameter.grad, 2 * gradient)
+
+
+def test_processes_whose_gradients_differ_are_told(monkeypatch):
+    monkeypatch.setattr(torch.distributed, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(torch.distributed, 'get_rank', lambda: 0)
+    monkeypatch.setattr(torch.distributed, 'all_gather_object', lambda out, own: out.__setitem__(slice(None),
+                                                                                                 [own, own[:1]]))
+    with pytest.raises(RuntimeError, match='process 1 has gradients for 1 parameters, process 0 for 2'):
+        FlatDataParallel._check_same([4, 3])
+
+
+def test_fast_changes_nothing_on_a_cpu_and_says_so(tiny_config, tmp_path):
+    plain = run_tool('train.py', tiny_config, '--work-dir', tmp_path / 'plain')
+    fast = run_tool('train.py', tiny_config, '--work-dir', tmp_path / 'fast', '--fast')
+    assert plain.returncode == fast.returncode == 0, fast.stderr
+    assert fast.stdout.startswith('--fast does nothing: there is no GPU\n')
+    weights = [torch.load(tmp_path / name / 'epoch_2.pth', weights_only=True)['state_dict'] for name in
+               ('plain', 'fast')]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_fast_in_a_config_on_two_processes_gives_what_mmengine_gives(tiny_config, tmp_path):
+    fast = tmp_path / 'fast.py'
+    fast.write_text("_base_ = ['./tiny.py', 'mmkd_atsc::_base_/fast.py']\n"
+                    'optim_wrapper, default_hooks = _base_.fast.optim_wrapper, _base_.fast.default_hooks\n'
+                    'model_wrapper_cfg = _base_.fast.model_wrapper_cfg\n'
+                    'default_hooks.accelerate.channels_last = False\n')
+    for config in (tiny_config, fast):
+        done = run_command('bash', 'tools/dist_train.sh', config, '2', '--work-dir', tmp_path / config.stem)
+        assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if 'there is no GPU' in line]
+    assert len(lines) == 1 and 'no bf16, no compiled blocks and no graph' in lines[0].replace('and so ', '')
+    weights = [torch.load(tmp_path / name / 'epoch_2.pth', weights_only=True)['state_dict'] for name in
+               ('tiny', 'fast')]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-5, msg=name)

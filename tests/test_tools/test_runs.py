@@ -1,0 +1,111 @@
+"""What a run logged is read back in order, also over a resume."""
+import gzip
+import json
+
+import pytest
+
+from analysis.runs import find_curve, find_metric, publish_log, read_config, read_environment, read_scalars
+from tests.test_tools.logs import demo_config, lines_of, write_run
+
+
+def write_log(work_dir, name, *lines):
+    file = work_dir / name / 'vis_data' / 'scalars.json'
+    file.parent.mkdir(parents=True)
+    file.write_text('\n'.join(map(json.dumps, lines)) + '\n\n')
+
+
+def test_a_resumed_run_is_read_in_order(tmp_path):
+    write_log(tmp_path, '20260102_000000', {'accuracy/top1': 30.0, 'step': 3})
+    write_log(tmp_path, '20260101_000000', {'loss': 1.0, 'step': 5}, {'accuracy/top1': 10.0, 'step': 1})
+    scalars = read_scalars(tmp_path)
+    assert [line['step'] for line in scalars] == [5, 1, 3]
+    assert find_metric(scalars, 'accuracy/top1') == [(1, 10.0), (3, 30.0)]
+
+
+def test_an_epoch_validated_again_after_a_resume_counts_once_the_later(tmp_path):
+    lines = [{'accuracy/top1': 10.0, 'step': 1}, {'accuracy/top1': 20.0, 'step': 2}, {'accuracy/top1': 25.0, 'step': 2}]
+    assert find_metric(lines, 'accuracy/top1') == [(1, 10.0), (2, 25.0)]
+
+
+def test_the_students_own_metric_goes_first():
+    lines = [{'teacher/accuracy/top1': 99.0, 'student/accuracy/top1': 50.0, 'accuracy/top1': 1.0, 'step': 1}]
+    assert find_metric(lines, 'accuracy/top1') == [(1, 50.0)]
+    assert find_metric(lines, 'teacher/accuracy/top1') == [(1, 99.0)]
+
+
+@pytest.mark.parametrize('interval, length', [(10, 20), (15, 40), (20, 20)])
+def test_a_training_from_the_start_leaves_out_what_was_there(tmp_path, interval, length):
+    """Scalars, config and environment alike; a resumed run goes on, whichever interval it logs."""
+    old, new = lines_of([80.0, 90.0], 10), lines_of([11.0, 12.0, 13.0], interval, length)
+    half = len(new) * 2 // 3
+    for day, (lines, seed) in enumerate([(old, 1), (new[:half], 2), (new[half:], 3)], start=1):
+        write_run(tmp_path, lines, demo_config('kd_digits', seed=seed), f'2026010{day}_000000', processes=seed)
+        assert read_scalars(tmp_path) == [old, new[:half], new][day - 1]
+        assert read_config(tmp_path).randomness.seed == seed
+    log = next(tmp_path.glob('20260101_000000/*.log'))
+    log.write_text(log.read_text().replace('Python: ', 'Compiler: cc\n    MMEngine: 0.1\n    Python: '))
+    assert 'mmengine' not in read_environment(tmp_path)
+
+
+@pytest.mark.parametrize('steps, begins_anew', [([100, 200], True), ([100], True), ([200, 300], False), ([150], False),
+                                                ([], False)])
+def test_a_training_by_iterations_begins_with_its_first_interval(tmp_path, steps, begins_anew):
+    old = [dict(loss=1.0, iter=step, step=step) for step in (100, 200)]
+    new = [dict(loss=0.5, iter=step, step=step) for step in steps]
+    write_log(tmp_path, '20260101_000000', *old)
+    write_log(tmp_path, '20260102_000000', *new)
+    assert read_scalars(tmp_path) == (new if begins_anew else old + new)
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no log of a run'):
+        read_scalars(tmp_path)
+    with pytest.raises(ValueError, match='the log has no accuracy/top1; it has loss, step'):
+        find_metric([{'loss': 1.0, 'step': 1}], 'accuracy/top1')
+
+
+def test_the_half_line_of_a_killed_run_is_left_out_and_any_other_is_named(tmp_path):
+    write_log(tmp_path, 'a', {'loss': 1.0, 'iter': 5, 'step': 5})
+    log = tmp_path / 'a' / 'vis_data' / 'scalars.json'
+    log.write_text('{"loss": 1.0, "iter": 5, "step": 5}\n{"loss": 0.9, "it')
+    assert read_scalars(tmp_path) == [{'loss': 1.0, 'iter': 5, 'step': 5}]
+    log.write_text('{"loss": 1.0\n{"loss": 0.9, "step": 9}\n')
+    with pytest.raises(ValueError, match=r'scalars.json: line 1 is no JSON: .\{"loss": 1.0'):
+        read_scalars(tmp_path)
+
+
+@pytest.mark.parametrize('spoil, words', [
+    (gzip.decompress, 'is not a whole log'), (lambda content: content[:-9], 'is not a whole log'),
+    (lambda content: content[:40] + bytes(8) + content[48:], 'is not a whole log'),
+    (lambda content: gzip.compress(b'{"scalars": ['), 'is not a whole log'),
+    (lambda content: gzip.compress(b'{"scalars": []}'), 'is not a log that compare.py --publish has written'),
+], ids=['plain', 'short', 'damaged', 'half', 'another'])
+def test_a_published_log_that_is_not_whole_is_named(tmp_path, spoil, words):
+    log = publish_log(write_run(tmp_path / 'run', lines_of([50.0]), demo_config('kd_digits')), tmp_path / 'run.json.gz')
+    assert read_scalars(log) == read_scalars(tmp_path / 'run')
+    log.write_bytes(spoil(log.read_bytes()))
+    with pytest.raises(ValueError, match=f'{log}: {words}'):
+        read_scalars(log)
+
+
+def test_training_and_validation_may_share_a_name(tmp_path):
+    lines = [{'time': 0.5, 'iter': 1, 'step': 1}, {'time': 9.0, 'step': 1}, {'time': 0.25, 'iter': 1, 'step': 1}]
+    assert find_curve(lines, 'time', training=True) == [(1, 0.25)]
+    assert find_curve(lines, 'time') == [(1, 9.0)]
+
+
+def test_the_environment_is_that_of_the_text_log(tmp_path):
+    write_run(tmp_path, lines_of([50.0]), demo_config('kd_digits'), processes=8)
+    assert read_environment(tmp_path) == dict(
+        config='the_config', device='NVIDIA H200', python='3.11.7', torch='2.15.0+cu132', launcher='pytorch',
+        processes=8, threads=4, mmkd_atsc='0.1.0', mmrazor='1.0.0')
+
+
+def test_the_config_of_a_resumed_run_is_the_last(tmp_path):
+    write_run(tmp_path, lines_of([50.0]), demo_config('kd_digits', seed=1), start='20260102_000000')
+    write_run(tmp_path, lines_of([40.0]), demo_config('kd_digits', seed=7), start='20260101_000000')
+    assert read_config(tmp_path).randomness.seed == 1
+    for config in tmp_path.glob('*/vis_data/config.py'):
+        config.unlink()
+    with pytest.raises(FileNotFoundError, match=f'{tmp_path}/20260102_000000/vis_data/config.py: no such file'):
+        read_config(tmp_path)

@@ -1,0 +1,192 @@
+"""What is done is not trained again, what was interrupted goes on, what has changed is trained anew."""
+import json
+import subprocess
+import time
+
+import pytest
+
+from analysis import suite
+from analysis.suite import Row, run_suite
+from analysis.training import Stop, Stopped
+
+
+class Training:
+    """Stands for ``tools/train.py``: notes the call and leaves a checkpoint."""
+
+    def __init__(self):
+        self.calls, self.fails, self.weights = [], None, b'weights'
+
+    def __call__(self, config, work_dir, stop, options=(), resume=False, lock=None, **environment):
+        self.calls.append((work_dir.name, resume, environment))
+        if self.fails:
+            raise self.fails
+        if stop.reached:
+            raise Stopped('late')
+        (work_dir / 'epoch_1.pth').write_bytes(self.weights)
+        (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_1.pth'))
+
+    @property
+    def names(self):
+        return [call[0] for call in self.calls]
+
+
+@pytest.fixture
+def training(monkeypatch):
+    fake = Training()
+    monkeypatch.setattr(suite, 'run_training', fake)
+    return fake
+
+
+@pytest.fixture
+def rows(tmp_path):
+    for name in ('teacher', 'student'):
+        (tmp_path / f'{name}.py').write_text('value = 1\nseed = 0\n')
+    return [Row('T', tmp_path / 'teacher.py', 'teacher'),
+            Row('S', tmp_path / 'student.py', 'student', ('teacher', ), ('seed=1', ))]
+
+
+def states(results):
+    return [result.state for result in results]
+
+
+def test_what_is_done_is_not_trained_again(rows, training, tmp_path):
+    first = run_suite(rows, tmp_path / 'out')
+    assert states(first) == ['done', 'done'] and training.names == ['teacher', 'student']
+    assert run_suite(rows, tmp_path / 'out') == first and len(training.calls) == 2
+
+
+def test_what_it_learns_from_comes_first_in_whatever_number(rows, training, tmp_path):
+    run_suite(rows[::-1], tmp_path / 'out', workers=2)
+    assert training.names == ['teacher', 'student'] and training.calls[0][2] == {'OMP_NUM_THREADS': '1'}
+
+
+def test_no_worker_waits_for_a_row_that_its_next_does_not_need(rows, training, tmp_path, monkeypatch):
+    (tmp_path / 'slow.py').write_text('value = 1\n')
+    slow, ended = Row('slow', tmp_path / 'slow.py', 'slow'), []
+
+    def train(config, work_dir, *args, **kwargs):
+        if work_dir.name == 'slow':
+            deadline = time.monotonic() + 30
+            while 'student' not in ended and time.monotonic() < deadline:
+                time.sleep(0.01)
+        training(config, work_dir, *args, **kwargs)
+        ended.append(work_dir.name)
+
+    monkeypatch.setattr(suite, 'run_training', train)
+    assert states(run_suite([slow, *rows], tmp_path / 'out', workers=2)) == ['done'] * 3
+    assert ended == ['teacher', 'student', 'slow']
+
+
+def test_a_failure_is_said_at_once(rows, training, tmp_path, monkeypatch, capsys):
+    said = []
+
+    def train(config, work_dir, *args, **kwargs):
+        if work_dir.name == 'student':
+            raise RuntimeError('broken')
+        deadline = time.monotonic() + 30
+        while not said and time.monotonic() < deadline:
+            said.extend(line for line in capsys.readouterr().out.splitlines() if 'broken' in line)
+            time.sleep(0.01)
+        training(config, work_dir, *args, **kwargs)
+
+    monkeypatch.setattr(suite, 'run_training', train)
+    with pytest.raises(RuntimeError, match='broken'):
+        run_suite([rows[0], rows[1]._replace(needs=())], tmp_path / 'out', workers=2)
+    assert said == ['error: broken; the suite stops when what trains now is done']
+
+
+def test_where_the_data_lie_and_what_is_logged_is_no_other_training(rows, training, tmp_path):
+    text = "train_dataloader = dict(dataset=dict(data_root='{}'))\ndefault_hooks = dict(logger=dict(interval={}))\n"
+    for data_root, interval in ('/here', 100), ('/elsewhere', 50):
+        rows[0].config.write_text(text.format(data_root, interval))
+        run_suite(rows, tmp_path / 'out')
+    assert training.names == ['teacher', 'student']
+
+
+def test_two_suites_in_one_folder_are_refused_and_what_a_killed_one_left_too(rows, tmp_path, monkeypatch):
+    """A process that has the descriptor holds the lock, whoever started it."""
+    left = []
+
+    def train(config, work_dir, *args, lock, **kwargs):
+        left.append(subprocess.Popen(['sleep', '60'], pass_fds=[lock]))
+        raise RuntimeError('killed')
+
+    monkeypatch.setattr(suite, 'run_training', train)
+    with pytest.raises(RuntimeError, match='killed'):
+        run_suite(rows, tmp_path / 'out')
+    with pytest.raises(ValueError, match='out: another suite trains there, or what one that was killed'):
+        run_suite(rows, tmp_path / 'out')
+    left[0].kill()
+    left[0].wait()
+    with pytest.raises(RuntimeError, match='killed'):
+        run_suite(rows, tmp_path / 'out')
+    left[1].kill()
+    left[1].wait()
+
+
+def test_a_changed_config_option_or_teacher_is_trained_anew(rows, training, tmp_path):
+    run_suite(rows, tmp_path / 'out')
+    (tmp_path / 'student.py').write_text('model = dict(value=2)\n')
+    run_suite(rows, tmp_path / 'out')
+    assert training.calls[2:] == [('student', False, {})]
+    assert (tmp_path / 'out' / 'student.old1' / 'epoch_1.pth').exists()
+    run_suite([rows[0], rows[1]._replace(options=('randomness.seed=2', ))], tmp_path / 'out')
+    assert training.calls[3:] == [('student', False, {})]
+    training.weights = b'others'
+    (tmp_path / 'teacher.py').write_text('model = dict(value=3)\n')
+    run_suite([rows[0], rows[1]._replace(options=('randomness.seed=2', ))], tmp_path / 'out')
+    assert training.names[4:] == ['teacher', 'student'] and (tmp_path / 'out' / 'student.old3').is_dir()
+
+
+def test_what_was_interrupted_goes_on(rows, training, tmp_path):
+    training.fails = RuntimeError('killed')
+    with pytest.raises(RuntimeError, match='killed'):
+        run_suite(rows, tmp_path / 'out')
+    training.fails = None
+    assert states(run_suite(rows, tmp_path / 'out')) == ['done', 'done']
+    assert [call[:2] for call in training.calls] == [('teacher', False), ('teacher', True), ('student', False)]
+
+
+def test_the_budget_stops_what_trains_and_begins_no_more(rows, training, tmp_path):
+    training.fails = Stopped('late')
+    results = run_suite(rows, tmp_path / 'out', stop=Stop(100))
+    assert states(results) == ['stopped', 'waiting'] and training.names == ['teacher']
+    training.fails = None
+    assert states(run_suite(rows, tmp_path / 'out', stop=Stop(1e-9))) == ['stopped', 'waiting']
+    assert len(training.calls) == 1
+    assert states(run_suite(rows, tmp_path / 'out', stop=Stop(100))) == ['done', 'done']
+    assert training.calls[1][:2] == ('teacher', True)
+
+
+def test_the_seconds_of_all_parts_are_counted(rows, training, tmp_path):
+    run_suite(rows[:1], tmp_path / 'out')
+    note = tmp_path / 'out' / 'teacher' / 'suite.json'
+    note.write_text(json.dumps(dict(json.loads(note.read_text()), finished=False, seconds=50.0)))
+    assert 50 <= run_suite(rows[:1], tmp_path / 'out')[0].seconds < 60
+
+
+def test_a_folder_of_something_else_is_left_alone(rows, training, tmp_path):
+    (tmp_path / 'out' / 'teacher').mkdir(parents=True)
+    (tmp_path / 'out' / 'teacher' / 'thesis.txt').write_text('mine')
+    with pytest.raises(ValueError, match='teacher is there and not of a suite'):
+        run_suite(rows, tmp_path / 'out')
+    assert (tmp_path / 'out' / 'teacher' / 'thesis.txt').exists() and not training.calls
+
+
+def test_a_need_that_is_no_row_is_refused(rows, training, tmp_path):
+    with pytest.raises(ValueError, match='student needs teacher, not all of which are rows'):
+        run_suite(rows[1:], tmp_path / 'out')
+
+
+def test_rows_that_need_each_other_are_refused(rows, training, tmp_path):
+    with pytest.raises(ValueError, match='teacher, student need each other'):
+        run_suite([rows[0]._replace(needs=('student', )), rows[1]], tmp_path / 'out')
+
+
+def test_a_real_training_is_stopped_at_its_deadline(tiny_config, tmp_path):
+    row = Row('tiny', tiny_config, 'tiny', (), ('train_cfg.max_epochs=400', ))
+    begin = time.monotonic()
+    result, = run_suite([row], tmp_path / 'out', stop=Stop(10))
+    assert result.state == 'stopped' and time.monotonic() - begin < 20
+    result, = run_suite([row._replace(options=())], tmp_path / 'out')
+    assert result.state == 'done' and (tmp_path / 'out' / 'tiny' / 'epoch_2.pth').is_file()

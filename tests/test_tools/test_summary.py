@@ -1,0 +1,107 @@
+"""What a run was is told from its config, what came of it from its log, and a published log tells the same."""
+import gzip
+import json
+
+import pytest
+from mmengine.config import Config
+
+from analysis.runs import publish_log
+from analysis.summary import method_of, network_name, read_run, run_names, teachers_of
+from tests.conftest import ROOT
+from tests.test_tools.logs import BY_ITERATIONS, demo_config, lines_by_iterations, lines_of, write_run
+
+
+@pytest.mark.parametrize('path, method, teachers, student', [
+    ('kd/resnet56_resnet20_cifar100', 'KD', ['resnet56'], 'resnet20'),
+    ('dkd/vgg13_mobilenetv2_cifar100', 'DKD', ['vgg13'], 'mobilenetv2'),
+    ('simkd/resnet32x4_resnet8x4_cifar100', 'SimKD', ['resnet32x4'], 'resnet8x4'),
+    ('atsc/wrn_40_2_mobilenetv2_cifar100', 'ATSC', ['wrn_40_2'], 'mobilenetv2'),  # without its last convolution
+    ('aekt/resnet34_resnet18_imagenet', 'AEKT', ['resnet34'], 'resnet18'),
+    ('aekt/multi/resnet32x4_resnet110x2_resnet8x4_cifar100', 'AEKT', ['resnet32x4', 'resnet110x2'], 'resnet8x4'),
+    ('atsc/multi/resnet32x4_seeds_resnet8x4_cifar100', 'ATSC', ['resnet32x4'] * 3, 'resnet8x4'),
+    ('teachers/wrn_16_2_cifar100', 'no teacher', [], 'wrn_16_2'),
+])
+def test_method_and_networks_of_our_configs(path, method, teachers, student):
+    model = Config.fromfile(ROOT / 'configs' / f'{path}.py').model
+    assert method_of(model) == method
+    assert [name.lower() for name in teachers_of(model)] == teachers
+    assert network_name(model.get('architecture', model)).lower() == student
+
+
+def test_losses_that_were_added_are_named():
+    losses = dict(dkd=dict(type='mmrazor.DKDLoss'), own=dict(type='my.OwnLoss'), two=dict(type='OwnLoss'))
+    model = dict(type='mmkd_atsc.AdaptiveTeacherDistill', teacher=dict(type='Net'),
+                 distiller=dict(type='mmkd_atsc.ATSCDistiller', distill_losses=losses))
+    assert method_of(model) == 'ATSC + DKD + OwnLoss'
+    assert method_of(dict(model, type='SingleTeacherDistill')) == 'DKD + OwnLoss'
+
+
+def test_speed_is_of_all_processes_and_a_resume_counts_no_step_twice(tmp_path):
+    lines = lines_of([50.0, 60.0, 55.0], time=0.5)
+    write_run(tmp_path, lines[:5], demo_config('kd_digits'), start='20260101_000000')  # killed in the second epoch
+    write_run(tmp_path, lines[3:], demo_config('kd_digits'), start='20260102_000000', processes=4)
+    run = read_run(tmp_path)
+    assert (run.last, run.best, run.done, run.goal, run.seed) == (55.0, 60.0, 3, 40, 0)
+    assert run.hours == pytest.approx(60 * 0.5 / 3600)
+    batch = demo_config('kd_digits').train_dataloader.batch_size
+    assert run.processes == 4 and run.images_per_second == pytest.approx(4 * batch / 0.5)
+
+
+def test_a_run_by_iterations_counts_them(tmp_path):
+    write_run(tmp_path, lines_by_iterations([50.0, 70.0, 60.0]), demo_config('kd_digits', **BY_ITERATIONS))
+    run = read_run(tmp_path)
+    assert (run.last, run.best, run.done, run.goal, run.unit) == (60.0, 70.0, 60, 80, 'iterations')
+
+
+def test_what_a_log_does_not_tell_is_none(tmp_path):
+    write_run(tmp_path / 'a', lines_of([50.0])[:1], demo_config('kd_digits'), processes=None)
+    run = read_run(tmp_path / 'a')
+    assert (run.processes, run.images_per_second, run.last, run.done) == (None, None, None, None) and run.hours
+    write_run(tmp_path / 'b', lines_of([50.0]), demo_config('kd_digits', **{'launcher': 'none'}), processes=None)
+    assert read_run(tmp_path / 'b').processes == 1
+
+
+@pytest.mark.parametrize('changes, same', [
+    ({'randomness.seed': 5}, True),
+    ({'default_hooks.logger.interval': 7}, True),
+    ({'model.teacher_ckpt': '/elsewhere/work_dirs/teacher_digits/epoch_40.pth'}, True),
+    ({'train_dataloader.dataset.data_root': '/elsewhere/data'}, True),
+    ({'model.teacher_ckpt': '/home/work_dirs/teacher_digits/epoch_39.pth'}, False),
+    ({'model.distiller.distill_losses.loss_kd.tau': 5}, False),
+    ({'train_cfg.max_epochs': 41}, False),
+])
+def test_runs_are_alike_that_differ_in_seed_and_place_only(tmp_path, changes, same):
+    first = demo_config('kd_digits')
+    first.model.teacher_ckpt = '/home/me/teacher_digits/epoch_40.pth'
+    second = Config(first.to_dict())
+    second.merge_from_dict(changes)
+    for name, config in (('a', first), ('b', second)):
+        write_run(tmp_path / name, lines_of([50.0]), config)
+    assert (read_run(tmp_path / 'a').identity == read_run(tmp_path / 'b').identity) == same
+
+
+def test_a_published_log_tells_what_the_work_directory_does(tmp_path):
+    config = demo_config('atsc_digits', seed=3)
+    config.model.teacher_ckpt = f'{tmp_path}/teacher/epoch_40.pth'
+    run = write_run(tmp_path / 'run', lines_of([100 / 3, 200 / 3], **{'teacher/drift': 1 / 7}), config)
+    log = publish_log(run, tmp_path / 'logs' / 'run.json.gz')
+    assert [path.name for path in log.parent.iterdir()] == ['run.json.gz']
+    text = gzip.decompress(log.read_bytes()).decode()
+    assert str(tmp_path) not in text and 'work_dir' not in text
+    first = json.loads(text)['scalars'][0]
+    assert first['teacher/drift'] == 0.142857 and first['step'] == 10
+
+    local, published = read_run(run), read_run(log)
+    assert published.last == pytest.approx(local.last, rel=1e-5)
+    for field in set(local._fields) - {'last', 'best', 'config'}:
+        assert getattr(published, field) == getattr(local, field), field
+    # The same log gives the same file, and one that is published can be published.
+    content = log.read_bytes()
+    assert publish_log(log, log).read_bytes() == publish_log(run, tmp_path / 'again.json.gz').read_bytes() == content
+
+
+def test_names_tell_runs_apart():
+    assert run_names(['a/x', 'b/y/']) == ['x', 'y']
+    assert run_names(['a/s0/x', 'a/s1/x', 'a/z']) == ['s0/x', 's1/x', 'z']
+    with pytest.raises(ValueError, match='/a/x: is given twice'):
+        run_names(['/a/x', '/a/x/'])

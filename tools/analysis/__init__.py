@@ -1,0 +1,1 @@
+"""What the tools share: trainings started, their logs read, published, compared and drawn."""

@@ -1,0 +1,167 @@
+"""A table's worth of trainings: run in order, side by side, resumed where they stopped, and never twice."""
+import fcntl
+import hashlib
+import itertools
+import json
+import os
+import time
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
+
+from mmkd_atsc.checkpoints.find import find_checkpoint
+
+from .runs import portable
+from .summary import DECISIVE
+from .training import Stop, Stopped, run_training
+
+
+class Row(NamedTuple):
+    """A training.
+
+    Args:
+        name: How the table calls it.
+        config: Its config file.
+        folder: Its work directory in the suite's.
+        needs: Folders of the rows whose last checkpoints it reads; they come first.
+        options: As after ``--cfg-options``.
+    """
+
+    name: str
+    config: Path
+    folder: str
+    needs: Tuple[str, ...] = ()
+    options: Tuple[str, ...] = ()
+
+
+class Result(NamedTuple):
+    """What became of a row: 'done', 'stopped' (to be resumed) or 'waiting' (not begun)."""
+
+    row: Row
+    state: str
+    seconds: float = 0.0
+
+
+def run_suite(rows: Sequence[Row], out: Path, workers: int = 1, stop: Optional[Stop] = None,
+              **environment: str) -> List[Result]:
+    """Trains what is not done; a row that failed stops the suite with its error, the others being resumed next time.
+
+    Args:
+        rows: The trainings, begun in this order as far as what they need is done.
+        out: The suite's folder.
+        workers: How many train at once, each on one CPU thread if it is more than one.
+        stop: When no row is begun any more and those that train are stopped. None: never.
+        environment: Variables for the configs and for the processes.
+    """
+    with _alone_in(out) as lock:
+        return _run_rows(rows, out, workers, stop or Stop(), environment, lock)
+
+
+@contextmanager
+def _alone_in(out: Path) -> Iterator[int]:
+    """A lock on the suite's folder, which its trainings hold too: two in one folder would spoil each other's files."""
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / 'suite.lock', 'a') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f'{out}: another suite trains there, or what one that was killed has left running; wait '
+                             'for it, or end its tools/train.py') from None
+        yield file.fileno()
+
+
+def _run_rows(rows: Sequence[Row], out: Path, workers: int, stop: Stop, environment: Dict[str, str],
+              lock: int) -> List[Result]:
+    os.environ.update(environment)  # our own reading of the configs must see what the processes see
+    MMLogger.get_instance('suite', log_level='WARNING')  # else a line for each variable that is read
+    if workers > 1:
+        environment = dict(environment, OMP_NUM_THREADS='1')
+    folders = {row.folder for row in rows}
+    for row in rows:
+        if not folders.issuperset(row.needs):
+            raise ValueError(f'{row.folder} needs {", ".join(row.needs)}, not all of which are rows')
+    results: Dict[str, Result] = {}
+    waiting, running = list(rows), set()
+    with ThreadPoolExecutor(workers) as pool:
+        while waiting or running:
+            before = len(waiting)
+            for row in [row for row in waiting if set(row.needs) <= results.keys()]:
+                if any(results[name].state != 'done' for name in row.needs):
+                    results[row.folder] = Result(row, 'waiting')
+                elif len(running) < workers:
+                    running.add(pool.submit(_run, row, out, stop, environment, lock))
+                else:
+                    break
+                waiting.remove(row)
+            if not running and len(waiting) == before:
+                raise ValueError(f'{", ".join(row.folder for row in waiting)} need each other')
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                if future.exception() and running:
+                    print(f'error: {future.exception()}; the suite stops when what trains now is done', flush=True)
+                results[future.result().row.folder] = future.result()
+    return [results[row.folder] for row in rows]
+
+
+def _run(row: Row, out: Path, stop: Stop, environment: Dict[str, str], lock: int) -> Result:
+    work_dir, note = out / row.folder, out / row.folder / 'suite.json'
+    identity = identity_of(row, out)
+    known = json.loads(note.read_text()) if note.is_file() else {}
+    same = known.get('identity') == identity
+    if same and known.get('finished'):
+        return Result(row, 'done', known['seconds'])
+    if stop.reached:
+        return Result(row, 'stopped' if same else 'waiting', known.get('seconds', 0.0) if same else 0.0)
+    if work_dir.is_dir() and not same:
+        if not known:
+            raise ValueError(f'{work_dir} is there and not of a suite: give another folder, or remove it')
+        put_aside(work_dir)  # of another config or teacher: its log must not be read as this one's
+    work_dir.mkdir(parents=True, exist_ok=True)
+    before = known.get('seconds', 0.0) if same else 0.0
+    _write(note, dict(identity=identity, finished=False, seconds=before))
+    print(f'{"going on with" if same else "training"} {row.name} ({row.folder}) ...', flush=True)
+    begin, finished = time.monotonic(), True
+    try:
+        run_training(row.config, work_dir, stop, row.options, resume=same, lock=lock, **environment)
+    except Stopped:
+        finished = False
+    seconds = round(before + time.monotonic() - begin, 1)
+    _write(note, dict(identity=identity, finished=finished, seconds=seconds))
+    return Result(row, 'done' if finished else 'stopped', seconds)
+
+
+def put_aside(folder: Path) -> Path:
+    """Gives a folder the first free name of ``<folder>.old1``, ``.old2``, ..."""
+    aside = next(path for number in itertools.count(1) for path in [Path(f'{folder}.old{number}')] if not path.exists())
+    print(f'{folder} is of another config or teacher, it is now {aside.name}', flush=True)
+    return folder.rename(aside)
+
+
+def identity_of(row: Row, out: Path) -> str:
+    """A digest of all that decides what comes of a row: its config, its options, its teachers' weights."""
+    config = Config.fromfile(row.config)
+    config.merge_from_dict(parse_options(row.options))
+    decides = portable({key: config.get(key) for key in (*DECISIVE, 'randomness')})
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode())
+    for name in row.needs:
+        digest.update(hashlib.sha256(find_checkpoint(str(out / name)).read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def parse_options(options: Sequence[str]) -> dict:
+    """``KEY=VALUE`` words as MMEngine reads them.
+
+    >>> parse_options(['randomness.seed=1', 'a=[1,2]'])
+    {'randomness.seed': 1, 'a': [1, 2]}
+    """
+    return {key: DictAction._parse_iterable(value) for key, value in (word.split('=', 1) for word in options)}
+
+
+def _write(path: Path, content: dict) -> None:
+    aside = path.with_suffix('.new')
+    aside.write_text(json.dumps(content))
+    aside.replace(path)

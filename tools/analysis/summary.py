@@ -1,0 +1,198 @@
+"""What a run was and what came of it: method, networks, seed, accuracy, speed; told from its config and its log."""
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.registry import MODELS, DefaultScope
+
+from mmkd_atsc import cli
+from mmkd_atsc.cifar_networks import CIFAR_NETWORKS
+from mmkd_atsc.errors.messages import describe
+from mmkd_atsc.export.config import student_model
+from mmkd_atsc.registry import short_name
+
+from .runs import PUBLISHED, find_curve, find_metric, is_training, portable, read_config, read_environment, read_scalars
+
+NO_TEACHER = 'no teacher'
+LOSS_METHODS = {'AEKTLoss': 'AEKT', 'DKDLoss': 'DKD', 'KLDivergence': 'KD'}
+
+# What of a config decides what a run comes to, beside its seed.
+DECISIVE = ('model', 'data_preprocessor', 'train_dataloader', 'val_dataloader', 'val_evaluator', 'optim_wrapper',
+            'param_scheduler', 'train_cfg', 'custom_hooks', 'auto_scale_lr', 'sync_bn')
+
+
+class Run(NamedTuple):
+    """A run; what its log does not tell is None.
+
+    ``done`` and ``goal`` count the ``unit``, 'epochs' or 'iterations', ``hours`` is the time of the training steps
+    without validations, ``processes`` multiplies the batch size to give ``images_per_second``, ``identity`` is the same
+    for runs that differ in their seed and their folders only.
+    """
+
+    name: str
+    method: str
+    teachers: Tuple[str, ...]
+    student: str
+    seed: Optional[int]
+    unit: str
+    done: Optional[int]
+    goal: Optional[int]
+    last: Optional[float]
+    best: Optional[float]
+    processes: Optional[int]
+    images_per_second: Optional[float]
+    hours: Optional[float]
+    environment: str
+    config_name: str
+    config: Config
+    identity: str
+
+    @property
+    def pair(self) -> str:
+        return ' → '.join(filter(None, [', '.join(self.teachers), self.student]))
+
+
+def read_run(run: Union[str, Path], name: Optional[str] = None, metric: str = 'accuracy/top1') -> Run:
+    """Summarises a work directory or a published log.
+
+    Args:
+        run: The work directory, or the file of the published log.
+        name: What to call it. Default: its own name.
+        metric: The validation metric that counts.
+    """
+    scalars, config, environment = read_scalars(run), read_config(run), read_environment(run)
+    validated = any(not is_training(line) for line in scalars)
+    curve = find_metric(scalars, metric) if validated else []
+    schedule = config.get('train_cfg') or {}
+    unit = 'iterations' if 'max_iters' in schedule else 'epochs'
+    model, name = config.model, name or run_names([run])[0]
+    processes = environment.get('processes') or (1 if config.get('launcher') == 'none' else None)
+    iterations, seconds = training_time(scalars)
+    images = iterations * ((config.get('train_dataloader') or {}).get('batch_size') or 0) * (processes or 0)
+    return Run(
+        name=name, method=method_of(model), teachers=tuple(teachers_of(model)),
+        student=network_name(model.get('architecture', model)), seed=(config.get('randomness') or {}).get('seed'),
+        unit=unit, done=curve[-1][0] if curve else None, goal=schedule.get('max_iters', schedule.get('max_epochs')),
+        last=curve[-1][1] if curve else None, best=max((value for _, value in curve), default=None),
+        processes=processes, images_per_second=images / seconds if images and seconds else None,
+        hours=seconds / 3600 if seconds else None, environment=describe_environment(environment),
+        config_name=environment.get('config', name), config=config,
+        identity=json.dumps([portable({key: config.get(key) for key in DECISIVE}), processes], sort_keys=True,
+                            default=str))
+
+
+def describe_environment(environment: Dict[str, Any]) -> str:
+    """What a run was trained on, as far as its log tells.
+
+    >>> describe_environment(dict(device='CPU', processes=2, threads=1, torch='2.15.0+cu132'))
+    '2 x CPU, 1 thread, torch 2.15.0'
+    """
+    processes, threads, device = (environment.get(name) for name in ('processes', 'threads', 'device'))
+    parts = [device and f'{processes} x {device}' if (processes or 1) > 1 else device,
+             threads and device == 'CPU' and f'{threads} thread{"s" * (threads > 1)}',
+             environment.get('torch') and f'torch {environment["torch"].partition("+")[0]}']
+    return ', '.join(part for part in parts if part)
+
+
+def training_time(scalars: List[Dict]) -> Tuple[int, float]:
+    """Iterations and the seconds they took, each line's ``time`` standing for all iterations since the line before.
+
+    >>> training_time([{'time': 0.5, 'iter': 10, 'step': 10}, {'time': 0.25, 'iter': 20, 'step': 20}])
+    (20, 7.5)
+    """
+    done, seconds = 0, 0.0
+    for step, time in find_curve(scalars, 'time', training=True):
+        seconds += (step - done) * time
+        done = step
+    return done, seconds
+
+
+def method_of(model: dict) -> str:
+    """How the student is taught, from its model's config.
+
+    >>> method_of(dict(type='mmkd_atsc.AdaptiveTeacherDistill', teacher=dict(), adaptive=False))
+    'SimKD'
+    >>> losses = dict(kd=dict(type='mmrazor.KLDivergence'), at=dict(type='ATLoss'))
+    >>> method_of(dict(type='SingleTeacherDistill', teacher='resnet50.py', distiller=dict(distill_losses=losses)))
+    'KD + ATLoss'
+    """
+    if 'teacher' not in model:
+        return NO_TEACHER
+    distiller = model.get('distiller') or {}
+    losses = (distiller.get('distill_losses') or {}).values()
+    methods = [LOSS_METHODS.get(short_name(loss['type']), short_name(loss['type'])) for loss in losses]
+    if short_name(model['type']) == 'AdaptiveTeacherDistill':
+        methods.insert(0, 'ATSC' if model.get('adaptive', True) else 'SimKD')
+    elif short_name(distiller.get('type')) == 'AEKTDistiller':
+        methods.insert(0, 'AEKT')
+    return ' + '.join(dict.fromkeys(methods)) or short_name(distiller.get('type'))
+
+
+def teachers_of(model: dict) -> List[str]:
+    """The names of the teachers' networks."""
+    teacher = model.get('teacher') or ()
+    if isinstance(teacher, str) or isinstance(teacher, dict) and {'type', 'cfg_path'} & teacher.keys():
+        teacher = [teacher]
+    return [network_name(network) for network in (teacher.values() if isinstance(teacher, dict) else teacher)]
+
+
+def network_name(network: Any) -> str:
+    """What a network is called: by our list of CIFAR networks, its config file, or its backbone.
+
+    >>> network_name(dict(backbone=dict(type='mmkd_atsc.CIFARWideResNet', depth=40, widen_factor=2)))
+    'wrn_40_2'
+    >>> network_name('mmpretrain::resnet/resnet34_8xb32_in1k.py'), network_name(dict(type='ResNet', depth=18))
+    ('resnet34', 'ResNet18')
+    """
+    path = network if isinstance(network, str) else network.get('cfg_path')
+    if path:
+        return re.split(r'_\d+xb\d+', Path(path).stem)[0]
+    backbone = network.get('backbone', network)
+    # ATSC's students leave a closing convolution out, as their projector takes its place.
+    plain = {key: value for key, value in backbone.items() if key not in ('with_last_conv', 'init_cfg', '_scope_')}
+    for name, known in CIFAR_NETWORKS.items():
+        if json.dumps(known.backbone, sort_keys=True) == json.dumps(plain, sort_keys=True, default=str):
+            return name
+    which = backbone.get('depth') or backbone.get('arch') or backbone.get('model_name') or ''
+    suffix = f'-{which}' if isinstance(which, str) and which else str(which) if isinstance(which, int) else ''
+    return short_name(backbone.get('type')) + suffix
+
+
+def deployed_parameters(config: Config) -> Optional[int]:
+    """Parameters of the deployed student: a shared classifier counts, it goes along as a copy.
+
+    None where the network cannot be built here, as when its config is a file of another machine.
+
+    >>> from mmkd_atsc.cifar_networks import classifier
+    >>> deployed_parameters(Config(dict(model=classifier('resnet8'))))
+    83892
+    """
+    try:
+        model = student_model(config)
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            student = MODELS.build(model)
+    except cli.USER_ERRORS as error:
+        print_log(f'the parameters of a student are not known: {describe(error)}', level=logging.WARNING)
+        return None
+    return sum(parameter.numel() for parameter in student.parameters())
+
+
+def run_names(runs: Sequence[Union[str, Path]]) -> List[str]:
+    """A name for each run: its folder's or file's, with as many of its parents as tell it from the others.
+
+    >>> run_names(['work_dirs/seed0/atsc', 'work_dirs/seed1/atsc', 'logs/kd.json.gz'])
+    ['seed0/atsc', 'seed1/atsc', 'kd']
+    """
+    paths = [Path(str(Path(run).resolve()).removesuffix(PUBLISHED)).parts for run in runs]
+    if len(set(paths)) < len(paths):
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise ValueError(f'{Path(*twice)}: is given twice')
+    names = []
+    for path in paths:
+        ends = (path[-depth:] for depth in range(1, 1 + len(path)))
+        names.append('/'.join(next(end for end in ends if sum(other[-len(end):] == end for other in paths) == 1)))
+    return names

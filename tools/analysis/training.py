@@ -1,0 +1,90 @@
+"""Runs of ``tools/train.py`` from a script."""
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Iterator, Optional, Sequence, Union
+
+TRAIN = Path(__file__).resolve().parents[1] / 'train.py'
+
+
+class Stop:
+    """When trainings end before they are done: after some seconds, if they are given, or as soon as it is asked for.
+
+    >>> stop = Stop()
+    >>> stop.reached, stop.now(), stop.reached
+    (False, None, True)
+    """
+
+    def __init__(self, seconds: Optional[float] = None) -> None:
+        self._end = float('inf') if seconds is None else time.monotonic() + seconds
+        self._signal: Optional[int] = None
+
+    def now(self, by_signal: Optional[int] = None) -> None:
+        self._end, self._signal = float('-inf'), by_signal
+
+    @property
+    def reached(self) -> bool:
+        return time.monotonic() >= self._end
+
+    @contextmanager
+    def by_signals(self) -> Iterator['Stop']:
+        """In this block SIGTERM, SIGHUP and Ctrl-C reach it; after the block, the first of them ends this process.
+
+        So who ends a command ends its trainings, and sees that it was ended. A signal that is ignored (nohup) stays so.
+        """
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+        for number in before:
+            signal.signal(number, lambda number, _: self.now(number))
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            if self._signal:
+                with suppress(OSError):  # the terminal may be closed
+                    sys.stdout.flush()
+                signal.signal(self._signal, signal.SIG_DFL)
+                os.kill(os.getpid(), self._signal)
+
+
+class Stopped(Exception):
+    """A training was stopped before it was done; it goes on from its last checkpoint."""
+
+
+def run_training(config: Union[str, Path], work_dir: Path, stop: Stop, options: Sequence[str] = (),
+                 resume: bool = False, lock: Optional[int] = None, **environment: str) -> None:
+    """Trains a config in a process of its own; what it prints goes to ``output.log`` in the work directory.
+
+    Args:
+        config: The config file.
+        work_dir: Where logs and checkpoints go.
+        stop: When it is ended early; :class:`Stopped` is raised then.
+        options: As after ``--cfg-options``.
+        resume: Go on from the last checkpoint there, if there is one.
+        lock: A descriptor that stays open in the process.
+        environment: Variables for the process.
+    """
+    work_dir.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, str(TRAIN), str(config), '--work-dir', str(work_dir)]
+    command += ['--resume'] * resume + (['--cfg-options', *options] if options else [])
+    with open(work_dir / 'output.log', 'w') as log:
+        process = subprocess.Popen(command, env=dict(os.environ, **environment), stdout=log, stderr=subprocess.STDOUT,
+                                   pass_fds=() if lock is None else (lock, ))
+        try:
+            while process.poll() is None and not stop.reached:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(0.2)
+        finally:
+            process.kill()  # nothing, if it has ended
+            process.wait()
+    if process.returncode and stop.reached:  # Ctrl-C ends it by itself
+        raise Stopped(f'{config}: stopped before it was done')
+    if process.returncode:
+        lines = (work_dir / 'output.log').read_text().splitlines()
+        why = next((line for line in reversed(lines) if line.startswith('error')), 'see there')
+        raise RuntimeError(f'training {config} failed, its output is in {work_dir / "output.log"}: {why}')
