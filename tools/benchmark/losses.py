@@ -10,6 +10,7 @@ themselves do not.
 import argparse
 from typing import Callable, Dict, List, Optional, Tuple
 
+import measure as timing
 from measure import CPU, Step, block_of, default_device, environment, median_times, peak_memory, set_tf32
 
 # The module beside this one must come before torch.
@@ -17,7 +18,6 @@ from measure import CPU, Step, block_of, default_device, environment, median_tim
 
 import torch
 
-import mmkd_atsc  # noqa: F401  makes mmrazor importable
 from mmkd_atsc import cli
 from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.models.losses import AEKTLoss
@@ -55,10 +55,11 @@ def measure(shape: Tuple[int, int], repeats: Optional[int], device: torch.device
     times = median_times(steps, repeats or default_repeats(*shape), block=block_of(device))
     memory = {name: peak_memory(step, device) for name, step in steps.items()}
     ours, dkd = 'AEKTLoss', 'DKDLoss'
+    timing.note('losses', shape='x'.join(map(str, shape)), **times)
     cells = [f'{shape[0]}x{shape[1]}',
              *(f'{1e3 * times[name]:.2f}' for name in steps), f'{times[dkd] / times[ours]:.2f}',
              *(f'{memory[name] / 2**20:.2f}' for name in steps), f'{memory[ours] / memory[dkd]:.2f}']
-    return f'| {" | ".join(cells)} |'
+    return timing.table_line(cells)
 
 
 def parse_shape(text: str) -> Tuple[int, int]:
@@ -80,6 +81,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         shapes = [parse_shape(text) for text in args.shapes]
         if args.repeats is not None:
             check_number('--repeats', args.repeats, 1, integer=True)
+        timing.have_alone()
         device = default_device()
         set_tf32(False)
         for threads in args.threads:
