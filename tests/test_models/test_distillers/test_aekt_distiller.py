@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from mmkd_atsc.models.algorithms import MultiTeacherDistill
 from mmkd_atsc.models.distillers import AEKTDistiller
-from mmkd_atsc.models.losses.aekt_functional import aekt_loss
 from tests.conftest import tiny_classifier
+from tests.test_models.test_losses.aekt_cases import aekt_loss
 
 TERMS = {'tckd', 'nckd', 'target', 'ratio', 'student_confidence', 'teacher_confidence', 'accuracy_before_fc',
          'accuracy_after_fc'}
