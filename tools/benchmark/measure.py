@@ -14,6 +14,7 @@ os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import mmkd_atsc  # noqa: F401  makes mmrazor importable
 from mmkd_atsc.errors.checks import check_number
@@ -127,6 +128,41 @@ def peak_memory(step: Step, device: torch.device = CPU) -> int:
         held += event.nbytes()
         peak = max(peak, held)
     return peak
+
+
+class _OperatorCount(TorchDispatchMode):
+    """Counts operators that compute or copy something: about what they are in kernels on a GPU."""
+
+    # what gives another view of a tensor or memory not written yet, and what only a check on the CPU asks for
+    NO_KERNEL = frozenset(
+        'view _unsafe_view expand unsqueeze squeeze unbind select slice split as_strided t transpose '
+        'permute detach alias empty empty_like empty_strided new_empty new_empty_strided '
+        'promote_types aminmax _local_scalar_dense'.split())
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.overloadpacket.__name__ not in self.NO_KERNEL
+        return func(*args, **(kwargs or {}))
+
+
+def count_launches(step: Step, device: torch.device = CPU) -> int:
+    """Kernels, copies and fills that a step starts on the GPU; on the CPU the operators that would start them.
+
+    >>> count_launches(lambda: (torch.ones(3) + 1).view(3, 1) * 2)
+    3
+    """
+    step()
+    if device.type != 'cuda':
+        with _OperatorCount() as operators:
+            step()
+        return operators.count
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        step()
+        wait()
+    return sum(event.device_type == torch.autograd.DeviceType.CUDA for event in profiler.events())
 
 
 def environment(device: Optional[torch.device] = None) -> str:
