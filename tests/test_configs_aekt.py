@@ -34,8 +34,10 @@ def test_the_folders_hold_these_pairs():
     def found(method):
         return {path.stem for path in (CONFIGS / method).glob('*.py')}
 
-    assert found('aekt') == {f'{pair}_cifar100' for pair in BETA} | {f'{pair}_imagenet' for pair in IMAGENET}
-    assert found('kd') == found('dkd') == {f'{pair}_cifar100' for pair in BASELINES}
+    standardized = {f'{pair}_ls_cifar100' for pair in ('resnet32x4_resnet8x4', 'resnet110_resnet32')}
+    pairs = {f'{pair}_cifar100' for pair in BETA} | {f'{pair}_imagenet' for pair in IMAGENET}
+    assert found('aekt') == pairs | standardized
+    assert found('kd') == found('dkd') == {f'{pair}_cifar100' for pair in BASELINES} | standardized
 
 
 @pytest.mark.parametrize('method, pair', PAIRS)
@@ -171,7 +173,7 @@ def test_the_readme_lists_every_config_with_the_published_figures():
     assert {path for path in linked if '/' not in path} >= {path.name for path in (CONFIGS / 'aekt').glob('*.py')}
     for method in ('kd', 'dkd'):
         assert {path for path in linked if path.startswith(f'../{method}/')} == {
-            f'../{method}/{pair}_cifar100.py' for pair in BASELINES}
+            f'../{method}/{path.name}' for path in (CONFIGS / method).glob('*.py')}
 
 
 def readme_configs():

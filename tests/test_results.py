@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.fileio import load
 from mmengine.hub import get_model
 
@@ -54,6 +55,9 @@ def test_a_table_says_what_compare_prints(page, compared):
         if not line.config(page):
             assert 'published' in line.cells.values(), line
             continue
+        if not line.cells['seeds']:  # not yet run
+            assert not line.cells['last %'] and line.config(page).is_file() and line.config(page) not in compared, line
+            continue
         plain = {name: LINK.sub(r'\1', cell) for name, cell in line.cells.items()}
         expected = compared[line.config(page)]
         assert {name: plain[name] for name in expected.keys() & plain.keys() - {'method'}} == {
@@ -89,6 +93,8 @@ def test_a_log_is_of_the_config_as_it_is(log, monkeypatch):
         monkeypatch.setenv(variable, value)
     published = read_config(log)
     ours = cli.load_config(str(config_of(log)), {})
+    if published.optim_wrapper.type == 'mmkd_atsc.FastOptimWrapper':  # what --fast does where there is a GPU
+        ours.optim_wrapper.update(Config.fromfile(ROOT / 'configs' / '_base_' / 'fast.py').fast.optim_wrapper)
     cli.add_training_hooks(ours)
     if log.name.startswith('short_dkd'):  # made with MMRazor's loss: the same but in an epoch's last, smaller batch
         ours.model.distiller.distill_losses.loss_dkd = dict(

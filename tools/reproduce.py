@@ -3,12 +3,17 @@
 python tools/reproduce.py SUITE --out DIR [--budget MINUTES] [--seeds 0 1 2] [--rows PATTERN ...] [--workers N]
                           [--held-out] [--cfg-options KEY=VALUE ...]
 
-  digits        the demo's rows: minutes on a CPU
-  cifar100-cpu  every method at the same six epochs on the real CIFAR-100, ResNet-20 to ResNet-8: hours on two cores
-  cifar100      the literature's protocol, 240 epochs, for two pairs and several teachers: needs a GPU
+  digits                  the demo's rows: minutes on a CPU
+  cifar100-cpu            every method at the same six epochs on the real CIFAR-100, ResNet-20 to ResNet-8: hours on two
+                          cores
+  cifar100-fast           every method at 60 epochs of batch 256, two pairs with the teachers of the package: minutes on
+                          a GPU
+  cifar100-fast-settings  the first pair's methods with other settings, always scored as by --held-out
+  cifar100                the literature's protocol, 240 epochs, for two pairs and several teachers: needs a GPU
 
 What is done is not trained again, and what was interrupted, by the budget or by a kill, goes on from its last
-checkpoint. The rows' logs are summarised by tools/analysis/compare.py into DIR/compare.md and DIR/compare.csv.
+checkpoint; where a row fails the others go on. The rows' logs are summarised by tools/analysis/compare.py into
+DIR/compare.md and DIR/compare.csv, and its --publish writes them as they are committed.
 
 --held-out is for choosing settings: the last 5,000 of the training images are scored instead of the test images, and
 nothing is trained on them. --cfg-options hold for all rows (bf16, say). Both are other trainings: give another DIR.
@@ -17,29 +22,58 @@ import argparse
 import fnmatch
 import os
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 
 from analysis.compare import main as compare
-from analysis.suite import Result, Row, run_suite
+from analysis.suite import Failed, Result, Row, run_suite
 from analysis.training import Stop
 from mmkd_atsc import cli
 from mmkd_atsc.errors.checks import check_choice, check_number
 from mmkd_atsc.paths import CONFIGS
 
 METHODS = ('kd', 'dkd', 'simkd', 'aekt', 'atsc')
+FAST_METHODS = ('atsc', 'aekt', 'aekt_ls', 'simkd', 'dkd', 'dkd_ls', 'kd', 'kd_ls')
 HELD_OUT = ('train_dataloader.dataset.indices=45000', 'val_dataloader.dataset.split=train',
             'val_dataloader.dataset.indices=-5000')
 
 
+# Settings of the fast protocol's first pair: method, what the row is called, and the options.
+FAST_SETTINGS = (
+    ('aekt', 'gamma0', 'model.distiller.gamma=0.0'),
+    ('aekt', 'gamma025', 'model.distiller.gamma=0.25'),
+    ('aekt', 'beta2', 'model.distiller.beta=2.0'),
+    ('aekt', 'no_fc', 'model.distiller.with_fc=False'),
+    ('aekt_ls', 'gamma1', 'model.distiller.gamma=1.0'),
+    ('aekt_ls', 'gamma02', 'model.distiller.gamma=0.2'),
+    ('simkd', 'align5', 'model.distiller.align_weight=5.0'),
+    ('simkd', 'align10', 'model.distiller.align_weight=10.0'),
+    ('atsc', 'align10', 'model.distiller.align_weight=10.0'),
+    ('atsc', 'papers', 'model.teacher_lr_mult=1.0', 'model.distiller.anchor_min_dims=2'),
+    ('atsc', 'start30', 'custom_hooks.0.start=30'))
+
+
 class Suite(NamedTuple):
-    """The rows for some seeds, and what their configs read from the environment."""
+    """A table's trainings.
+
+    Args:
+        rows: The rows for some seeds.
+        environment: What their configs read from the environment, for the suite's folder.
+        seeds: The seeds, unless others are asked for.
+        gpu: Refuse to start without a GPU.
+        switches: What ``tools/train.py`` gets with each row.
+        held_out: Always score held-out images.
+        workers: How many rows train at once on a GPU.
+    """
 
     rows: Callable[[Sequence[int]], List[Row]]
     environment: Callable[[Path], Dict[str, str]]
     seeds: Sequence[int]
     gpu: bool = False
+    switches: Tuple[str, ...] = ()
+    held_out: bool = False
+    workers: int = 1
 
 
 def seeded(name: str, config: str, folder: str, seeds: Sequence[int], needs: Sequence[str] = ()) -> List[Row]:
@@ -94,10 +128,35 @@ def cifar100(seeds: Sequence[int]) -> List[Row]:
     return rows
 
 
+def cifar100_fast(seeds: Sequence[int]) -> List[Row]:
+    """All methods on the first pair, then on the second; then the next seed. The slowest begin first."""
+    def group(name: str) -> List[Row]:
+        return seeded(name.replace('_', ' '), f'fast/{name}.py', f'fast_{name}', seeds)
+
+    pairs = [('resnet32x4_resnet8x4', 'resnet8x4'), ('resnet110_resnet32', 'resnet32')]
+    groups = [group('atsc_two_resnet32x4_resnet110_resnet8x4')]
+    for pair, student in pairs:
+        groups += [group(f'{method}_{pair}') for method in FAST_METHODS] + [group(student)]
+    return seed_by_seed(groups)
+
+
+def cifar100_fast_settings(seeds: Sequence[int]) -> List[Row]:
+    """What the settings are compared with comes first."""
+    pair = 'resnet32x4_resnet8x4'
+    plain = [seeded(method, f'fast/{method}_{pair}.py', f'fast_{method}_{pair}', seeds) for method in FAST_METHODS]
+    return seed_by_seed([*plain, *(
+        [row._replace(options=(*row.options, *options)) for row in seeded(
+            f'{method}, {name}', f'fast/{method}_{pair}.py', f'fast_{method}_{pair}_{name}', seeds)]
+        for method, name, *options in FAST_SETTINGS)])
+
+
 SUITES = {
     'digits': Suite(digits, lambda out: {'DEMO_TEACHER': str(out / 'teacher_digits'),
                                          'DEMO_TEACHER2': str(out / 'teacher2_digits')}, (0, )),
     'cifar100-cpu': Suite(cifar100_cpu, lambda out: {'MMKD_TEACHERS': str(out)}, (0, 1, 2)),
+    'cifar100-fast': Suite(cifar100_fast, lambda out: {}, (0, 1, 2), switches=('--fast', ), workers=8),
+    'cifar100-fast-settings': Suite(cifar100_fast_settings, lambda out: {}, (0, ), switches=('--fast', ), held_out=True,
+                                    workers=8),
     'cifar100': Suite(cifar100, lambda out: {'MMKD_TEACHERS': str(out)}, (0, 1, 2), gpu=True)}
 
 
@@ -123,17 +182,20 @@ def main(argv: Optional[List[str]] = None) -> None:
     parser.add_argument('--rows', nargs='+', metavar='PATTERN', help="only rows whose folder matches, as 'atsc_*'")
     parser.add_argument('--held-out', action='store_true', help='score images that are held out of the training set')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='for all rows')
-    parser.add_argument('--workers', type=int, help='trainings at once (default: one a core, or one with a GPU)')
+    parser.add_argument('--workers', type=int,
+                        help="trainings at once (default: one a core; with a GPU one, or cifar100-fast's eight)")
     args = parser.parse_args(argv)
     with cli.one_line_errors():
         suite = SUITES[check_choice('SUITE', args.suite, SUITES)]
         if suite.gpu and not torch.cuda.is_available():
             raise ValueError(f'{args.suite} needs a GPU, and there is none; cifar100-cpu is for the CPU')
+        if suite.switches and not torch.cuda.is_available():
+            print(f'{args.suite} is meant for a GPU, and there is none: it will take days', flush=True)
         if args.budget is not None:
             check_number('--budget', args.budget, above=0)
-        workers = args.workers
+        workers, cores = args.workers, len(os.sched_getaffinity(0))
         if workers is None:
-            workers = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+            workers = min(suite.workers, cores) if torch.cuda.is_available() else cores
         check_number('--workers', workers, 1, integer=True)
         out = args.out.resolve()
         rows = chosen(suite.rows(list(dict.fromkeys(args.seeds or suite.seeds))), args.rows)
@@ -142,10 +204,14 @@ def main(argv: Optional[List[str]] = None) -> None:
                 raise ValueError(f'--cfg-options {word}: must be KEY=VALUE')
         if args.held_out and args.suite == 'digits':
             raise ValueError('--held-out is for the suites on CIFAR-100')
-        options = (*(HELD_OUT if args.held_out else ()), *args.cfg_options)
-        rows = [row._replace(options=(*row.options, *options)) for row in rows]
+        options = (*(HELD_OUT if args.held_out or suite.held_out else ()), *args.cfg_options)
+        rows = [row._replace(options=(*row.options, *options), switches=suite.switches) for row in rows]
         with Stop(args.budget and 60 * args.budget).by_signals() as stop:
-            report(run_suite(rows, out, workers, stop, **suite.environment(out)), out)
+            try:
+                report(run_suite(rows, out, workers, stop, **suite.environment(out)), out)
+            except Failed as failed:
+                report(failed.results, out)
+                raise
 
 
 def report(results: Sequence[Result], out: Path) -> None:

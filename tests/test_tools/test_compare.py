@@ -46,6 +46,13 @@ def test_seeds_are_averaged_and_each_run_is_told_by_its_part(runs, tmp_path, cap
     assert rows[0]['last_std'] == '' and rows[1]['teachers'] == 'resnet20'
 
 
+def test_one_config_with_other_options_is_told_by_the_run(runs, capsys):
+    folder = Path(runs[1]).parent / 'hotter'
+    write_run(folder, lines_of([60.0]), demo_config('kd_digits', **{'model.distiller.distill_losses.loss_kd.tau': 8}))
+    compare(*runs, folder)
+    assert [line[-1] for line in table(capsys)[1:] if line[0] == 'KD'] == ['the_config (s0/kd)', 'the_config (hotter)']
+
+
 def test_a_run_that_no_other_names_has_no_teacher(runs, capsys):
     compare(runs[0])
     assert table(capsys)[1][0] == 'no teacher'

@@ -103,3 +103,42 @@ def test_options_and_the_held_out_images_are_every_rows(reproduce, monkeypatch, 
         with pytest.raises(SystemExit):
             reproduce.main(['digits', '--out', str(tmp_path), *argv])
         assert words in capsys.readouterr().err
+
+
+def test_the_fast_rows_are_the_fast_configs_at_one_budget(reproduce):
+    rows = reproduce.SUITES['cifar100-fast'].rows([0])
+    folder = ROOT / 'configs' / 'fast'
+    teachers = {'resnet32x4.py', 'resnet110.py'}
+    assert {row.config.name for row in rows} == {path.name for path in folder.glob('*.py')} - teachers
+    configs = [Config.fromfile(path) for path in sorted(folder.glob('*.py'))]
+    for config in configs:
+        assert config.train_dataloader.batch_size == 256 and config.train_dataloader.drop_last
+        assert config.optim_wrapper.optimizer == dict(type='SGD', lr=0.2, momentum=0.9, weight_decay=5e-4)
+        assert config.param_scheduler == configs[0].param_scheduler and config.train_cfg == configs[0].train_cfg
+        assert config.auto_scale_lr.base_batch_size == 256  # the rate is meant for this batch
+        assert config.train_cfg.max_epochs == config.param_scheduler[-1].end == 60
+
+
+def test_the_fast_rows_of_a_seed_come_before_the_next_seeds_and_the_first_pair_before_the_second(reproduce):
+    rows = reproduce.SUITES['cifar100-fast'].rows([0, 1])
+    half = len(rows) // 2
+    assert all('_seed1' in row.folder for row in rows[half:]) and not any('_seed1' in row.folder for row in rows[:half])
+    second = ['resnet110_resnet32' in row.folder or row.folder == 'fast_resnet32' for row in rows[:half]]
+    assert second == sorted(second) and 0 < sum(second) < half
+
+
+def test_settings_change_what_they_name_and_are_scored_on_held_out_images(reproduce, monkeypatch, tmp_path, capsys):
+    seen = []
+    monkeypatch.setattr(reproduce, 'run_suite', lambda rows, *args, **environment: seen.extend(rows) or [])
+    reproduce.main(['cifar100-fast-settings', '--out', str(tmp_path)])
+    assert len({row.folder for row in seen}) == len(seen) > len(reproduce.FAST_SETTINGS)
+    plain = {row.config: row for row in seen[:-len(reproduce.FAST_SETTINGS)]}
+    for row in seen:
+        config, options = Config.fromfile(row.config), parse_options(row.options)
+        before = config.copy()
+        config.merge_from_dict(options)
+        assert config.val_dataloader.dataset.split == 'train' and row.switches == ('--fast', )
+        config.merge_from_dict(parse_options(reproduce.HELD_OUT))
+        own = set(row.options) - set(plain[row.config].options)
+        changed = config.model != before.model or config.get('custom_hooks') != before.get('custom_hooks')
+        assert changed == bool(own), row.folder

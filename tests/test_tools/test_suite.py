@@ -6,20 +6,21 @@ import time
 import pytest
 
 from analysis import suite
-from analysis.suite import Row, run_suite
-from analysis.training import Stop, Stopped
+from analysis.suite import Failed, Row, run_suite
+from analysis.training import Stop, Stopped, TrainingFailed
 
 
 class Training:
     """Stands for ``tools/train.py``: notes the call and leaves a checkpoint."""
 
     def __init__(self):
-        self.calls, self.fails, self.weights = [], None, b'weights'
+        self.calls, self.switches, self.fails, self.weights = [], [], {}, b'weights'
 
-    def __call__(self, config, work_dir, stop, options=(), resume=False, lock=None, **environment):
+    def __call__(self, config, work_dir, stop, options=(), switches=(), resume=False, lock=None, **environment):
         self.calls.append((work_dir.name, resume, environment))
-        if self.fails:
-            raise self.fails
+        self.switches.append(switches)
+        if work_dir.name in self.fails:
+            raise self.fails[work_dir.name]
         if stop.reached:
             raise Stopped('late')
         (work_dir / 'epoch_1.pth').write_bytes(self.weights)
@@ -57,7 +58,7 @@ def test_what_is_done_is_not_trained_again(rows, training, tmp_path):
 
 def test_what_it_learns_from_comes_first_in_whatever_number(rows, training, tmp_path):
     run_suite(rows[::-1], tmp_path / 'out', workers=2)
-    assert training.names == ['teacher', 'student'] and training.calls[0][2] == {'OMP_NUM_THREADS': '1'}
+    assert training.names == ['teacher', 'student'] and training.calls[0][2]['OMP_NUM_THREADS'] == '1'
 
 
 def test_no_worker_waits_for_a_row_that_its_next_does_not_need(rows, training, tmp_path, monkeypatch):
@@ -82,7 +83,7 @@ def test_a_failure_is_said_at_once(rows, training, tmp_path, monkeypatch, capsys
 
     def train(config, work_dir, *args, **kwargs):
         if work_dir.name == 'student':
-            raise RuntimeError('broken')
+            raise TrainingFailed('broken')
         deadline = time.monotonic() + 30
         while not said and time.monotonic() < deadline:
             said.extend(line for line in capsys.readouterr().out.splitlines() if 'broken' in line)
@@ -90,9 +91,27 @@ def test_a_failure_is_said_at_once(rows, training, tmp_path, monkeypatch, capsys
         training(config, work_dir, *args, **kwargs)
 
     monkeypatch.setattr(suite, 'run_training', train)
-    with pytest.raises(RuntimeError, match='broken'):
+    with pytest.raises(Failed, match='broken'):
         run_suite([rows[0], rows[1]._replace(needs=())], tmp_path / 'out', workers=2)
-    assert said == ['error: broken; the suite stops when what trains now is done']
+    assert said == ['error: broken; the other rows go on']
+
+
+def test_what_fails_keeps_only_those_that_need_it(rows, training, tmp_path):
+    (tmp_path / 'other.py').write_text('value = 1\n')
+    rows.append(Row('other', tmp_path / 'other.py', 'other'))
+    training.fails = {'teacher': TrainingFailed('broken')}
+    with pytest.raises(Failed, match='broken') as caught:
+        run_suite(rows, tmp_path / 'out')
+    assert states(caught.value.results) == ['failed', 'waiting', 'done'] and training.names == ['teacher', 'other']
+    training.fails = {}
+    assert states(run_suite(rows, tmp_path / 'out')) == ['done'] * 3
+    assert [call[:2] for call in training.calls[2:]] == [('teacher', True), ('student', False)]
+
+
+def test_switches_are_handed_on_and_make_another_training(rows, training, tmp_path):
+    run_suite(rows[:1], tmp_path / 'out')
+    run_suite([rows[0]._replace(switches=('--fast', ))], tmp_path / 'out')
+    assert training.switches == [(), ('--fast', )] and (tmp_path / 'out' / 'teacher.old1').is_dir()
 
 
 def test_where_the_data_lie_and_what_is_logged_is_no_other_training(rows, training, tmp_path):
@@ -139,19 +158,19 @@ def test_a_changed_config_option_or_teacher_is_trained_anew(rows, training, tmp_
 
 
 def test_what_was_interrupted_goes_on(rows, training, tmp_path):
-    training.fails = RuntimeError('killed')
+    training.fails = {'teacher': RuntimeError('killed')}
     with pytest.raises(RuntimeError, match='killed'):
         run_suite(rows, tmp_path / 'out')
-    training.fails = None
+    training.fails = {}
     assert states(run_suite(rows, tmp_path / 'out')) == ['done', 'done']
     assert [call[:2] for call in training.calls] == [('teacher', False), ('teacher', True), ('student', False)]
 
 
 def test_the_budget_stops_what_trains_and_begins_no_more(rows, training, tmp_path):
-    training.fails = Stopped('late')
+    training.fails = {'teacher': Stopped('late')}
     results = run_suite(rows, tmp_path / 'out', stop=Stop(100))
     assert states(results) == ['stopped', 'waiting'] and training.names == ['teacher']
-    training.fails = None
+    training.fails = {}
     assert states(run_suite(rows, tmp_path / 'out', stop=Stop(1e-9))) == ['stopped', 'waiting']
     assert len(training.calls) == 1
     assert states(run_suite(rows, tmp_path / 'out', stop=Stop(100))) == ['done', 'done']

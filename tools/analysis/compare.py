@@ -75,13 +75,23 @@ def environment_of(group: Sequence[Run]) -> str:
     return ' / '.join(dict.fromkeys(run.environment for run in group if run.environment))
 
 
+def config_of(group: Sequence[Run], runs: Sequence[Run]) -> str:
+    """The runs' config; with the first run's name where the same one was also trained with other options."""
+    def line(run: Run) -> tuple:
+        return run.method, run.pair, run.config_name
+
+    first = group[0]
+    others = any(line(run) == line(first) and run.identity != first.identity for run in runs)
+    return f'{first.config_name} ({first.name})' if others else first.config_name
+
+
 def csv_row(group: Sequence[Run], runs: Sequence[Run]) -> list:
     first = group[0]
     return [method_in(first, runs), ' '.join(first.teachers), first.student, ' '.join(str(run.seed) for run in group),
             len(group), done_by(group), first.goal, first.unit, *mean_and_deviation(group, 'last'),
             *mean_and_deviation(group, 'best'), deployed_parameters(first.config),
             mean_and_deviation(group, 'images_per_second')[0], mean_and_deviation(group, 'hours')[0], first.processes,
-            environment_of(group), first.config_name]
+            environment_of(group), config_of(group, runs)]
 
 
 def text_row(group: Sequence[Run], values: dict) -> list:

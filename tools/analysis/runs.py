@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Tuple, Union
 from mmengine.config import Config
 
 PUBLISHED = '.json.gz'
+BUNDLED_WEIGHTS = 'mmkd_atsc::weights/'
 
 # What MMEngine calls it at the top of its text log, and what environment.json does.
 ENVIRONMENT = {'Python': 'python', 'PyTorch': 'torch', 'TorchVision': 'torchvision', 'MMEngine': 'mmengine',
@@ -189,11 +190,17 @@ def publish_log(run: Union[str, Path], file: Union[str, Path]) -> Path:
 def portable(value: Any) -> Any:
     """A copy as JSON has it, without where the data lie; of absolute paths the run's name stays, and a file's in it.
 
+    Weights that come with the package are named as those that a user has trained by the same config.
+
     >>> portable(dict(teacher_ckpt='/home/me/work_dirs/resnet110', data_root='data/cifar100'))
     {'teacher_ckpt': 'resnet110'}
+    >>> portable('mmkd_atsc::weights/resnet110')
+    'resnet110'
     >>> portable('/home/me/work_dirs/resnet110/epoch_240.pth')
     'resnet110/epoch_240.pth'
     """
+    if isinstance(value, str) and value.startswith(BUNDLED_WEIGHTS):
+        return value[len(BUNDLED_WEIGHTS):]
     if isinstance(value, str) and value.startswith('/'):
         return '/'.join(Path(value).parts[1:][-2 if Path(value).suffix else -1:])
     if isinstance(value, dict):

@@ -17,7 +17,7 @@ from mmkd_atsc.checkpoints.find import find_checkpoint
 
 from .runs import portable
 from .summary import DECISIVE
-from .training import Stop, Stopped, run_training
+from .training import Stop, Stopped, TrainingFailed, run_training
 
 
 class Row(NamedTuple):
@@ -29,6 +29,7 @@ class Row(NamedTuple):
         folder: Its work directory in the suite's.
         needs: Folders of the rows whose last checkpoints it reads; they come first.
         options: As after ``--cfg-options``.
+        switches: Further words for ``tools/train.py``, such as ``--fast``.
     """
 
     name: str
@@ -36,19 +37,28 @@ class Row(NamedTuple):
     folder: str
     needs: Tuple[str, ...] = ()
     options: Tuple[str, ...] = ()
+    switches: Tuple[str, ...] = ()
 
 
 class Result(NamedTuple):
-    """What became of a row: 'done', 'stopped' (to be resumed) or 'waiting' (not begun)."""
+    """What became of a row: 'done', 'stopped' (to be resumed), 'failed' or 'waiting' (not begun)."""
 
     row: Row
     state: str
     seconds: float = 0.0
 
 
+class Failed(RuntimeError):
+    """A row failed. The others have been trained; ``results`` says what became of each."""
+
+    def __init__(self, error: Exception, results: List[Result]) -> None:
+        super().__init__(str(error))
+        self.results = results
+
+
 def run_suite(rows: Sequence[Row], out: Path, workers: int = 1, stop: Optional[Stop] = None,
               **environment: str) -> List[Result]:
-    """Trains what is not done; a row that failed stops the suite with its error, the others being resumed next time.
+    """Trains what is not done. Where a row fails the others go on, and :class:`Failed` is raised at the end.
 
     Args:
         rows: The trainings, begun in this order as far as what they need is done.
@@ -79,13 +89,15 @@ def _run_rows(rows: Sequence[Row], out: Path, workers: int, stop: Stop, environm
     os.environ.update(environment)  # our own reading of the configs must see what the processes see
     MMLogger.get_instance('suite', log_level='WARNING')  # else a line for each variable that is read
     if workers > 1:
-        environment = dict(environment, OMP_NUM_THREADS='1')
+        cores = max(1, len(os.sched_getaffinity(0)) // workers)
+        # For what compiles blocks for a GPU, which else starts a process for each core.
+        environment = dict(environment, OMP_NUM_THREADS='1', TORCHINDUCTOR_COMPILE_THREADS=str(cores))
     folders = {row.folder for row in rows}
     for row in rows:
         if not folders.issuperset(row.needs):
             raise ValueError(f'{row.folder} needs {", ".join(row.needs)}, not all of which are rows')
     results: Dict[str, Result] = {}
-    waiting, running = list(rows), set()
+    waiting, running, errors = list(rows), {}, []
     with ThreadPoolExecutor(workers) as pool:
         while waiting or running:
             before = len(waiting)
@@ -93,18 +105,25 @@ def _run_rows(rows: Sequence[Row], out: Path, workers: int, stop: Stop, environm
                 if any(results[name].state != 'done' for name in row.needs):
                     results[row.folder] = Result(row, 'waiting')
                 elif len(running) < workers:
-                    running.add(pool.submit(_run, row, out, stop, environment, lock))
+                    running[pool.submit(_run, row, out, stop, environment, lock)] = row
                 else:
                     break
                 waiting.remove(row)
             if not running and len(waiting) == before:
                 raise ValueError(f'{", ".join(row.folder for row in waiting)} need each other')
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                if future.exception() and running:
-                    print(f'error: {future.exception()}; the suite stops when what trains now is done', flush=True)
-                results[future.result().row.folder] = future.result()
-    return [results[row.folder] for row in rows]
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                row = running.pop(future)
+                try:
+                    results[row.folder] = future.result()
+                except TrainingFailed as error:
+                    errors.append(error)
+                    results[row.folder] = Result(row, 'failed')
+                    if waiting or running:
+                        print(f'error: {error}; the other rows go on', flush=True)
+    ordered = [results[row.folder] for row in rows]
+    if errors:
+        raise Failed(errors[0], ordered)
+    return ordered
 
 
 def _run(row: Row, out: Path, stop: Stop, environment: Dict[str, str], lock: int) -> Result:
@@ -126,7 +145,8 @@ def _run(row: Row, out: Path, stop: Stop, environment: Dict[str, str], lock: int
     print(f'{"going on with" if same else "training"} {row.name} ({row.folder}) ...', flush=True)
     begin, finished = time.monotonic(), True
     try:
-        run_training(row.config, work_dir, stop, row.options, resume=same, lock=lock, **environment)
+        run_training(row.config, work_dir, stop, row.options, row.switches, resume=same, lock=lock,
+                     **environment)
     except Stopped:
         finished = False
     seconds = round(before + time.monotonic() - begin, 1)
@@ -147,6 +167,7 @@ def identity_of(row: Row, out: Path) -> str:
     config.merge_from_dict(parse_options(row.options))
     decides = portable({key: config.get(key) for key in (*DECISIVE, 'randomness')})
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode())
+    digest.update(' '.join(row.switches).encode())
     for name in row.needs:
         digest.update(hashlib.sha256(find_checkpoint(str(out / name)).read_bytes()).digest())
     return digest.hexdigest()

@@ -56,8 +56,13 @@ class Stopped(Exception):
     """A training was stopped before it was done; it goes on from its last checkpoint."""
 
 
+class TrainingFailed(RuntimeError):
+    """A training ended with an error."""
+
+
 def run_training(config: Union[str, Path], work_dir: Path, stop: Stop, options: Sequence[str] = (),
-                 resume: bool = False, lock: Optional[int] = None, **environment: str) -> None:
+                 switches: Sequence[str] = (), resume: bool = False, lock: Optional[int] = None,
+                 **environment: str) -> None:
     """Trains a config in a process of its own; what it prints goes to ``output.log`` in the work directory.
 
     Args:
@@ -65,13 +70,14 @@ def run_training(config: Union[str, Path], work_dir: Path, stop: Stop, options: 
         work_dir: Where logs and checkpoints go.
         stop: When it is ended early; :class:`Stopped` is raised then.
         options: As after ``--cfg-options``.
+        switches: Further words for the command, such as ``--fast``.
         resume: Go on from the last checkpoint there, if there is one.
         lock: A descriptor that stays open in the process.
         environment: Variables for the process.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, str(TRAIN), str(config), '--work-dir', str(work_dir)]
-    command += ['--resume'] * resume + (['--cfg-options', *options] if options else [])
+    command += [*switches, *['--resume'] * resume] + (['--cfg-options', *options] if options else [])
     with open(work_dir / 'output.log', 'w') as log:
         process = subprocess.Popen(command, env=dict(os.environ, **environment), stdout=log, stderr=subprocess.STDOUT,
                                    pass_fds=() if lock is None else (lock, ))
@@ -87,4 +93,4 @@ def run_training(config: Union[str, Path], work_dir: Path, stop: Stop, options: 
     if process.returncode:
         lines = (work_dir / 'output.log').read_text().splitlines()
         why = next((line for line in reversed(lines) if line.startswith('error')), 'see there')
-        raise RuntimeError(f'training {config} failed, its output is in {work_dir / "output.log"}: {why}')
+        raise TrainingFailed(f'training {config} failed, its output is in {work_dir / "output.log"}: {why}')

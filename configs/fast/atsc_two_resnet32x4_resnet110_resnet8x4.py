@@ -1,0 +1,20 @@
+# Two teachers; the rest is atsc_resnet32x4_resnet8x4.py.
+_base_ = [
+    '../_base_/models/resnet32x4.py', '../_base_/models/resnet110.py', '../_base_/models/resnet8x4.py',
+    '../_base_/methods/atsc_multi_cifar100.py', '../_base_/schedules/cifar100_60e.py'
+]
+model = dict(
+    architecture=dict(
+        backbone=_base_.resnet8x4.backbone,
+        neck=dict(projectors=dict(
+            resnet32x4=dict(in_channels=256, out_channels=256), resnet110=dict(in_channels=256, out_channels=64)))),
+    teacher=dict(resnet32x4=_base_.resnet32x4, resnet110=_base_.resnet110),
+    teacher_ckpt=dict(
+        resnet32x4='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet32x4_cifar100',
+        resnet110='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet110_cifar100'),
+    teacher_lr_mult=0.1,
+    distiller=dict(anchor_min_dims=1))
+train_dataloader, val_dataloader = _base_.protocol.train_dataloader, _base_.protocol.val_dataloader
+optim_wrapper, param_scheduler = _base_.protocol.optim_wrapper, _base_.protocol.param_scheduler
+train_cfg, auto_scale_lr = _base_.protocol.train_cfg, _base_.protocol.auto_scale_lr
+default_hooks = _base_.protocol.default_hooks
