@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.fileio import load
+from mmengine.hub import get_model
 from mmengine.registry import MODELS, init_default_scope
 
 from analysis.runs import find_curve, find_metric, read_scalars
@@ -52,6 +55,27 @@ def test_the_table_says_what_the_log_does(run):
     assert (trained.name, trained.student, f'{trained.last:.2f}') == (run, row.network, row.before)
     assert trained.done == trained.goal and trained.config_name == Path(row.config).stem
     assert row.published == f'{PUBLISHED[row.network]:.2f}'
+
+
+def test_the_metafiles_say_what_the_table_does():
+    models = {model['Weights']: model for name in ('short', 'teachers')
+              for model in load(CONFIGS / name / 'metafile.yml')['Models'] if 'Weights' in model}
+    assert len(models) >= 3
+    for weights, model in models.items():
+        row = ROWS[weights.partition('weights/')[2]]
+        assert f'{model["Results"][0]["Metrics"]["Top 1 Accuracy"]:.2f}' == row.accuracy
+        assert (WEIGHTS / row.config).resolve() == ROOT / model['Config']
+        assert model['Metadata']['Epochs'] == read_run(WEIGHTS / row.log).done
+
+
+@pytest.mark.parametrize('config, run', [('short/resnet20', 'short_resnet20'),
+                                         ('teachers/resnet110_cifar100', 'resnet110_cifar100')])
+def test_the_hub_brings_a_network_with_them(config, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ours = read_weights(f'mmkd_atsc::weights/{run}')
+    teacher = Teacher(dict(cfg_path=f'mmkd_atsc::{config}.py', pretrained=True))
+    for network in get_model(f'mmkd_atsc::{config}.py', pretrained=True), teacher.model:
+        assert all(torch.equal(value, ours[key].to(value.dtype)) for key, value in network.state_dict().items())
 
 
 @every_run
