@@ -26,9 +26,10 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PAIRS = dict(resnet32x4_resnet8x4=8, resnet110_resnet32=12)  # authors' loop over ours fast, as promised
 SMALL_PAIR = 'wrn_40_2_wrn_40_1'
-CPU_TESTS = ('tests/test_distributed.py', 'tests/test_processes.py', 'tests/test_runtime', 'tests/test_engine',
-             'tests/test_tools/test_train_and_test.py', 'tests/test_tools/test_sync_batch_norm.py',
-             'tests/test_tools/test_distill.py')
+CPU_TESTS = ('tests/test_devices.py', 'tests/test_distributed.py', 'tests/test_processes.py',
+             'tests/test_runtime/test_step_graph.py', 'tests/test_runtime/test_exact_resume.py',
+             'tests/test_runtime/test_accelerate.py', 'tests/test_tools/test_train_and_test.py',
+             'tests/test_tools/test_sync_batch_norm.py')
 PACKAGES = ('torch', 'torchvision', 'triton', 'mmengine', 'mmcv-lite', 'mmpretrain', 'mmrazor', 'numpy')
 
 
@@ -65,8 +66,10 @@ class Running:
             self.end()
 
     def end(self) -> None:
-        """Ends what is left of it: a compiler's workers, or itself; torchrun must be asked first, to end its own."""
-        for sent in (signal.SIGTERM, signal.SIGKILL):
+        """Ends what is left of it: a compiler's workers, or itself; pytest then still says what failed so far, and
+        torchrun ends its own.
+        """
+        for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, sent)
             with contextlib.suppress(subprocess.TimeoutExpired):
