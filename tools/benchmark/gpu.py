@@ -26,9 +26,11 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PAIRS = dict(resnet32x4_resnet8x4=8, resnet110_resnet32=12)  # authors' loop over ours fast, as promised
 SMALL_PAIR = 'wrn_40_2_wrn_40_1'
-CPU_TESTS = ('tests/test_distributed.py', 'tests/test_processes.py', 'tests/test_runtime', 'tests/test_engine',
-             'tests/test_tools/test_train_and_test.py', 'tests/test_tools/test_sync_batch_norm.py',
-             'tests/test_tools/test_distill.py')
+CPU_TESTS = ('tests/test_devices.py', 'tests/test_distributed.py', 'tests/test_processes.py',
+             'tests/test_runtime/test_step_graph.py', 'tests/test_runtime/test_exact_resume.py',
+             'tests/test_runtime/test_accelerate.py', 'tests/test_tools/test_train_and_test.py',
+             'tests/test_tools/test_sync_batch_norm.py')
+COUNTS = r'\d (passed|skipped)'  # pytest's last line
 PACKAGES = ('torch', 'torchvision', 'triton', 'mmengine', 'mmcv-lite', 'mmpretrain', 'mmrazor', 'numpy')
 
 
@@ -65,8 +67,10 @@ class Running:
             self.end()
 
     def end(self) -> None:
-        """Ends what is left of it: a compiler's workers, or itself; torchrun must be asked first, to end its own."""
-        for sent in (signal.SIGTERM, signal.SIGKILL):
+        """Ends what is left of it: a compiler's workers, or itself; pytest then still says what failed so far, and
+        torchrun ends its own.
+        """
+        for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, sent)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -94,11 +98,22 @@ class Report:
         self.lines.append(line)
         self.file.write(f'\n===== {line}\n{text}\n')
         self.file.flush()
-        failed = re.findall(r'^(?:FAILED|ERROR) .*', text, re.M)  # pytest's own summary
-        said = '\n'.join(name[:150] for name in failed[:40]) or text[-700:]
+        said = '\n'.join(failed_tests(text)[:40]) or text[-700:]
         if code == 0:
             said = '\n'.join([line for line in text.splitlines() if re.search(part.show, line)][-30:])
         print(f'\n## {line}\n{said}'.rstrip(), flush=True)
+
+
+def failed_tests(text: str) -> List[str]:
+    """What pytest says of the tests that failed, also of a run that was ended before its summary.
+
+    >>> failed_tests("[gw0] [ 50%] FAILED tests/a.py::b\\n[gw1] FAILED tests/a.py::c\\nFAILED tests/a.py::b - no")
+    ['tests/a.py::b - no', 'tests/a.py::c']
+    """
+    found: Dict[str, str] = {}
+    for line in re.findall(r'(?:FAILED|ERROR) (\S+\.py\b.*)', text):
+        found[line.split(' - ')[0].strip()] = line[:150].strip()
+    return list(found.values())
 
 
 def pairs_of(rehearse: bool) -> List[str]:
@@ -111,7 +126,7 @@ def tool(name: str, *words: object) -> List[str]:
 
 def pytest(*words: str, workers: int) -> List[str]:
     return [sys.executable, '-m', 'pytest', '-n', str(workers), '--dist', 'load', '-p', 'no:cacheprovider', '-rfE',
-            '--tb=line', *words]
+            '--tb=line', '-vv', *words]
 
 
 def parts_together(rehearse: bool, folder: Path) -> List[Part]:
@@ -126,11 +141,13 @@ def parts_together(rehearse: bool, folder: Path) -> List[Part]:
     return [
         *compiling,
         Part('loss curves', tool('curves.py', *short), 100, one_thread),
-        Part('tests that need a GPU', pytest('tests/gpu', workers=2), 90, dict(one_thread, MMKD_TEST_DEVICE='cuda')),
+        Part('tests that need a GPU', pytest('tests/gpu', workers=2), 90,
+             dict(one_thread, MMKD_TEST_DEVICE='cuda'), COUNTS),
         Part('training over NCCL', ['bash', 'tools/dist_train.sh', str(write_training(folder)), '1', '--fast'], 90,
              dict(one_thread, PYTHON=sys.executable, PYTHONPATH=f'{HERE}{os.pathsep}{search_path()}'),
              'WARNING|captured|compiled|fast|CPU|top1'),
-        Part('tests that must not meet it', pytest(*CPU_TESTS[:1 if rehearse else None], workers=4), 75, one_thread),
+        Part('tests that must not meet it', pytest(*CPU_TESTS[:1 if rehearse else None], workers=4), 75, one_thread,
+             COUNTS),
     ]
 
 
