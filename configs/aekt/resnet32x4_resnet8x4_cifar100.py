@@ -2,4 +2,4 @@ _base_ = ['../_base_/models/resnet32x4.py', '../_base_/models/resnet8x4.py', '..
 model = dict(
     architecture=_base_.resnet8x4,
     teacher=_base_.resnet32x4,
-    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/resnet32x4_cifar100')
+    teacher_ckpt='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet32x4_cifar100')

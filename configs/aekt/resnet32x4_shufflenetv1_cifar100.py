@@ -2,5 +2,5 @@ _base_ = ['../_base_/models/resnet32x4.py', '../_base_/models/shufflenetv1.py', 
 model = dict(
     architecture=_base_.shufflenetv1,
     teacher=_base_.resnet32x4,
-    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/resnet32x4_cifar100')
+    teacher_ckpt='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet32x4_cifar100')
 optim_wrapper = dict(optimizer=dict(lr=0.01))  # the protocol's rate for depthwise networks

@@ -4,4 +4,4 @@ model = dict(
         backbone=_base_.resnet32.backbone,
         neck=dict(in_channels=64, out_channels=64)),
     teacher=_base_.resnet110,
-    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/resnet110_cifar100')
+    teacher_ckpt='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet110_cifar100')

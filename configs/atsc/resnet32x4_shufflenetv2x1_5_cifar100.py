@@ -4,5 +4,5 @@ model = dict(
         backbone=dict(**_base_.shufflenetv2x1_5.backbone, with_last_conv=False),
         neck=dict(in_channels=704, out_channels=256)),
     teacher=_base_.resnet32x4,
-    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/resnet32x4_cifar100')
+    teacher_ckpt='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet32x4_cifar100')
 optim_wrapper = dict(optimizer=dict(lr=0.01))  # the protocol's rate for depthwise networks

@@ -4,4 +4,4 @@ model = dict(
         backbone=_base_.wrn_40_2.backbone,
         neck=dict(in_channels=128, out_channels=256)),
     teacher=_base_.resnet32x4,
-    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/resnet32x4_cifar100')
+    teacher_ckpt='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet32x4_cifar100')

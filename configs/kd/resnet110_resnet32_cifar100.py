@@ -3,4 +3,4 @@ _base_.resnet32.head.loss.loss_weight = 0.1  # the protocol's weights: 0.1 for t
 model = dict(
     architecture=_base_.resnet32,
     teacher=_base_.resnet110,
-    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/resnet110_cifar100')
+    teacher_ckpt='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet110_cifar100')

@@ -3,4 +3,4 @@ _base_.resnet8x4.head.loss.loss_weight = 0.1  # the protocol's weights: 0.1 for 
 model = dict(
     architecture=_base_.resnet8x4,
     teacher=_base_.resnet32x4,
-    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/resnet32x4_cifar100')
+    teacher_ckpt='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet32x4_cifar100')

@@ -2,7 +2,7 @@
 from contextlib import contextmanager
 from typing import Iterator, List, Optional
 
-from mmpretrain.models.heads import ConformerHead, DeiTClsHead
+from mmpretrain.models.heads import ConformerHead, DeiTClsHead, MultiLabelClsHead
 from torch import nn
 
 
@@ -48,3 +48,14 @@ def check_logit_head(head: Optional[nn.Module], role: str, learns: bool = False)
     if learns and is_distilled(head) and not isinstance(head, DeiTClsHead):  # which trains the mean of its branches
         raise ValueError(f'{role}: MMPretrain does not train {name} with its distillation branch, set '
                          'distillation=False')
+
+
+def check_single_label(head: Optional[nn.Module], role: str) -> None:
+    """Refuses, in one line, a head whose classes do not exclude each other.
+
+    >>> check_single_label(MultiLabelClsHead(), 'teacher')
+    Traceback (most recent call last):
+    ValueError: teacher: MultiLabelClsHead gives several labels an image, AEKT needs a head of one label
+    """
+    if isinstance(head, MultiLabelClsHead):
+        raise ValueError(f'{role}: {type(head).__name__} gives several labels an image, AEKT needs a head of one label')

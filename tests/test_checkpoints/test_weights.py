@@ -1,21 +1,45 @@
 """The checkpoints that come with the package are what their table says, and what the configs read."""
+import itertools
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.fileio import load
+from mmengine.hub import get_model
 from mmengine.registry import MODELS, init_default_scope
 
+from analysis.runs import find_curve, find_metric, read_scalars
+from analysis.summary import read_run
 from mmkd_atsc.checkpoints.read import load_strictly, read_weights
+from mmkd_atsc.cifar_networks import classifier
 from mmkd_atsc.models.teacher import Teacher
 from tests.conftest import ROOT, needs_cifar100, run_tool
+from tests.test_configs import PUBLISHED
 
 CONFIGS = ROOT / 'configs'
 WEIGHTS = CONFIGS / 'weights'
 RUNS = sorted(path.parent.relative_to(WEIGHTS).as_posix() for path in WEIGHTS.rglob('*.pth'))
-ROWS = {run: (network, config, accuracy, log) for run, network, config, accuracy, log in re.findall(
-    r'^\| \[\S+\]\((\S+)\) \| (\w+) \| \[[^\]]+\]\((\S+)\)[^|]* \| ([\d.]+) \| \[\w+\]\((\S+)\) \|$',
-    (WEIGHTS / 'README.md').read_text(), flags=re.M)}
+
+
+class Row(NamedTuple):
+    """A line of the page's table."""
+
+    run: str
+    network: str
+    accuracy: str
+    before: str
+    published: str
+    config: str
+    log: str
+
+
+NUMBER, LINK = r'([\d.]+)', r'\[\S+\]\((\S+)\)'
+LINE = rf'^\| {LINK} \| (\w+) \| {NUMBER} \| {NUMBER} \| {NUMBER} \| {LINK}[^|]* \| {LINK} \|$'
+ROWS = {row.run: row for row in itertools.starmap(
+    Row, re.findall(LINE, (WEIGHTS / 'README.md').read_text(), flags=re.M))}
 every_run = pytest.mark.parametrize('run', RUNS)
 
 
@@ -25,14 +49,41 @@ def test_the_table_lists_them_all_and_they_stay_small():
 
 
 @every_run
+def test_the_table_says_what_the_log_does(run):
+    row = ROWS[run]
+    trained = read_run(WEIGHTS / row.log)
+    assert (trained.name, trained.student, f'{trained.last:.2f}') == (run, row.network, row.before)
+    assert trained.done == trained.goal and trained.config_name == Path(row.config).stem
+    assert row.published == f'{PUBLISHED[row.network]:.2f}'
+
+
+def test_the_metafiles_say_what_the_table_does():
+    models = {model['Weights']: model for name in ('short', 'teachers')
+              for model in load(CONFIGS / name / 'metafile.yml')['Models'] if 'Weights' in model}
+    assert len(models) >= 3
+    for weights, model in models.items():
+        row = ROWS[weights.partition('weights/')[2]]
+        assert f'{model["Results"][0]["Metrics"]["Top 1 Accuracy"]:.2f}' == row.accuracy
+        assert (WEIGHTS / row.config).resolve() == ROOT / model['Config']
+        assert model['Metadata']['Epochs'] == read_run(WEIGHTS / row.log).done
+
+
+@pytest.mark.parametrize('config, run', [('short/resnet20', 'short_resnet20'),
+                                         ('teachers/resnet110_cifar100', 'resnet110_cifar100')])
+def test_the_hub_brings_a_network_with_them(config, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ours = read_weights(f'mmkd_atsc::weights/{run}')
+    teacher = Teacher(dict(cfg_path=f'mmkd_atsc::{config}.py', pretrained=True))
+    for network in get_model(f'mmkd_atsc::{config}.py', pretrained=True), teacher.model:
+        assert all(torch.equal(value, ours[key].to(value.dtype)) for key, value in network.state_dict().items())
+
+
+@every_run
 def test_a_file_fits_the_network_that_its_config_trains(run):
-    network, config, _, log = ROWS[run]
-    config = Config.fromfile(WEIGHTS / config)
-    assert (WEIGHTS / log).is_file() and Path(log).name == f'{run}.json.gz'
+    config = Config.fromfile(WEIGHTS / ROWS[run].config)
     init_default_scope(config.default_scope)
     load_strictly(MODELS.build(config.model), read_weights(f'mmkd_atsc::weights/{run}'), run)
-    bases = Config.fromfile(CONFIGS / '_base_' / 'models' / f'{network}.py')
-    teacher = Teacher(bases[network], f'mmkd_atsc::weights/{run}')
+    teacher = Teacher(classifier(ROWS[run].network), f'mmkd_atsc::weights/{run}')
     assert teacher.fingerprint.any()
 
 
@@ -61,10 +112,29 @@ def test_a_name_that_is_none_is_told_which_there_are():
 
 
 @needs_cifar100
-@every_run
+@pytest.mark.parametrize('run, config', [('resnet110_cifar100', 'aekt/resnet110_resnet32_cifar100.py'),
+                                         ('resnet32x4_cifar100', 'aekt/resnet32x4_resnet8x4_cifar100.py')])
+def test_a_student_learns_from_it_what_200_images_show(run, config, tmp_path, monkeypatch):
+    monkeypatch.delenv('MMKD_TEACHERS', raising=False)
+    done = run_tool('train.py', CONFIGS / config, '--work-dir', tmp_path, '--cfg-options', 'train_cfg.max_epochs=1',
+                    'train_dataloader.dataset.indices=200', 'train_dataloader.batch_size=100',
+                    'val_dataloader.dataset.indices=200', 'default_hooks.logger.interval=1', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f'from mmkd_atsc::weights/{run}' in done.stdout
+    accuracy, = re.findall(r'before training: teacher/accuracy/top1 ([\d.]+)', done.stdout)
+    assert float(accuracy) > 60
+    lines = read_scalars(tmp_path)
+    assert [step for step, _ in find_curve(lines, 'distill.loss_aekt', training=True)] == [1, 2]
+    assert find_metric(lines, 'accuracy/top1')
+
+
+@needs_cifar100
+@pytest.mark.parametrize('run', [run if run.startswith('short') else pytest.param(run, marks=pytest.mark.slow)
+                                 for run in RUNS])
 def test_its_accuracy_is_the_tables(run, tmp_path):
-    _, config, accuracy, _ = ROWS[run]
-    done = run_tool('test.py', WEIGHTS / config, f'mmkd_atsc::weights/{run}', '--work-dir', tmp_path)
+    done = run_tool('test.py', WEIGHTS / ROWS[run].config, f'mmkd_atsc::weights/{run}', '--work-dir', tmp_path,
+                    timeout=1800)
     assert done.returncode == 0, done.stderr
     # Another order of the same sums may move an image or two of the 10,000.
-    assert float(re.findall(r'accuracy/top1: ([\d.]+)', done.stdout)[-1]) == pytest.approx(float(accuracy), abs=0.03)
+    assert float(re.findall(r'accuracy/top1: ([\d.]+)', done.stdout)[-1]) == pytest.approx(
+        float(ROWS[run].accuracy), abs=0.03)

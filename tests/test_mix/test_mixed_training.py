@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 import mmkd_atsc.engine  # noqa: F401
 from mmkd_atsc.models.aggregate import labels_of
-from mmkd_atsc.models.losses.aekt_functional import aekt_loss
 from tests.conftest import tiny_classifier
+from tests.test_models.test_losses.aekt_cases import aekt_loss
 
 from .training import train, write_child
 

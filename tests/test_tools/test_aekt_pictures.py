@@ -184,7 +184,7 @@ def test_benchmark_prints_a_row_a_shape_and_its_environment(capsys):
     output = capsys.readouterr().out
     assert f'torch {torch.__version__}, Python' in output and ', 1 thread, ' in output
     table = [line for line in output.splitlines() if line.startswith('|')]
-    assert len(table) == 4 and {line.count('|') for line in table} == {10}
+    assert len(table) == 4 and {line.count('|') for line in table} == {12}
     assert [line.split('|')[1].strip() for line in table[2:]] == ['4x10', '8x5']
     assert all(float(cell) > 0 for line in table[2:] for cell in line.split('|')[2:6])
 
@@ -203,11 +203,17 @@ def test_peak_memory_counts_what_is_held_at_once():
     assert peak_memory(together) == 3 * 1000 * 256 * 4
 
 
+def test_an_aekt_step_launches_no_more_than_a_step_of_dkd():
+    benchmark = tool('benchmark/losses.py')
+    launches = {name: benchmark['count_launches'](step) for name, step in benchmark['make_steps'](64, 100).items()}
+    assert 30 < launches['AEKTLoss'] <= launches['DKDLoss']
+
+
 @pytest.mark.parametrize('shape', [(1024, 1000), (16, 21841)])
-def test_aekt_needs_at_most_half_of_dkd_s_memory(shape):
+def test_aekt_needs_at_most_two_thirds_of_dkds_memory(shape):
     benchmark = tool('benchmark/losses.py')
     steps = benchmark['make_steps'](*shape)
-    assert 0 < benchmark['peak_memory'](steps['AEKTLoss']) <= benchmark['peak_memory'](steps['DKDLoss']) / 2
+    assert 0 < benchmark['peak_memory'](steps['AEKTLoss']) <= benchmark['peak_memory'](steps['DKDLoss']) * 2 / 3
 
 
 @pytest.mark.parametrize('arguments, word', [(['--shapes', '64'], '--shapes 64: a shape is SAMPLESxCLASSES'),

@@ -1,17 +1,17 @@
 """The benchmarks run and print their ratios; how fast they are is nobody's test. What they do on a GPU is simulated."""
 import argparse
-import functools
 import importlib
 import re
+import sys
+import time
 import warnings
 from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.optim.optimizer import amp_optimizer_wrapper
 
-from mmkd_atsc.runtime import accelerate
+from mmkd_atsc.runtime.accelerate import AccelerateHook
 from tests.conftest import ROOT, assert_one_line_error, run_tool, tool
 
 SMALL = dict(pair='wrn_40_2_wrn_40_1', batch=2)
@@ -40,16 +40,9 @@ def calls(monkeypatch):
     return made
 
 
-@pytest.fixture
-def amp_on_cpu(monkeypatch):
-    """MMEngine's mixed precision, which it has on GPUs only, on the CPU."""
-    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
-    monkeypatch.setattr(amp_optimizer_wrapper, 'GradScaler', functools.partial(torch.amp.GradScaler, 'cpu'))
-
-
 @pytest.mark.parametrize('tool, args, rows', [
-    ('atsc_step.py', ['--pairs', 'resnet14_resnet8', '--batch', 2, '--repeats', 1], 1),
-    ('aekt_step.py', ['--pairs', 'resnet14_resnet8', '--batch', 2, '--repeats', 1], 1),
+    ('step.py', ['--pairs', 'resnet14_resnet8', '--batch', 2, '--repeats', 1], 2),
+    ('step.py', ['--brief', '--methods', 'aekt', '--pairs', 'resnet14_resnet8', '--batch', 2, '--repeats', 1], 1),
     ('multi_teacher.py', ['--student', 'resnet8', '--teachers', 'resnet8', 'resnet8', '--batch', 2, '--repeats', 1], 4),
     ('train.py', ['--pair', 'wrn_40_2_wrn_40_1', '--batch', 2, '--images', 6], 3),
     ('losses.py', ['--shapes', '8x10', '--threads', 1], 1),
@@ -65,17 +58,16 @@ def test_a_table_of_ratios_is_printed(tool, args, rows):
 
 
 def test_what_is_not_known_is_refused():
-    assert_one_line_error(run_tool('benchmark/atsc_step.py', '--pairs', 'resnet9_resnet8'), 'resnet9_resnet8')
+    assert_one_line_error(run_tool('benchmark/step.py', '--pairs', 'resnet9_resnet8'), 'resnet9_resnet8')
     assert_one_line_error(run_tool('benchmark/multi_teacher.py', '--teachers', 'resnet9'), "network='resnet9'")
 
 
 @pytest.mark.parametrize('name, argv, words', [
-    *((name, ['--amp'], '--amp needs a GPU: MMEngine has') for name in ('atsc_step', 'aekt_step', 'train')),
-    *((name, ['--cuda-graphs'], '--cuda-graphs needs a GPU') for name in ('atsc_step', 'aekt_step', 'train')),
-    ('profile_step', [], 'profile_step.py needs a GPU'),
+    ('step', ['--methods', 'kd'], "--methods='kd' is not one of 'atsc', 'aekt'"),
+    ('curves', ['--modes', 'slow'], "--modes='slow' is not one of 'eager', 'eager again', 'graph', 'fast'"),
     ('profile_step', ['--sync', 'off'], "--sync='off' is not one of 'warn', 'error'"),
     ('profile_step', ['--methods', 'kd'], "--methods='kd' is not one of 'atsc', 'aekt'"),
-    ('profile_step', ['--warmup', '99'], '--warmup=99 must be an integer at least 2 and at most 60'),
+    ('profile_step', ['--warmup', '1'], '--warmup=1 must be an integer at least 2'),
     ('train', ['--images', '64'], '--images=64 must be an integer at least 192'),
     ('losses', ['--repeats', '0'], '--repeats=0 must be an integer at least 1'),
 ])
@@ -142,92 +134,32 @@ def test_a_gpu_is_waited_for_around_blocks_only(bench, calls, monkeypatch):
 
 @pytest.mark.parametrize('argv, allowed', [([], False), (['--tf32'], True)])
 def test_fp32_is_fp32_unless_tf32_is_asked_for(bench, argv, allowed):
-    switches, parser = bench('switches'), argparse.ArgumentParser()
-    switches.add_arguments(parser)
-    switches.set_tf32(not allowed)
+    measure, parser = bench('measure'), argparse.ArgumentParser()
+    measure.add_arguments(parser)
+    measure.set_tf32(not allowed)
     torch.backends.cudnn.benchmark = False
-    switches.prepare(parser.parse_args(argv))
+    measure.prepare(parser.parse_args(argv))
     assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == allowed
     assert torch.backends.cudnn.benchmark
 
 
-# ---------------------------------------------------------------- the fast switches
+# ---------------------------------------------------------------- what is compared
 
 
-@pytest.mark.parametrize('argv, expected', [
-    ([], (False, 'auto', False, 'fp32')),
-    (['--contiguous', '--compile'], (False, False, True, 'fp32, contiguous, compiled')),
-    (['--amp', '--cuda-graphs'], (True, 'auto', dict(mode='reduce-overhead'), 'bf16, compiled with CUDA graphs')),
-])
-def test_switches_are_read(bench, calls, argv, expected):
-    module, parser = bench('switches'), argparse.ArgumentParser()
-    module.add_switches(parser)
-    switches = module.read_switches(parser.parse_args(argv))
-    assert (*switches, str(switches)) == expected
-    assert switches.has_cuda_graphs == ('--cuda-graphs' in argv)
-    hook = switches.hook()
-    assert (hook.channels_last, hook.compile) == (switches.channels_last, switches.compile is not False)
-    assert hook.options == (switches.compile if isinstance(switches.compile, dict) else {})
-    assert not switches.layout_hook().compile
+@pytest.mark.parametrize('bare', ['bare_atsc_step', 'bare_aekt_step', 'student_step', 'engine_step'])
+def test_ours_and_the_floor_have_the_layout_of_our_configs(bench, bare):
+    steps = bench('steps')
+    model = (steps.atsc_model if 'atsc' in bare else steps.aekt_model)('resnet8', ['resnet14'])
+    getattr(steps, bare)(model, steps.Batch(4, torch.device('cpu')))()
+    assert model.student.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def losses_of(step, count=3):
-    return [float(step()['loss'].detach()) for _ in range(count)]
-
-
-@pytest.mark.parametrize('method', ['atsc', 'aekt'])
-def test_a_step_is_compiled_as_a_training_compiles_it(bench, monkeypatch, method):
-    """The losses too, by the hook, which is told of each step."""
-    steps, switches = bench('steps'), bench('switches')
-    compiled, begun = [], []
-    guarded = accelerate.compile_guarded
-    monkeypatch.setattr(accelerate, 'compile_guarded', lambda part, name, **options: (
-        compiled.append((part, name, options)), guarded(part, name, **options)))
-    monkeypatch.setattr(torch.compiler, 'cudagraph_mark_step_begin', lambda: begun.append(1))
-    batch = steps.Batch(4, torch.device('cpu'))
-    torch.manual_seed(0)
-    model = dict(atsc=steps.atsc_model, aekt=steps.aekt_model)[method]('resnet8', ['resnet14'])
-    plain = losses_of(steps.engine_step(model, batch, switches.Switches(channels_last=False)))
-    assert not compiled and not begun
-    torch.manual_seed(0)
-    model = dict(atsc=steps.atsc_model, aekt=steps.aekt_model)[method]('resnet8', ['resnet14'])
-    fast = losses_of(steps.engine_step(model, batch, switches.Switches(compile=dict(backend='eager'))))
-    assert fast == pytest.approx(plain, rel=1e-3)
-    parts = [part for part, _, _ in compiled]
-    assert parts[:2] == [model.student.backbone, model.teacher.backbone]
-    assert parts[2:] == list(model.distiller.distill_losses.values()) != []
-    assert all(options == dict(backend='eager') and part._compiled_call_impl for part, _, options in compiled)
-    assert len(begun) == 3
-    assert model.teacher.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_bf16_needs_no_scaler(bench, amp_on_cpu):
-    steps, switches = bench('steps'), bench('switches').Switches(amp=True)
-    batch = steps.Batch(4, torch.device('cpu'))
-    torch.manual_seed(0)
-    plain = losses_of(steps.engine_step(steps.aekt_model('resnet8', ['resnet14']), batch), 1)
-    torch.manual_seed(0)
-    model = steps.aekt_model('resnet8', ['resnet14'])
-    dtypes = set()
-    model.student.backbone.register_forward_hook(lambda module, inputs, output: dtypes.add(output[-1].dtype))
-    mixed = losses_of(steps.engine_step(model, batch, switches), 1)
-    assert dtypes == {torch.bfloat16}
-    assert mixed == pytest.approx(plain, rel=0.05) and mixed != plain
-    wrapper = steps.stand_in(model, batch, switches, switches.hook()).optim_wrapper
-    assert wrapper.cast_dtype == torch.bfloat16 and not wrapper.loss_scaler.is_enabled()
-
-
-@pytest.mark.parametrize('bare', ['bare_atsc_step', 'bare_aekt_step', 'student_step'])
-def test_the_floor_has_our_layout_and_precision(bench, amp_on_cpu, bare):
-    steps, module = bench('steps'), bench('switches')
-    for switches, dtype in ((module.Switches(), torch.float32), (module.Switches(True, False), torch.bfloat16)):
-        build = steps.atsc_model if 'atsc' in bare else steps.aekt_model
-        model, seen = build('resnet8', ['resnet14']), []
-        model.student.backbone.register_forward_hook(lambda m, inputs, output, seen=seen: seen.append(output[-1].dtype))
-        getattr(steps, bare)(model, steps.Batch(4, torch.device('cpu')), switches)()
-        assert seen == [dtype]
-        weight = model.student.backbone.conv1.weight
-        assert weight.is_contiguous() == (switches.channels_last is False)
+def test_dkd_has_the_layout_of_mmrazor(bench, monkeypatch):
+    steps = bench('steps')
+    model = steps.dkd_model('resnet8', 'resnet14')
+    monkeypatch.setattr(steps, 'dkd_model', lambda *names: model)
+    loss = steps.dkd_step('resnet8', 'resnet14', steps.Batch(4, torch.device('cpu')))()['loss']
+    assert torch.isfinite(loss) and model.architecture.backbone.conv1.weight.is_contiguous()
 
 
 def test_a_batch_is_moved_in_one_piece(bench):
@@ -241,23 +173,53 @@ def test_a_batch_is_moved_in_one_piece(bench):
         assert [int(sample.gt_label) for sample in made['data_samples']] == batch.labels.tolist()
     assert made['data_samples'][0].gt_label.data_ptr() != made['data_samples'][1].gt_label.data_ptr()
     samples = ours.data_preprocessor(batch.batched, True)['data_samples']
-    assert {sample.gt_label._base.data_ptr() for sample in samples} == {batch.batched['labels'].data_ptr()}
+    assert len({sample.gt_label._base.data_ptr() for sample in samples}) == 1
 
 
-def test_a_training_is_switched_by_its_config(bench, amp_on_cpu, monkeypatch):
-    train, switches = bench('train'), bench('switches').Switches(amp=True, compile=dict(backend='eager'))
-    seen, begin = [], accelerate.AccelerateHook.before_run
-    monkeypatch.setattr(accelerate.AccelerateHook, 'before_run', lambda hook, runner: (
-        seen.append((hook, runner.optim_wrapper, type(runner.train_dataloader.dataset).__name__)), begin(hook, runner)))
+def test_a_training_is_switched_by_its_config(bench, monkeypatch):
+    runs, train, seen = bench('runs'), bench('train'), []
+    monkeypatch.setattr(runs.cli, 'make_fast', lambda config: seen.append('fast'))
+    begin = AccelerateHook.before_run
+    monkeypatch.setattr(AccelerateHook, 'before_run', lambda hook, runner: (
+        seen.append((hook.channels_last, type(runner.train_dataloader.dataset).__name__)), begin(hook, runner)))
     args = argparse.Namespace(**SMALL, images=6, warmup=2)
-    assert train.runner_rate(args, switches) > 0
-    assert train.runner_rate(args, bench('switches').Switches(channels_last=False), classic=True) > 0
-    (hook, wrapper, dataset), (plain_hook, plain_wrapper, plain_dataset) = seen
-    assert hook.compile and hook.options == dict(backend='eager') and hook.channels_last == 'auto'
-    assert wrapper.cast_dtype == torch.bfloat16 and not wrapper.loss_scaler.is_enabled()
-    assert not plain_hook.compile and plain_hook.channels_last is False
-    assert type(plain_wrapper).__name__ == 'OptimWrapper'
-    assert (dataset, plain_dataset) == ('RandomBatchedCIFAR100', 'RandomCIFAR100')
+    assert train.runner_rate(args, fast=True) > 0
+    assert train.runner_rate(args, classic=True) > 0
+    assert seen == ['fast', ('auto', 'RandomBatchedCIFAR100'), (False, 'RandomCIFAR100')]
+
+
+def test_a_stopwatch_times_the_iterations_that_count(bench, monkeypatch):
+    runs = bench('runs')
+    clock = iter([10.0, 13.0])
+    monkeypatch.setattr(runs.time, 'perf_counter', lambda: next(clock))
+    watch = runs.Stopwatch(warmup=2, steps=3)
+    for iteration in range(7):
+        assert hasattr(watch, 'start') == (iteration > 1) and hasattr(watch, 'seconds') == (iteration > 4)
+        watch.after_train_iter(SimpleNamespace(hooks=[]), iteration)
+    watch.after_train_epoch(SimpleNamespace(hooks=[]))
+    assert watch.seconds == 3.0
+
+
+def test_losses_of_trainings_are_compared_step_by_step(bench, monkeypatch, capsys):
+    curves = bench('curves')
+    lists = dict(eager=[2.0, 4.0], graph=[2.0, 4.0], fast=[2.2, 3.0])
+    monkeypatch.setattr(curves, 'losses_of', lambda method, mode, args: SimpleNamespace(
+        values=[torch.tensor(value) for value in lists[mode]], has_graph=mode == 'graph'))
+    curves.main(['--methods', 'aekt', '--modes', 'graph', 'fast'])
+    printed = capsys.readouterr().out
+    assert '| aekt | graph | yes | 2 | 4 | 0.0e+00 |\n| aekt | fast | no | 2.2 | 3 | 2.5e-01 |' in printed
+
+
+def test_two_trainings_from_one_seed_have_the_same_losses(bench):
+    curves = bench('curves')
+    args = argparse.Namespace(**SMALL, steps=3)
+    try:
+        first, second = (curves.losses_of('aekt', mode, args) for mode in ('eager', 'graph'))
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.deterministic = False
+    assert len(first.values) == 3 and torch.equal(torch.stack(first.values), torch.stack(second.values))
+    assert len(set(map(float, first.values))) == 3 and not second.has_graph
 
 
 # ---------------------------------------------------------------- one step on a GPU
@@ -298,10 +260,13 @@ def test_events_of_a_trace_are_counted(bench):
     assert counts.from_gpu == {'Memcpy DtoH (Device -> Pageable)': 1}
     assert counts.waits == {'cudaStreamSynchronize': 2, 'cudaMemcpy_v3020': 1, 'cuCtxSynchronize': 1}
     assert counts.idle == pytest.approx(1 - (14 + 15 + 3 + 10) / 90)
-    assert profile_step.row('atsc', counts, 2) == '| atsc | 1.5 | 1.5 | 0.5 | 2 | 53% |'
-    lines = profile_step.details('atsc', counts, Counter({'hook.py:7': 2}), 2)
-    assert lines[0] == 'atsc: 1 a step: Memcpy HtoD (Pinned -> Device)'
-    assert lines[-1] == 'atsc: 1 a step: hook.py:7' and len(lines) == 7
+    assert counts.busy == pytest.approx(42e-6)
+    measured, args = profile_step.Measured(28e-6, True, counts, Counter()), argparse.Namespace(record=2, batch=7)
+    assert profile_step.row('atsc', 'a_b', measured, args) == (
+        '| atsc | a_b | 0.028 | 250,000 | yes | 1.5 | 1.5 | 0.5 | 2 | 53% | 25% |')
+    lines = profile_step.details(counts, Counter({'hook.py:7': 2}), 2)
+    assert lines[0] == '1 a step: Memcpy HtoD (Pinned -> Device)'
+    assert lines[-1] == '1 a step: hook.py:7' and len(lines) == 7
 
 
 def test_the_recorder_takes_whole_steps_and_the_places_of_their_waits(bench, calls):
@@ -322,28 +287,98 @@ def test_the_recorder_takes_whole_steps_and_the_places_of_their_waits(bench, cal
 
 
 @pytest.mark.parametrize('method', ['atsc', 'aekt'])
-def test_a_training_s_steps_are_recorded(bench, monkeypatch, method):
+def test_a_training_s_steps_are_timed_and_recorded(bench, monkeypatch, method):
     """By the runner with the config's hooks, here on the CPU: nothing of them happens on a GPU."""
-    profile_step = bench('profile_step')
+    profile_step, recorders, train = bench('profile_step'), [], bench('runs').train
     for name in ('synchronize', 'set_sync_debug_mode'):
         monkeypatch.setattr(torch.cuda, name, lambda *args: None)
-    args = argparse.Namespace(**SMALL, warmup=2, steps=2, sync='warn')
-    recorder = profile_step.record(method, args, profile_step.Switches())
-    names = Counter(entry['name'] for entry in recorder.events if entry.get('cat') == 'user_annotation')
+
+    def train_recorded(config, watch, *none):
+        recorders.append(profile_step.StepRecorder(warmup=4, steps=2, sync='warn'))
+        return train(config, watch, recorders[0])
+
+    monkeypatch.setattr(profile_step, 'train', train_recorded)
+    args = argparse.Namespace(batch=2, warmup=2, steps=2, record=2, sync='warn', fast=False)
+    measured = profile_step.measure(method, SMALL['pair'], args)
+    assert measured.seconds > 0 and not measured.has_graph
+    names = Counter(entry['name'] for entry in recorders[0].events if entry.get('cat') == 'user_annotation')
     assert names['Optimizer.step#SGD.step'] == 2
-    counts = profile_step.count_events(recorder.events)
-    assert counts == (0, Counter(), Counter(), Counter(), 1.0)
+    assert profile_step.count_events(recorders[0].events) == (0, Counter(), Counter(), Counter(), 1.0, 0.0)
 
 
 def test_the_profile_of_a_step_is_printed(bench, calls, monkeypatch, capsys):
     profile_step, seen = bench('profile_step'), []
     events = [event('user_annotation', profile_step.MARK, 0, 10), event('kernel', 'gemm', 0, 10),
               event('cuda_runtime', 'cudaStreamSynchronize', 1, 1)]
-    monkeypatch.setattr(profile_step, 'record', lambda method, args, switches: seen.append((method, switches)) or (
-        SimpleNamespace(events=events, places=Counter({'hook.py:7': 1}))))
-    profile_step.main(['--steps', '1', '--amp', '--cuda-graphs'])
+    monkeypatch.setattr(profile_step, 'measure', lambda method, pair, args: seen.append((method, args.fast)) or (
+        profile_step.Measured(0.02, True, profile_step.count_events(events), Counter({'hook.py:7': 1}))))
+    profile_step.main(['--record', '1', '--fast', '--pairs', 'resnet14_resnet8'])
     printed = capsys.readouterr().out
-    assert 'NVIDIA H200, TF32 off' in printed and 'bf16, compiled with CUDA graphs, one of 1 steps' in printed
-    assert '| atsc | 1 | 0 | 0 | 1 | 0% |\n| aekt | 1 | 0 | 0 | 1 | 0% |' in printed
-    assert 'atsc: 1 a step: cudaStreamSynchronize\natsc: 1 a step: hook.py:7' in printed
-    assert [method for method, switches in seen if switches.amp and switches.has_cuda_graphs] == ['atsc', 'aekt']
+    assert 'NVIDIA H200, TF32 off' in printed and 'fast, one of 300 steps' in printed
+    row = 'resnet14_resnet8 | 20 | 3,200 | yes | 1 | 0 | 0 | 1 | 0% | 100% |'
+    assert f'| atsc | {row}\n| aekt | {row}' in printed
+    prefix = 'atsc resnet14_resnet8: 1 a step'
+    assert f'{prefix}: cudaStreamSynchronize\n{prefix}: hook.py:7' in printed
+    assert seen == [('atsc', True), ('aekt', True)]
+
+
+# ---------------------------------------------------------------- all of it in one command
+
+
+@pytest.fixture
+def gpu(bench, tmp_path):
+    """The script, with functions that run commands of Python as its parts do."""
+    module = bench('gpu')
+    report = module.Report(tmp_path)
+
+    def parts(*codes, seconds=60):
+        return [module.Part(f'part {number}', [sys.executable, '-c', code], seconds)
+                for number, code in enumerate(codes)]
+
+    def start(part):
+        return module.Running(part, tmp_path, dict(LOCK=str(tmp_path)))
+
+    return SimpleNamespace(module=module, report=report, parts=parts, start=start)
+
+
+SLEEP = 'import time; print("asleep", flush=True); time.sleep(100)'
+
+
+@pytest.mark.parametrize('run', ['run_together', 'run_alone'])
+def test_a_part_that_fails_or_hangs_does_not_stop_the_others(gpu, capsys, run):
+    fail, work = 'print("FAILED tests/a.py::b"); raise SystemExit(3)', 'import os; os.environ["LOCK"]'
+    parts = gpu.parts(fail, SLEEP, work)
+    parts[1] = parts[1]._replace(seconds=3)
+    getattr(gpu.module, run)(parts, gpu.start, gpu.report, time.monotonic() + 60)
+    said = [re.sub(r', \d+ s', '', line) for line in sorted(gpu.report.lines)]
+    assert said == ['part 0: FAILED, exit code 3', 'part 1: FAILED, out of time', 'part 2: ok']
+    printed = capsys.readouterr().out
+    assert 'FAILED tests/a.py::b' in printed and 'asleep' in printed
+
+
+@pytest.mark.parametrize('run', ['run_together', 'run_alone'])
+def test_the_rest_is_skipped_at_the_deadline(gpu, monkeypatch, run):
+    monkeypatch.setattr(gpu.module.os, 'cpu_count', lambda: 2)
+    getattr(gpu.module, run)(gpu.parts(SLEEP, SLEEP, SLEEP, SLEEP), gpu.start, gpu.report, time.monotonic() + 6)
+    assert len(gpu.report.lines) == 4 and any(line.endswith('SKIPPED') for line in gpu.report.lines)
+    assert not any(line.endswith('ok') for line in gpu.report.lines)
+
+
+def test_the_summary_compares_with_what_was_promised(gpu):
+    notes = [dict(name='step', method='atsc', pair='resnet32x4_resnet8x4', ours=0.03, authors=0.06),
+             dict(name='runner', method='atsc', pair='resnet32x4_resnet8x4', fast=True, seconds=0.006, graph=True,
+                  images=10666.7, idle=0.2),
+             dict(name='curve', method='atsc', mode='graph', distance=3e-6, graph=True)]
+    lines = gpu.module.summary(notes, rehearse=False)
+    assert ('| resnet32x4_resnet8x4 | atsc, authors | 60.00 | 30.00 | 6.00 | 2.00 ok(1) | 10.00 ok(8) | 10,667 | yes '
+            '| 20% NO(10%) |') in lines
+    assert '| resnet110_resnet32 | aekt, dkd | - | - | - | - ?(1) | - ?(2) | - | - | - |' in lines
+    assert lines[-1] == 'losses, atsc, graph to eager: 3.0e-06, graph yes'
+
+
+@pytest.mark.slow
+def test_the_whole_command_is_rehearsed(tmp_path):
+    done = run_tool('benchmark/gpu.py', tmp_path / 'out', '--rehearse', timeout=1200)
+    assert done.returncode == 0, done.stderr
+    assert 'FAILED' not in done.stdout and 'SKIPPED' not in done.stdout, done.stdout
+    assert re.search(r'wrn_40_1 \| aekt, dkd \| [\d.]+ \| [\d.]+ \| [\d.]+ \|', done.stdout)

@@ -18,7 +18,7 @@ import mmkd_atsc  # noqa: F401  makes mmrazor importable
 from mmkd_atsc import cli
 from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.models.losses import AEKTLoss
-from mmkd_atsc.models.losses.aekt_functional import TARGET_FORMS
+from mmkd_atsc.models.losses.aekt_loss import TARGET_FORMS
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 STUDENT_CONFIDENCES = torch.linspace(0.01, 0.99, 197, dtype=torch.float64)

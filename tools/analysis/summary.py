@@ -124,12 +124,22 @@ def method_of(model: dict) -> str:
         return NO_TEACHER
     distiller = model.get('distiller') or {}
     losses = (distiller.get('distill_losses') or {}).values()
-    methods = [LOSS_METHODS.get(short_name(loss['type']), short_name(loss['type'])) for loss in losses]
+    methods = [loss_method(loss) for loss in losses]
     if short_name(model['type']) == 'AdaptiveTeacherDistill':
         methods.insert(0, 'ATSC' if model.get('adaptive', True) else 'SimKD')
     elif short_name(distiller.get('type')) == 'AEKTDistiller':
         methods.insert(0, 'AEKT')
     return ' + '.join(dict.fromkeys(methods)) or short_name(distiller.get('type'))
+
+
+def loss_method(loss: dict) -> str:
+    """What a loss is called; AEKT's without its third term is DKD.
+
+    >>> loss_method(dict(type='mmkd_atsc.AEKTLoss', gamma=0.0))
+    'DKD'
+    """
+    name = short_name(loss['type'])
+    return 'DKD' if name == 'AEKTLoss' and loss.get('gamma') == 0 else LOSS_METHODS.get(name, name)
 
 
 def teachers_of(model: dict) -> List[str]:

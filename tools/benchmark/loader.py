@@ -20,14 +20,15 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.datasets import CIFAR100
 
-import mmkd_atsc  # noqa: F401  makes mmrazor importable
 from mmkd_atsc import cli
 from mmkd_atsc.datasets import BatchedCIFAR100
 from mmkd_atsc.errors.checks import check_number
+from mmkd_atsc.registry import DATASETS
 
-DATASETS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'datasets'
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'datasets'
 
 
+@DATASETS.register_module(force=True)  # a config, too, may import this file
 class RandomCIFAR100(CIFAR100):
     """Random images instead of the files."""
 
@@ -40,13 +41,14 @@ class RandomCIFAR100(CIFAR100):
         return [dict(img=image, gt_label=label) for image, label in zip(images, labels)]
 
 
+@DATASETS.register_module(force=True)
 class RandomBatchedCIFAR100(BatchedCIFAR100, RandomCIFAR100):
     """The same images, batched."""
 
 
 def make_epoch(name: str, batch_size: int, data_root: Optional[str]) -> Callable[[], int]:
     """A function that makes all training batches of a config once, and says how many images they had."""
-    config = Config.fromfile(DATASETS / f'{name}.py')
+    config = Config.fromfile(CONFIGS / f'{name}.py')
     config.train_dataloader.update(batch_size=batch_size, num_workers=0, persistent_workers=False)
     dataset = config.train_dataloader.dataset
     dataset.update(data_root=data_root or 'none', download=False)

@@ -1,23 +1,34 @@
-"""How long the AEKT loss takes, and how much memory, beside MMRazor's DKDLoss and KLDivergence (CPU or GPU).
+"""Time, memory and kernels of the AEKT loss, beside MMRazor's DKDLoss and KLDivergence (CPU or GPU).
 
 python tools/benchmark/losses.py --shapes 64x100 1024x1000 256x21841 --threads 1 2
 
 A step is forward and backward in fp32. The rivals take turns, so that whatever slows the machine down meets all of
 them alike, and the median of the turns counts. Memory is the largest sum of what a step has allocated and not freed, as
 torch's profiler or the GPU's allocator records it: temporaries inside an operator and the gradient count, the logits
-themselves do not.
+themselves do not. Launches are the kernels, copies and fills that a step starts on the GPU; on the CPU, the operators
+that would start them.
 """
 import argparse
 from typing import Callable, Dict, List, Optional, Tuple
 
-from measure import CPU, Step, block_of, default_device, environment, median_times, peak_memory, set_tf32
+import measure as timing
+from measure import (
+    CPU,
+    Step,
+    block_of,
+    count_launches,
+    default_device,
+    environment,
+    median_times,
+    peak_memory,
+    set_tf32,
+)
 
 # The module beside this one must come before torch.
 # isort: split
 
 import torch
 
-import mmkd_atsc  # noqa: F401  makes mmrazor importable
 from mmkd_atsc import cli
 from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.models.losses import AEKTLoss
@@ -54,11 +65,14 @@ def measure(shape: Tuple[int, int], repeats: Optional[int], device: torch.device
     steps = make_steps(*shape, device)
     times = median_times(steps, repeats or default_repeats(*shape), block=block_of(device))
     memory = {name: peak_memory(step, device) for name, step in steps.items()}
+    launches = {name: count_launches(step, device) for name, step in steps.items()}
     ours, dkd = 'AEKTLoss', 'DKDLoss'
+    timing.note('losses', shape='x'.join(map(str, shape)), **times)
     cells = [f'{shape[0]}x{shape[1]}',
              *(f'{1e3 * times[name]:.2f}' for name in steps), f'{times[dkd] / times[ours]:.2f}',
-             *(f'{memory[name] / 2**20:.2f}' for name in steps), f'{memory[ours] / memory[dkd]:.2f}']
-    return f'| {" | ".join(cells)} |'
+             *(f'{memory[name] / 2**20:.2f}' for name in steps), f'{memory[ours] / memory[dkd]:.2f}',
+             launches[ours], launches[dkd]]
+    return timing.table_line(cells)
 
 
 def parse_shape(text: str) -> Tuple[int, int]:
@@ -80,13 +94,14 @@ def main(argv: Optional[List[str]] = None) -> None:
         shapes = [parse_shape(text) for text in args.shapes]
         if args.repeats is not None:
             check_number('--repeats', args.repeats, 1, integer=True)
+        timing.have_alone()
         device = default_device()
         set_tf32(False)
         for threads in args.threads:
             torch.set_num_threads(check_number('--threads', threads, low=1, integer=True))
             print(f'\n{environment(device)}\n')
             print('| shape | AEKT ms | DKD ms | KD ms | DKD / AEKT time | AEKT MiB | DKD MiB | KD MiB '
-                  '| AEKT / DKD memory |\n' + '|---' * 9 + '|')
+                  '| AEKT / DKD memory | AEKT launches | DKD launches |\n' + '|---' * 11 + '|')
             for shape in shapes:
                 print(measure(shape, args.repeats, device), flush=True)
 

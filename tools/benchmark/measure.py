@@ -1,9 +1,12 @@
 """What the benchmarks share: rivals that take turns, memory, and the line that says where it was measured."""
+import argparse
+import fcntl
+import json
 import os
 import platform
 import statistics
 import time
-from typing import Callable, Dict, Optional
+from typing import Callable, Dict, Iterable, Optional
 
 # The profiler's own chatter; both are read when torch is imported.
 os.environ.setdefault('KINETO_LOG_LEVEL', '9')
@@ -11,6 +14,10 @@ os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import mmkd_atsc  # noqa: F401  makes mmrazor importable
+from mmkd_atsc.errors.checks import check_number
 
 Step = Callable[[], object]
 CPU = torch.device('cpu')
@@ -25,6 +32,39 @@ def default_device() -> torch.device:
 def set_tf32(allowed: bool) -> None:
     """Whether a GPU may round fp32 products to TF32; PyTorch lets convolutions do so, and "fp32" would not be fp32."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that :func:`prepare` reads."""
+    parser.add_argument('--batch', type=int, default=64)
+    parser.add_argument('--threads', type=int, help="default: torch's")
+    parser.add_argument('--tf32', action='store_true', help='fp32 products may be rounded to TF32 on a GPU, for all')
+
+
+def prepare(args: argparse.Namespace) -> torch.device:
+    """Checks and sets what all training benchmarks have in common; the device to measure on, which is then ours."""
+    check_number('--batch', args.batch, 2, integer=True)
+    if args.threads is not None:
+        torch.set_num_threads(check_number('--threads', args.threads, 1, integer=True))
+    set_tf32(args.tf32)
+    torch.backends.cudnn.benchmark = True  # as our configs and the authors' script set it
+    have_alone()
+    return default_device()
+
+
+def have_alone() -> None:
+    """Waits until no other benchmark measures, where ``MMKD_BENCHMARK_LOCK`` names a file: imports may overlap."""
+    path = os.environ.get('MMKD_BENCHMARK_LOCK')
+    if path:
+        fcntl.flock(os.open(path, os.O_CREAT | os.O_RDWR), fcntl.LOCK_EX)  # held until this process ends
+
+
+def note(name: str, **numbers: object) -> None:
+    """Adds a line of JSON to the file that ``MMKD_BENCHMARK_NOTES`` names, for a script that compares several runs."""
+    path = os.environ.get('MMKD_BENCHMARK_NOTES')
+    if path:
+        with open(path, 'a', encoding='utf-8') as file:
+            file.write(json.dumps(dict(name=name, **numbers)) + '\n')
 
 
 def block_of(device: torch.device) -> int:
@@ -60,6 +100,11 @@ def in_ms(times: Dict[str, float]) -> Dict[str, str]:
     return {name: f'{1e3 * value:.0f}' if value >= 0.1 else f'{1e3 * value:.3g}' for name, value in times.items()}
 
 
+def table_line(cells: Iterable[object]) -> str:
+    """A line of a Markdown table."""
+    return f'| {" | ".join(map(str, cells))} |'
+
+
 def wait() -> None:
     """Until the GPU has done what it was given, if there is one."""
     if torch.cuda.is_available():
@@ -83,6 +128,41 @@ def peak_memory(step: Step, device: torch.device = CPU) -> int:
         held += event.nbytes()
         peak = max(peak, held)
     return peak
+
+
+class _OperatorCount(TorchDispatchMode):
+    """Counts operators that compute or copy something: about what they are in kernels on a GPU."""
+
+    # what gives another view of a tensor or memory not written yet, and what only a check on the CPU asks for
+    NO_KERNEL = frozenset(
+        'view _unsafe_view expand unsqueeze squeeze unbind select slice split as_strided t transpose '
+        'permute detach alias empty empty_like empty_strided new_empty new_empty_strided '
+        'promote_types aminmax _local_scalar_dense'.split())
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.overloadpacket.__name__ not in self.NO_KERNEL
+        return func(*args, **(kwargs or {}))
+
+
+def count_launches(step: Step, device: torch.device = CPU) -> int:
+    """Kernels, copies and fills that a step starts on the GPU; on the CPU the operators that would start them.
+
+    >>> count_launches(lambda: (torch.ones(3) + 1).view(3, 1) * 2)
+    3
+    """
+    step()
+    if device.type != 'cuda':
+        with _OperatorCount() as operators:
+            step()
+        return operators.count
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        step()
+        wait()
+    return sum(event.device_type == torch.autograd.DeviceType.CUDA for event in profiler.events())
 
 
 def environment(device: Optional[torch.device] = None) -> str:

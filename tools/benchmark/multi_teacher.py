@@ -10,15 +10,14 @@ ratio to the step with one teacher.
 import argparse
 from typing import Callable, List, Optional
 
-from measure import block_of, environment, in_ms, median_times, peak_memory
+from measure import add_arguments, block_of, environment, in_ms, median_times, peak_memory, prepare
 
 # The module beside this one must come before torch.
 # isort: split
 
 import torch
 import torch.nn.functional as F
-from steps import SGD, SWITCHES, Batch, aekt_model, atsc_model, engine_step, laid_out, student_step
-from switches import add_arguments, prepare
+from steps import SGD, Batch, aekt_model, atsc_model, engine_step, stand_in, student_step
 
 from mmkd_atsc import cli
 from mmkd_atsc.cifar_networks import CIFAR_NETWORKS
@@ -30,7 +29,7 @@ METHODS = dict(atsc=atsc_model, aekt=aekt_model)
 
 def teacher_part(method: str, student: str, teacher: str, batch: Batch) -> Callable[[], None]:
     """All that a teacher adds to a step, bare."""
-    model = laid_out(METHODS[method](student, [teacher]), batch, SWITCHES)
+    model = stand_in(METHODS[method](student, [teacher]), batch).model
     network = model.teacher
     if method == 'aekt':
         network.eval()

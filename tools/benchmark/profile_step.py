@@ -1,11 +1,12 @@
-"""What a GPU does in one training step: kernels, copies, what waited for it, and how long it had nothing to do.
+"""How long one training step takes by MMEngine's runner, and what the GPU does in it.
 
-python tools/benchmark/profile_step.py --pair resnet32x4_resnet8x4 --amp --cuda-graphs
+python tools/benchmark/profile_step.py --pairs resnet32x4_resnet8x4 --fast
 
-A step is an iteration of the pair's config by MMEngine's runner: the batch from the data set, ``train_step``, and all
-hooks, without a line for the log. After a warm-up some steps in a row are recorded by torch's profiler and with
-``torch.cuda.set_sync_debug_mode``, and the numbers are those of one. --sync error ends at the first wait that PyTorch
-notices (MMKD_TRACEBACK=1 shows where). Recording takes Python's time, so the GPU's idle share is an upper bound.
+A step is an iteration of the pair's config, as it trains or as ``tools/train.py --fast`` does: the batch from the data
+set, ``train_step``, and all hooks with their log. After a warm-up, in which everything is compiled and captured, some
+steps in a row are timed, and then some more recorded by torch's profiler and with ``torch.cuda.set_sync_debug_mode``;
+the numbers are those of one step. Recording takes Python's time, so its idle share is an upper bound; the other one is
+what the recorded kernels, copies and fills leave of a step as it was timed. Without a GPU there is only a time.
 """
 import argparse
 import contextlib
@@ -16,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Iterable, List, NamedTuple, Optional, Tuple
 
-from measure import environment
+from measure import add_arguments, environment, in_ms, note, prepare, table_line
 
 # The module beside this one must come before torch.
 # isort: split
@@ -24,9 +25,8 @@ from measure import environment
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from runs import train, training_config
+from runs import Stopwatch, train, training_config
 from steps import split_pair
-from switches import Switches, add_arguments, add_switches, forget_compiled, prepare, read_switches
 from torch.profiler import profile, record_function
 
 from mmkd_atsc import cli
@@ -47,16 +47,18 @@ class Counts(NamedTuple):
     from_gpu: Counter
     waits: Counter
     idle: float
+    busy: float
 
 
 def count_events(events: Iterable[dict]) -> Counts:
     """Reads the events of a trace in Chrome's format, times in microseconds, as torch's profiler exports them.
 
-    The idle share is of the time from the mark's beginning to its end, or to that of the GPU's last work if later.
+    The idle share is of the time from the mark's beginning to its end, or to that of the GPU's last work if later; the
+    GPU was busy for the rest, in seconds.
 
     >>> count_events([dict(cat='user_annotation', name=MARK, ts=0, dur=8), dict(cat='kernel', name='gemm', ts=1, dur=2),
     ...               dict(cat='kernel', name='relu', ts=2, dur=6)])
-    Counts(kernels=2, to_gpu=Counter(), from_gpu=Counter(), waits=Counter(), idle=0.125)
+    Counts(kernels=2, to_gpu=Counter(), from_gpu=Counter(), waits=Counter(), idle=0.125, busy=7e-06)
     """
     events = [event for event in events if 'dur' in event and 'cat' in event]
     begin, end = next(span(event) for event in events if (event['cat'], event['name']) == ('user_annotation', MARK))
@@ -64,12 +66,12 @@ def count_events(events: Iterable[dict]) -> Counts:
     calls = [event['name'] for event in events
              if event['cat'] in ('cuda_runtime', 'cuda_driver') and begin <= event['ts'] <= end]
     copies = [event['name'] for event in work if event['cat'] == 'gpu_memcpy']
-    end = max([end, *(span(event)[1] for event in work)])
+    end, busy = max([end, *(span(event)[1] for event in work)]), covered(map(span, work))
     return Counts(sum(event['cat'] == 'kernel' for event in work),
                   Counter(name for name in copies if 'HtoD' in name or 'HostToDevice' in name),
                   Counter(name for name in copies if 'DtoH' in name or 'DeviceToHost' in name),
                   Counter(name for name in calls if 'Synchronize' in name or name.split('_')[0] in WAITING),
-                  1 - covered(map(span, work)) / (end - begin))
+                  1 - busy / (end - begin), busy / 1e6)
 
 
 def span(event: dict) -> Tuple[float, float]:
@@ -125,58 +127,92 @@ class StepRecorder(Hook):
             self.events = json.loads(path.read_text(encoding='utf-8'))['traceEvents']
 
 
-def record(method: str, args: argparse.Namespace, switches: Switches) -> StepRecorder:
-    """Trains until the steps are recorded; the epoch has an iteration more, because its end waits for the GPU."""
-    images = args.batch * (args.warmup + args.steps + 1)
-    recorder = StepRecorder(args.warmup, args.steps, args.sync)
-    train(training_config(method, args.pair, args.batch, images, switches), recorder)
-    return recorder
+class Measured(NamedTuple):
+    """Seconds of a step, whether it was a graph's, and what was recorded of ``args.record`` steps."""
+
+    seconds: float
+    has_graph: bool
+    counts: Optional[Counts]
+    places: Counter
 
 
-def row(method: str, counts: Counts, steps: int) -> str:
+def measure(method: str, pair: str, args: argparse.Namespace) -> Measured:
+    """Trains until the steps are timed and recorded; the epoch has an iteration more, because its end waits."""
+    watch = Stopwatch(args.warmup, args.steps)
+    recorder = StepRecorder(args.warmup + args.steps, args.record, args.sync)
+    hooks = [watch, *[recorder] * (torch.cuda.is_available() and args.record > 0)]
+    images, counts = args.batch * (args.warmup + args.steps + args.record + 1), None
+    try:
+        train(training_config(method, pair, args.batch, images, args.fast), *hooks)
+        counts = count_events(recorder.events) if recorder.events else None
+    except Exception as error:  # what was timed stands, whatever the profiler stumbles over
+        if not hasattr(watch, 'seconds') or args.sync == 'error':
+            raise
+        print(f'{method} {pair}: not recorded: {type(error).__name__}: {error}')
+    return Measured(watch.seconds / args.steps, watch.has_graph, counts, recorder.places)
+
+
+def row(method: str, pair: str, measured: Measured, args: argparse.Namespace) -> str:
     """A line of the table: numbers of one step."""
-    cells = [method, *(f'{sum(value.values()) / steps:g}' if isinstance(value, Counter) else f'{value / steps:g}'
-                       for value in counts[:4]), f'{100 * counts.idle:.0f}%']
-    return f'| {" | ".join(cells)} |'
+    seconds, counts = measured.seconds, measured.counts
+    cells = [method, pair, in_ms(dict(step=seconds))['step'], f'{args.batch / seconds:,.0f}',
+             'yes' if measured.has_graph else 'no']
+    if counts is None:
+        return table_line([*cells, *6 * '-'])
+    cells += [f'{(sum(value.values()) if isinstance(value, Counter) else value) / args.record:g}'
+              for value in counts[:4]]
+    return table_line([*cells, f'{100 * counts.idle:.0f}%', f'{100 * idle_share(measured, args.record):.0f}%'])
 
 
-def details(method: str, counts: Counts, places: Counter, steps: int) -> List[str]:
+def idle_share(measured: Measured, recorded: int) -> float:
+    """What the GPU's work leaves of a step as it was timed."""
+    return max(0.0, 1 - measured.counts.busy / recorded / measured.seconds)
+
+
+def details(counts: Counts, places: Counter, steps: int) -> List[str]:
     """What was copied and waited for, by name, and where in the code PyTorch noticed a wait."""
-    return [f'{method}: {count / steps:g} a step: {name}'
+    return [f'{count / steps:g} a step: {name}'
             for names in (counts.to_gpu, counts.from_gpu, counts.waits, places) for name, count in names.most_common()]
 
 
 def main(argv: Optional[List[str]] = None) -> None:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--pair', default='resnet32x4_resnet8x4', help='of configs/atsc and configs/aekt')
+    parser.add_argument('--pairs', nargs='+', default=['resnet32x4_resnet8x4'], help='of configs/atsc and configs/aekt')
     parser.add_argument('--methods', nargs='+', default=list(METHODS))
-    parser.add_argument('--warmup', type=int, default=30, help='iterations before, for what is compiled and tried out')
-    parser.add_argument('--steps', type=int, default=5, help='iterations that are recorded')
+    parser.add_argument('--fast', action='store_true', help='as tools/train.py --fast')
+    parser.add_argument('--warmup', type=int, default=60, help='iterations before')
+    parser.add_argument('--steps', type=int, default=300, help='iterations that are timed')
+    parser.add_argument('--record', type=int, default=20, help='iterations that are recorded on a GPU')
     parser.add_argument('--sync', default='warn', help='warn: list where PyTorch waits for the GPU; error: end there')
     add_arguments(parser)
-    add_switches(parser)
     args = parser.parse_args(argv)
     with cli.one_line_errors():
         for method in args.methods:
             check_choice('--methods', method, METHODS)
-        split_pair(args.pair)
-        # Together fewer than the hundred iterations after which a line is logged and the teacher's drift measured.
-        check_number('--warmup', args.warmup, 2, 60, integer=True)
-        check_number('--steps', args.steps, 1, 30, integer=True)
+        for pair in args.pairs:
+            split_pair(pair)
+        check_number('--warmup', args.warmup, 2, integer=True)
+        check_number('--steps', args.steps, 1, integer=True)
+        check_number('--record', args.record, 0, integer=True)
         check_choice('--sync', args.sync, ('warn', 'error'))
-        if not torch.cuda.is_available():
-            raise ValueError('profile_step.py needs a GPU, and PyTorch finds none on this machine')
-        device, switches = prepare(args), read_switches(args)
-        print(f'{environment(device)}; {args.pair}, batch {args.batch}, {switches}, one of {args.steps} steps\n')
-        print('| method | kernels | copies to the GPU | copies from the GPU | waits for the GPU | GPU idle |\n'
-              '|---|---:|---:|---:|---:|---:|')
+        device = prepare(args)
+        print(f'{environment(device)}; batch {args.batch}, {"fast" if args.fast else "as the config has it"}, '
+              f'one of {args.steps} steps\n')
+        print('| method | pair | ms | images a second | graph | kernels | copies to the GPU | copies from the GPU '
+              '| waits for the GPU | idle, recorded | idle |\n' + '|---' * 11 + '|')
         lines = []
-        for method in args.methods:
-            forget_compiled()
-            recorder = record(method, args, switches)
-            counts = count_events(recorder.events)
-            print(row(method, counts, args.steps), flush=True)
-            lines += details(method, counts, recorder.places, args.steps)
+        for pair in args.pairs:
+            for method in args.methods:
+                # What is compiled shares one limit in a process, beyond which all runs as it is, unsaid.
+                torch.compiler.reset()
+                measured = measure(method, pair, args)
+                print(row(method, pair, measured, args), flush=True)
+                note('runner', method=method, pair=pair, fast=args.fast, seconds=measured.seconds,
+                     graph=measured.has_graph, images=args.batch / measured.seconds,
+                     idle=idle_share(measured, args.record) if measured.counts else None)
+                if measured.counts:
+                    lines += [f'{method} {pair}: {line}'
+                              for line in details(measured.counts, measured.places, args.record)]
         print('\n' + '\n'.join(lines))
 
 

@@ -3,7 +3,7 @@
 Every builder returns a function without arguments that takes one whole step on the same batch.
 """
 from types import SimpleNamespace
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Sequence, Union
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,6 @@ from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.structures import DataSample
-from switches import Switches
 from torch import nn
 
 import mmkd_atsc  # noqa: F401  makes mmrazor importable
@@ -25,7 +24,6 @@ NORMALISATION = dict(mean=[127.5] * 3, std=[64.0] * 3)
 BATCHED = dict(type='mmkd_atsc.BatchedDataPreprocessor', **NORMALISATION)
 CLASSIC = dict(type='mmpretrain.ClsDataPreprocessor', **NORMALISATION)
 LOGITS = dict(logits=dict(type='mmrazor.ModuleOutputs', source='head'))
-SWITCHES = Switches()
 Step = Callable[[], object]
 
 MMLogger.get_instance('benchmark', log_level='WARNING')  # else a line for each parameter that is initialised
@@ -114,48 +112,35 @@ def _built(config: dict) -> nn.Module:
     return model
 
 
-def stand_in(model: nn.Module, batch: Batch, switches: Switches, hook: AccelerateHook) -> SimpleNamespace:
-    """What a hook sees of a runner: the model on its device and its optimizer's wrapper, after ``before_run``."""
+def stand_in(model: nn.Module, batch: Batch, channels_last: Union[bool, str] = 'auto') -> SimpleNamespace:
+    """What a hook sees of a runner: the model on its device, laid out as our configs train it, and its optimizer."""
     model = model.to(batch.device)
     runner = SimpleNamespace(model=model, optim_wrapper=build_optim_wrapper(model, dict(
-        switches.optim_wrapper(), constructor='mmkd_atsc.DistillOptimWrapperConstructor',
+        type='OptimWrapper', constructor='mmkd_atsc.DistillOptimWrapperConstructor',
         optimizer=dict(type='SGD', **SGD))))
-    hook.before_run(runner)
+    AccelerateHook(channels_last).before_run(runner)
     return runner
 
 
-def laid_out(model: nn.Module, batch: Batch, switches: Switches) -> nn.Module:
-    """A model on its device, in the layout in which our configs train it."""
-    return stand_in(model, batch, switches, switches.layout_hook()).model
-
-
-def engine_step(model: nn.Module, batch: Batch, switches: Switches = SWITCHES,
-                data: Optional[Callable[[], dict]] = None) -> Step:
+def engine_step(model: nn.Module, batch: Batch, data: Optional[Callable[[], dict]] = None, **layout: object) -> Step:
     """``train_step`` through MMEngine, as the runner calls it; ``data`` makes the batch anew in each step."""
-    hook = switches.hook()
-    runner = stand_in(model, batch, switches, hook)
+    runner = stand_in(model, batch, **layout)
     data = data or (lambda: batch.batched)
-
-    def step() -> Dict[str, torch.Tensor]:
-        hook.before_train_iter(runner, 0)
-        return runner.model.train_step(data(), runner.optim_wrapper)
-
-    return step
+    return lambda: runner.model.train_step(data(), runner.optim_wrapper)
 
 
 def dkd_step(student: str, teacher: str, batch: Batch) -> Step:
-    """``train_step`` of MMRazor's algorithm, contiguous and in fp32, with MMPretrain's data."""
-    return engine_step(dkd_model(student, teacher), batch, Switches(channels_last=False), data=lambda: batch.classic)
+    """``train_step`` of MMRazor's algorithm, contiguous, with MMPretrain's data."""
+    return engine_step(dkd_model(student, teacher), batch, data=lambda: batch.classic, channels_last=False)
 
 
-def student_step(model: nn.Module, batch: Batch, switches: Switches = SWITCHES) -> Step:
+def student_step(model: nn.Module, batch: Batch) -> Step:
     """The student's own training: forward, cross-entropy, backward, optimizer; no teacher."""
-    student = laid_out(model, batch, switches).architecture
+    student = stand_in(model, batch).model.architecture
     optimizer = torch.optim.SGD(student.parameters(), **SGD)
 
     def step() -> None:
-        with switches.autocast(batch.device):
-            loss = F.cross_entropy(student(batch.images), batch.labels)
+        loss = F.cross_entropy(student(batch.images), batch.labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -163,21 +148,20 @@ def student_step(model: nn.Module, batch: Batch, switches: Switches = SWITCHES) 
     return step
 
 
-def bare_atsc_step(model: nn.Module, batch: Batch, switches: Switches = SWITCHES, with_anchor: bool = True) -> Step:
+def bare_atsc_step(model: nn.Module, batch: Batch, with_anchor: bool = True) -> Step:
     """ATSC's maths in a plain loop: one forward of each network, one backward, one optimizer."""
-    model = laid_out(model, batch, switches)
+    model = stand_in(model, batch).model
     student, neck, teacher = model.student.backbone, model.student.neck, model.teacher
     anchor = TeacherAnchorLoss()
     anchor.bind(teacher.backbone)
     optimizer = torch.optim.SGD(model.parameters(), **SGD)
 
     def step() -> None:
-        with switches.autocast(batch.device):
-            features = teacher.backbone(batch.images)
-            loss = F.mse_loss(neck(student(batch.images))[-1], features[-1])
-            loss = loss + F.cross_entropy(teacher.head(teacher.neck((features[-1].detach(), ))), batch.labels)
-            if with_anchor:
-                loss = loss + anchor()
+        features = teacher.backbone(batch.images)
+        loss = F.mse_loss(neck(student(batch.images))[-1], features[-1])
+        loss = loss + F.cross_entropy(teacher.head(teacher.neck((features[-1].detach(), ))), batch.labels)
+        if with_anchor:
+            loss = loss + anchor()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -185,19 +169,18 @@ def bare_atsc_step(model: nn.Module, batch: Batch, switches: Switches = SWITCHES
     return step
 
 
-def bare_aekt_step(model: nn.Module, batch: Batch, switches: Switches = SWITCHES) -> Step:
+def bare_aekt_step(model: nn.Module, batch: Batch) -> Step:
     """AEKT's maths in a plain loop, its serialization layer and the terms that are logged included."""
-    model = laid_out(model, batch, switches)
+    model = stand_in(model, batch).model
     student, teacher, fc = model.student, model.teacher.eval(), model.distiller.fc
     loss_aekt = AEKTLoss()
     optimizer = torch.optim.SGD([*student.parameters(), *fc.parameters()], **SGD)
 
     def step() -> Dict[str, torch.Tensor]:
-        with switches.autocast(batch.device):
-            with torch.no_grad():
-                answers = teacher(batch.images)
-            logits = student(batch.images)
-            loss = F.cross_entropy(logits, batch.labels) + loss_aekt(fc(logits), answers, batch.labels)
+        with torch.no_grad():
+            answers = teacher(batch.images)
+        logits = student(batch.images)
+        loss = F.cross_entropy(logits, batch.labels) + loss_aekt(fc(logits), answers, batch.labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

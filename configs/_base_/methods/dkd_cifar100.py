@@ -1,5 +1,4 @@
-# DKD on CIFAR-100 with MMRazor's loss; a pair's config gives beta where it is not 8. That loss sums over the batch
-# whatever its reduction says, so its weight is 1 / batch_size to make it a mean. Another batch size needs another weight.
+# DKD on CIFAR-100: AEKT's loss without its third term. A pair's config gives beta where it is not 8.
 _base_ = ['../datasets/cifar100.py', '../schedules/cifar100_240e.py', '../runtime.py']
 
 model = dict(
@@ -11,8 +10,7 @@ model = dict(
             labels=dict(type='ModuleInputs', source='head.loss_module')),
         teacher_recorders=dict(logits=dict(type='ModuleOutputs', source='head')),
         distill_losses=dict(
-            loss_dkd=dict(type='mmrazor.DKDLoss', tau=4, alpha=1.0, beta=8.0, reduction='sum',
-                          loss_weight=1 / _base_.train_dataloader.batch_size)),
+            loss_dkd=dict(type='mmkd_atsc.AEKTLoss', tau=4.0, alpha=1.0, beta=8.0, gamma=0.0)),
         loss_forward_mappings=dict(
             loss_dkd=dict(
                 preds_S=dict(from_student=True, recorder='logits'),

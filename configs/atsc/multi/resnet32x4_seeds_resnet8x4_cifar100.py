@@ -10,6 +10,6 @@ model = dict(
         neck=dict(projectors=dict(seed0=projector, seed1=projector, seed2=projector))),
     teacher=dict(seed0=_base_.resnet32x4, seed1=_base_.resnet32x4, seed2=_base_.resnet32x4),
     teacher_ckpt=dict(
-        seed0='{{$MMKD_TEACHERS:work_dirs}}/resnet32x4_cifar100',
+        seed0='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet32x4_cifar100',
         seed1='{{$MMKD_TEACHERS:work_dirs}}/resnet32x4_cifar100_seed1',
         seed2='{{$MMKD_TEACHERS:work_dirs}}/resnet32x4_cifar100_seed2'))

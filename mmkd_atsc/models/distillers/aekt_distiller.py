@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from mmkd_atsc.errors.checks import check_flag, check_number, nearest
 from mmkd_atsc.registry import MODELS
 
-from ..branches import check_logit_head
+from ..branches import check_logit_head, check_single_label
 from ..connectors import SerializationFC
 from ..losses import AEKTLoss
 from .multi_teacher_distiller import MultiTeacherDistiller
@@ -91,7 +91,6 @@ class AEKTDistiller(MultiTeacherDistiller):
         self.fc_weight_decay = check_number('fc_weight_decay', fc_weight_decay, 0)
         if self.fc is not None and fc_lr_mult == 0:
             self.fc.requires_grad_(False)
-        self._serialized_logits: Optional[Tensor] = None
 
     @property
     def fc(self) -> Optional[SerializationFC]:
@@ -114,17 +113,12 @@ class AEKTDistiller(MultiTeacherDistiller):
 
     def _check_head(self, model: nn.Module, role: str, learns: bool = False) -> None:
         head = getattr(model, 'head', None)
+        check_single_label(head, role)
         if self.reads_heads:
             check_logit_head(head, role, learns)
         classes = getattr(head, 'num_classes', self.num_classes)
         if classes != self.num_classes:
             raise ValueError(f"AEKTDistiller has num_classes={self.num_classes}, the {role}'s head has {classes}")
-
-    def get_record(self, *args: Any, connector: Optional[str] = None, **kwargs: Any) -> Any:
-        record = super().get_record(*args, connector=connector, **kwargs)
-        if connector == 'fc' and self.log_terms:
-            self._serialized_logits = record.detach()
-        return record
 
     def run_loss(self, name: str, arguments: Dict[str, Any]) -> Dict[str, Any]:
         losses = super().run_loss(name, arguments)
@@ -133,25 +127,26 @@ class AEKTDistiller(MultiTeacherDistiller):
             losses.update(getattr(self.distill_losses[name], 'terms', {}))
         return losses
 
-    def compute_distill_losses(self) -> Dict[str, Tensor]:
-        losses = super().compute_distill_losses()
-        if self.log_terms:
-            losses.update(self._accuracies())
-        return losses
-
-    def _accuracies(self) -> Dict[str, Tensor]:
+    def log_arguments(self, name: str, arguments: Dict[str, Any]) -> Dict[str, Tensor]:
         """How well the student does before and after the layer, in the batch at hand."""
-        mapping = self.loss_forward_mappings['loss_aekt']
-        if not {'preds_S', 'gt_labels'} <= mapping.keys():  # another loss in its place
+        if name != 'loss_aekt' or not self.log_terms or not {'preds_S', 'gt_labels'} <= arguments.keys():
             return {}
-        labels = self.get_record(**mapping['gt_labels'])
-        labels = labels if labels.dim() == 1 else labels.argmax(1)
-        logits = self.get_record(**{**mapping['preds_S'], 'connector': None}).detach()
-        accuracies = {'accuracy_before_fc': 100 * (logits.argmax(1) == labels).float().mean()}
-        if self._serialized_logits is not None:
-            accuracies['accuracy_after_fc'] = 100 * (self._serialized_logits.argmax(1) == labels).float().mean()
-            self._serialized_logits = None
+        mapping, labels = self.loss_forward_mappings[name]['preds_S'], arguments['gt_labels']
+        accuracies = {'accuracy_before_fc': top1(self.get_record(**{**mapping, 'connector': None}), labels)}
+        if mapping.get('connector') == 'fc':
+            accuracies['accuracy_after_fc'] = top1(arguments['preds_S'], labels)
         return accuracies
+
+
+def top1(logits: Tensor, labels: Tensor) -> Tensor:
+    """The accuracy in %; labels are class indices (N,), or scores (N, C) of which the largest counts.
+
+    >>> import torch
+    >>> top1(torch.eye(4), torch.tensor([0, 1, 2, 0]))
+    tensor(75.)
+    """
+    labels = labels if labels.dim() == 1 else labels.argmax(1)
+    return 100 * (logits.argmax(1) == labels).float().mean()
 
 
 def check_loss_options(options: Dict[str, Any], distill_losses: Optional[dict]) -> None:

@@ -103,6 +103,7 @@ class MultiTeacherDistiller(ConfigurableDistiller):
             # What does not depend on the teacher is read, and connected, once.
             fixed = {argument: self.get_record(**record) for argument, record in mapping.items()
                      if not self._differs(record)}
+            losses.update(self.log_arguments(name, fixed))
             for teacher in teachers:
                 own = {argument: self.get_record(**self._for_teacher(record, teacher))
                        for argument, record in mapping.items() if argument not in fixed}
@@ -117,6 +118,10 @@ class MultiTeacherDistiller(ConfigurableDistiller):
     def run_loss(self, name: str, arguments: Dict[str, Any]) -> Dict[str, Any]:
         """One loss for one teacher (or one answer of all), and what is to be logged with it."""
         return {name: self.distill_losses[name](**arguments)}
+
+    def log_arguments(self, name: str, arguments: Dict[str, Any]) -> Dict[str, Tensor]:
+        """What is to be logged of a loss's arguments that are the same for all teachers."""
+        return {}
 
     def loss_share(self, name: str, teacher: str) -> float:
         """The factor of a loss that is applied to each teacher."""

@@ -1,13 +1,138 @@
-"""AEKT's distillation loss as a module that a config can name."""
-from typing import Dict, Optional
+"""AEKT's distillation loss: three terms for each sample, in log space, on few kernels."""
+import math
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmkd_atsc.errors.checks import check_number
+from mmkd_atsc.errors.checks import check_choice, check_number
 from mmkd_atsc.registry import MODELS
 
-from .aekt_closed_form import STATISTICS
-from .aekt_functional import aekt_per_sample, check_settings, reduce_losses
+TARGET_FORMS = ('ratio', 'no_confidence')
+TERMS = ('tckd', 'nckd', 'target', 'ratio', 'student_confidence', 'teacher_confidence')
+_ABSENT = -1e30  # added to a logit, it removes the class: exp gives 0, and unlike -inf it leaves no nan
+
+
+def aekt_loss(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, tau: float = 4.0, alpha: float = 1.0,
+              beta: float = 8.0, gamma: float = 1.0, target_form: str = 'ratio', max_ratio: float | None = 2.0,
+              soft_target_topk: int = 2, reduction: str = 'mean') -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss and the batch means of its terms; :class:`AEKTLoss` has the formula and says what the arguments are.
+
+    >>> logits = torch.tensor([[1.0, 0.0, 0.0]])
+    >>> loss, terms = aekt_loss(logits, logits, torch.tensor([0]))  # equal networks: a ratio of 1, times tau**2
+    >>> loss.item(), terms['tckd'].item(), terms['nckd'].item(), terms['ratio'].item()
+    (16.0, 0.0, 0.0, 1.0)
+    """
+    check_settings(tau, alpha, beta, gamma, target_form, max_ratio, soft_target_topk, reduction)
+    check_logits(student_logits, teacher_logits)
+    targets, shares = pick_targets(labels, student_logits, soft_target_topk)  # (N, K), K is 1 for hard labels
+    dtype = torch.promote_types(torch.promote_types(student_logits.dtype, teacher_logits.dtype), torch.float32)
+    mask = torch.zeros((*targets.shape, student_logits.shape[1]), dtype=dtype, device=targets.device)
+    mask.scatter_(2, targets.unsqueeze(2), _ABSENT)
+    student, student_odds = _split(student_logits, targets, mask, tau)
+    teacher, teacher_odds = _split(teacher_logits.detach(), targets, mask, tau)
+    del mask  # as large as the logits
+    nckd = (teacher - student).mul_(teacher.exp()).sum(2, keepdim=True)
+    # log(1 - p_t) is -softplus(log-odds), and log p_t is the log-odds more than that.
+    others_ratio = F.softplus(student_odds, threshold=50) - F.softplus(teacher_odds, threshold=50)
+    lead = student_odds - teacher_odds
+    log_ratio = others_ratio - lead
+    teacher_confidence = teacher_odds.sigmoid()
+    tckd = torch.addcmul(others_ratio, teacher_confidence, lead, value=-1)
+    target, ratio = _target_term(log_ratio, student_odds, target_form, max_ratio)
+
+    losses = torch.add(tau**2 * alpha * tckd, nckd, alpha=tau**2 * beta).add(target, alpha=tau**2 * gamma)
+    terms = torch.stack([tckd, nckd, target, ratio, student_odds.sigmoid(), teacher_confidence]).detach()
+    if shares is None:
+        losses, terms = losses.flatten(), terms.flatten(1)
+    else:
+        losses, terms = (losses.squeeze(2) * shares).sum(1), (terms.squeeze(3) * shares).sum(2)
+    loss = losses if reduction == 'none' else losses.mean() if reduction == 'mean' else losses.sum()
+    return loss, dict(zip(TERMS, terms.mean(1).unbind()))
+
+
+def _split(logits: Tensor, targets: Tensor, mask: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+    """log p̂ of the classes other than the label (N, K, C), and the label's log-odds against them (N, K, 1)."""
+    others = torch.add(mask, logits.unsqueeze(1), alpha=1 / tau)
+    log_prob = others.log_softmax(2)
+    # The log-odds are u_t - logsumexp(others). In the label's place log_softmax holds just that, with its gradient,
+    # but _ABSENT took the digits of the value: it is written anew.
+    odds = log_prob.gather(2, targets.unsqueeze(2)) if log_prob.requires_grad else None
+    with torch.no_grad():
+        minus_logsumexp = log_prob.amax(2, keepdim=True) - others.amax(2, keepdim=True)
+        odds = torch.add(minus_logsumexp, logits.gather(1, targets).unsqueeze(2), alpha=1 / tau, out=odds)
+    return log_prob, odds
+
+
+def _target_term(log_ratio: Tensor, log_odds: Tensor, form: str, max_ratio: float | None) -> tuple[Tensor, Tensor]:
+    """The target term, and the ratio itself for the log."""
+    # Confidences e^-10000 apart: where a bare ratio has no room left for a batch's sum, it too goes on linearly.
+    log_highest = math.log(torch.finfo(log_ratio.dtype).max) - 40 * math.log(2)
+    ratio = log_ratio.detach().clamp(max=log_highest).exp()
+    if form == 'no_confidence':
+        return -(ratio if max_ratio is None else ratio.clamp(max=max_ratio)) * log_odds, ratio
+    if max_ratio is None:
+        return log_ratio.clamp(max=log_highest).exp() + math.exp(log_highest) * (log_ratio - log_highest).relu(), ratio
+    # R(r) = m (1 + elu(log(r / m))), the product and the sum in one kernel
+    return torch.rsub(F.elu(log_ratio - math.log(max_ratio)), max_ratio, alpha=-max_ratio), ratio
+
+
+def pick_targets(labels: Tensor, logits: Tensor, soft_target_topk: int) -> tuple[Tensor, Tensor | None]:
+    """Class indices (N, K), and for soft labels their shares (N, K), which sum to 1.
+
+    Values are checked on the CPU only: to read them from a GPU is to wait for it.
+
+    >>> pick_targets(torch.tensor([[0.125, 0.5, 0.25, 0.125]]), torch.zeros(1, 4), 2)[0]
+    tensor([[1, 2]])
+    """
+    num_samples, num_classes = logits.shape
+    if labels.device != logits.device:
+        raise ValueError(f'labels are on {labels.device}, the logits on {logits.device}')
+    on_cpu = labels.device.type == 'cpu' and num_samples > 0
+    if labels.shape == (num_samples, ):
+        if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+            raise TypeError(f'labels of shape (N,) must be integers, got {labels.dtype}')
+        low, high = map(int, labels.aminmax()) if on_cpu else (0, 0)
+        if low < 0 or high >= num_classes:
+            raise ValueError(f'label {low if low < 0 else high} is out of range: the logits have {num_classes} '
+                             f'classes, 0 to {num_classes - 1}')
+        return labels.long().unsqueeze(1), None
+    if labels.shape != (num_samples, num_classes):
+        raise ValueError(f'labels of shape {tuple(labels.shape)} must be ({num_samples},) class indices or '
+                         f'({num_samples}, {num_classes}) scores, as the logits')
+    scores = labels.detach().to(torch.promote_types(logits.dtype, torch.float32))
+    mass = scores.sum(1)
+    # nan fails every comparison, so a row that holds one is refused as well.
+    if on_cpu and not bool((scores >= 0).all() & (mass > 0).all() & (mass < math.inf).all()):
+        raise ValueError('soft labels must be finite, not negative, and hold a positive score in every row')
+    shares, targets = scores.topk(min(soft_target_topk, num_classes), dim=1)
+    return (targets, None) if targets.shape[1] == 1 else (targets, shares / shares.sum(1, keepdim=True))
+
+
+def check_logits(student: Tensor, teacher: Tensor) -> None:
+    """Refuses, in one line, what are no two floating-point (N, C) tensors of one shape on one device, C at least 2."""
+    for name, logits in (('student', student), ('teacher', teacher)):
+        if not logits.is_floating_point():
+            raise TypeError(f'{name} logits must be floating-point numbers, got {logits.dtype}')
+        if logits.dim() != 2 or logits.shape[1] < 2:
+            raise ValueError(f'{name} logits of shape {tuple(logits.shape)} must be (N, C) with at least 2 classes')
+    if student.shape != teacher.shape:
+        raise ValueError(f'student logits of shape {tuple(student.shape)} and teacher logits of shape '
+                         f'{tuple(teacher.shape)} differ')
+    if student.device != teacher.device:
+        raise ValueError(f'student logits are on {student.device}, teacher logits on {teacher.device}')
+
+
+def check_settings(tau: float, alpha: float, beta: float, gamma: float, target_form: str, max_ratio: float | None,
+                   soft_target_topk: int, reduction: str) -> None:
+    check_number('tau', tau, above=0)
+    for name, weight in (('alpha', alpha), ('beta', beta), ('gamma', gamma)):
+        check_number(name, weight, low=0)
+    check_choice('target_form', target_form, TARGET_FORMS)
+    if max_ratio is not None:
+        check_number('max_ratio', max_ratio, above=0)
+    check_number('soft_target_topk', soft_target_topk, low=1, integer=True)
+    check_choice('reduction', reduction, ('mean', 'sum', 'none'))
 
 
 @MODELS.register_module()
@@ -19,8 +144,7 @@ class AEKTLoss(nn.Module):
 
     .. math::
         L = w \tau^2 \left( \alpha\, \mathrm{KL}\big([p^T_t, 1-p^T_t] \,\|\, [p^S_t, 1-p^S_t]\big)
-            + \beta\, \mathrm{KL}\big(\hat p^T \,\|\, \hat p^S\big)
-            + \gamma\, R\big(p^T_t / p^S_t\big) \right)
+            + \beta\, \mathrm{KL}\big(\hat p^T \,\|\, \hat p^S\big) + \gamma\, R\big(p^T_t / p^S_t\big) \right)
 
         R(r) = r \ \text{if}\ r \le m, \quad m\,(1 + \log(r / m)) \ \text{else}
 
@@ -31,35 +155,26 @@ class AEKTLoss(nn.Module):
     (:class:`~mmkd_atsc.models.connectors.SerializationFC`) and where the cross-entropy sits. The paper's equations were
     not available to us: the form of the ratio term is our reading of it, hence the choice by ``target_form``.
 
-    Warning:
-        ``max_ratio=None`` takes the ratio bare. At ``tau=4`` a fresh student has a ratio of 30 to 90, which ``tau**2``
-        multiplies by 16; with ``gamma=1`` training then diverged within its first epoch.
-
-    The computation is in fp32 (fp64 for fp64 logits), under autocast too, and in log space throughout. The teacher gets
-    no gradient. The student's is computed in closed form with the loss; to derive it a second time is refused.
+    It computes in fp32 (fp64 for fp64 logits), under autocast too. The teacher gets no gradient. ``max_ratio=None``
+    takes the ratio bare: a fresh student's is 30 to 90 at ``tau=4``, times ``tau**2``, and training diverges.
 
     Args:
-        tau (float): Temperature. Defaults to 4.0.
-        alpha (float): Weight of the target class term (TCKD). Defaults to 1.0.
-        beta (float): Weight of the term of the other classes (NCKD). Defaults to 8.0.
-        gamma (float): Weight of the ratio term. Defaults to 1.0.
-        target_form (str): ``'ratio'`` is the formula above. ``'no_confidence'`` leaves the factor 1 - p^S_t out of the
-            gradient: the term is -min(r, m) times the student's log-odds of the target class, min(r, m) taken as a
-            constant. Defaults to 'ratio'.
-        max_ratio (float, optional): The bound m; None for the bare ratio. Defaults to 2.0.
-        soft_target_topk (int): For labels of shape (N, C) the loss is the expectation over this many of a sample's
-            largest labels, renormalised. Defaults to 2.
-        loss_weight (float): Weight w, read at each forward: a warm-up may change it. Defaults to 1.0.
-        reduction (str): ``'mean'`` and ``'sum'`` over samples, or ``'none'`` for a loss each. Defaults to 'mean'.
+        tau: Temperature.
+        alpha, beta, gamma: Weights of the target class term (TCKD), of the other classes (NCKD), of the ratio term.
+        target_form: 'ratio' is the formula above; 'no_confidence' leaves the factor 1 - p^S_t out of its gradient: the
+            term is -min(r, m), taken as a constant, times the student's log-odds of the target class.
+        max_ratio: The bound m; None for the bare ratio.
+        soft_target_topk: With soft labels the loss is the expectation over this many of a sample's largest ones.
+        loss_weight: Weight w, read at each forward: a warm-up may change it.
+        reduction: 'mean' and 'sum' over samples, or 'none' for a loss each.
+
+    ``terms`` has the last forward's batch means, detached: 'tckd', 'nckd' and 'target' (without weights and tau**2),
+    'ratio' (p^T_t / p^S_t, unbounded), 'student_confidence' and 'teacher_confidence' (p_t at ``tau``).
 
     Examples:
-        >>> import torch
-        >>> from mmkd_atsc.registry import MODELS
         >>> loss = MODELS.build(dict(type='mmkd_atsc.AEKTLoss', tau=4.0, beta=8.0))
-        >>> student = torch.zeros(8, 100, requires_grad=True)
-        >>> labels = torch.arange(8)
-        >>> teacher = 12.0 * torch.nn.functional.one_hot(labels, 100)
-        >>> loss(student, teacher, labels).backward()
+        >>> student, labels = torch.zeros(8, 100, requires_grad=True), torch.arange(8)
+        >>> loss(student, 12.0 * F.one_hot(labels, 100), labels).backward()
         >>> student.grad[0, 0] < 0 < student.grad[0, 1]  # towards the target class, away from the others
         tensor(True)
         >>> print('{ratio:.1f} {student_confidence:.2f} {teacher_confidence:.2f}'.format(**loss.terms))
@@ -67,45 +182,19 @@ class AEKTLoss(nn.Module):
     """
 
     def __init__(self, tau: float = 4.0, alpha: float = 1.0, beta: float = 8.0, gamma: float = 1.0,
-                 target_form: str = 'ratio', max_ratio: Optional[float] = 2.0, soft_target_topk: int = 2,
+                 target_form: str = 'ratio', max_ratio: float | None = 2.0, soft_target_topk: int = 2,
                  loss_weight: float = 1.0, reduction: str = 'mean') -> None:
         super().__init__()
         check_settings(tau, alpha, beta, gamma, target_form, max_ratio, soft_target_topk, reduction)
-        self.tau = tau
-        self.alpha = alpha
-        self.beta = beta
-        self.gamma = gamma
-        self.target_form = target_form
-        self.max_ratio = max_ratio
-        self.soft_target_topk = soft_target_topk
+        self.tau, self.alpha, self.beta, self.gamma = tau, alpha, beta, gamma
+        self.target_form, self.max_ratio = target_form, max_ratio
+        self.soft_target_topk, self.reduction = soft_target_topk, reduction
         self.loss_weight = check_number('loss_weight', loss_weight, low=0)
-        self.reduction = reduction
-        self._statistics: Optional[Tensor] = None
+        self.terms: dict[str, Tensor] = {}
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
-        """The loss; the arguments are named as in MMRazor's losses.
-
-        Args:
-            preds_S (Tensor): The student's logits (N, C).
-            preds_T (Tensor): The teacher's logits (N, C).
-            gt_labels (Tensor): Class indices (N,), or scores (N, C) from mixup, cutmix or label smoothing.
-        """
-        losses, self._statistics = aekt_per_sample(preds_S, preds_T, gt_labels, self.tau, self.alpha, self.beta,
-                                                   self.gamma, self.target_form, self.max_ratio, self.soft_target_topk)
-        return self.loss_weight * reduce_losses(losses, self.reduction)
-
-    @property
-    def terms(self) -> Dict[str, Tensor]:
-        """Batch means of the last forward: ``tckd``, ``nckd`` and ``target`` (without tau**2 and weights), ``ratio``
-        (p^T_t / p^S_t, unbounded), and ``student_confidence`` and ``teacher_confidence`` (p_t at ``tau``).
-
-        Detached 0-dim tensors, left on their device; averaged only when asked for. Empty before the first forward.
-        """
-        if self._statistics is None:
-            return {}
-        return dict(zip(STATISTICS, self._statistics.mean(1).unbind()))
-
-    def extra_repr(self) -> str:
-        names = ('tau', 'alpha', 'beta', 'gamma', 'target_form', 'max_ratio', 'soft_target_topk', 'loss_weight',
-                 'reduction')
-        return ', '.join(f'{name}={getattr(self, name)!r}' for name in names)
+        """The loss of logits (N, C) with class indices (N,) or scores (N, C); the names are MMRazor's."""
+        alpha, beta, gamma = (self.loss_weight * weight for weight in (self.alpha, self.beta, self.gamma))
+        loss, self.terms = aekt_loss(preds_S, preds_T, gt_labels, self.tau, alpha, beta, gamma, self.target_form,
+                                     self.max_ratio, self.soft_target_topk, self.reduction)
+        return loss

@@ -7,15 +7,22 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from mmpretrain.models import ImageClassifier
-from mmpretrain.models.heads import ConformerHead, EfficientFormerClsHead, LeViTClsHead
+from mmpretrain.models.heads import (
+    ConformerHead,
+    CSRAClsHead,
+    EfficientFormerClsHead,
+    LeViTClsHead,
+    MultiLabelClsHead,
+    MultiLabelLinearClsHead,
+)
 from mmpretrain.structures import DataSample
 from torch import nn
 from torch.nn import functional as F
 
 from mmkd_atsc.models.algorithms import MultiTeacherDistill
 from mmkd_atsc.models.distillers import AEKTDistiller
-from mmkd_atsc.models.losses.aekt_functional import aekt_loss
 from tests.conftest import tiny_classifier
+from tests.test_models.test_losses.aekt_cases import aekt_loss
 
 TERMS = {'tckd', 'nckd', 'target', 'ratio', 'student_confidence', 'teacher_confidence', 'accuracy_before_fc',
          'accuracy_after_fc'}
@@ -399,6 +406,20 @@ def test_heads_of_other_classes_are_refused_at_once(teacher_checkpoint, with_fc)
     with pytest.raises(ValueError, match="num_classes=12, the teacher's head has 10"):
         build(teacher_checkpoint, student=tiny_classifier(4, num_classes=12),
               distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=12, with_fc=with_fc))
+
+
+@pytest.mark.parametrize('recorders', [{}, dict(logits=dict(type='ModuleOutputs', source='head'))])
+@pytest.mark.parametrize('head', [
+    MultiLabelLinearClsHead(10, 4), CSRAClsHead(10, 4, num_heads=1, lam=0.1), MultiLabelClsHead()])
+def test_multi_label_heads_are_refused(head, recorders):
+    several, one = MODELS.build(tiny_classifier(4)), MODELS.build(tiny_classifier(4))
+    several.head = head
+    distiller = dict(type='mmkd_atsc.AEKTDistiller', num_classes=10, student_recorders=recorders,
+                     teacher_recorders=recorders)
+    for role, student, teacher in (('student', several, one), ('teacher', one, several)):
+        with pytest.raises(ValueError, match=f'^{role}: {type(head).__name__} gives several labels an') as error:
+            MultiTeacherDistill(student, teacher, distiller, allow_random_teacher=True)
+        assert '\n' not in str(error.value)
 
 
 class TwoVectors(nn.Module):

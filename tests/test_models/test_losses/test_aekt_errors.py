@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from mmkd_atsc.models.losses import AEKTLoss
-from mmkd_atsc.models.losses.aekt_functional import aekt_loss
-from tests.test_models.test_losses.aekt_cases import logits
+from tests.test_models.test_losses.aekt_cases import aekt_loss, logits
 
 BAD_SETTINGS = [
     (dict(tau=0), ValueError, 'tau=0 must be a number greater than 0'),

@@ -6,11 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmkd_atsc.models.losses import AEKTLoss, aekt_functional
-from mmkd_atsc.models.losses.aekt_closed_form import closed_form
-from mmkd_atsc.models.losses.aekt_functional import aekt_loss
+from mmkd_atsc.models.losses import AEKTLoss
 from mmkd_atsc.registry import MODELS
-from tests.test_models.test_losses.aekt_cases import logits
+from tests.test_models.test_losses.aekt_cases import aekt_loss, logits
 
 
 def statistics(student, teacher, labels, **settings):
@@ -189,16 +187,10 @@ def test_teacher_gets_no_gradient():
     assert teacher.grad is None and student.grad is not None
 
 
-def test_without_gradients_only_the_value_is_computed(monkeypatch):
+def test_the_value_is_the_same_without_gradients():
     student, teacher, labels = logits()
     loss = AEKTLoss()
     value = loss(student, teacher, labels)
-
-    def closed_form_of_values(*args, with_gradient, **kwargs):
-        assert not with_gradient
-        return closed_form(*args, with_gradient=with_gradient, **kwargs)
-
-    monkeypatch.setattr(aekt_functional, 'closed_form', closed_form_of_values)
     for quiet in (loss(student.detach(), teacher, labels), torch.no_grad()(loss)(student, teacher, labels)):
         assert not quiet.requires_grad and torch.equal(quiet, value)
 
@@ -252,3 +244,28 @@ def test_gpu_equals_cpu_without_waiting(soft):
     finally:
         torch.cuda.set_sync_debug_mode('default')
     torch.testing.assert_close(gradient.cpu(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+@pytest.mark.parametrize('soft', [False, True])
+def test_a_step_can_be_captured_in_a_graph(soft):
+    student, teacher, labels = (x.detach().cuda() for x in logits(64, 100, dtype=torch.float32))
+    student.requires_grad_()
+    if soft:
+        labels = torch.rand(64, 100, device='cuda')
+    loss = AEKTLoss()
+
+    def step():
+        return loss(student, teacher, labels), *torch.autograd.grad(loss(student, teacher, labels), student)
+
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    with torch.no_grad():
+        student.mul_(2)
+    graph.replay()
+    torch.testing.assert_close(captured, step())

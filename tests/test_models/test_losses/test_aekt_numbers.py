@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from mmkd_atsc.models.losses.aekt_functional import aekt_loss
-from tests.test_models.test_losses.aekt_cases import logits
+from tests.test_models.test_losses.aekt_cases import aekt_loss, logits
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
