@@ -2,7 +2,6 @@
 _base_ = './resnet32x4_resnet8x4_cifar100.py'
 model = dict(distiller=dict(
     connectors=dict(standardize=dict(type='mmkd_atsc.LogitStandardization', tau=2.0)),
-    distill_losses=dict(
-        loss_dkd=dict(_delete_=True, type='mmkd_atsc.AEKTLoss', tau=1.0, beta=8.0, gamma=0.0, loss_weight=36.0)),
+    distill_losses=dict(loss_dkd=dict(tau=1.0, loss_weight=36.0)),
     loss_forward_mappings=dict(
         loss_dkd=dict(preds_S=dict(connector='standardize'), preds_T=dict(connector='standardize')))))

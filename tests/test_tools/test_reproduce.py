@@ -1,5 +1,6 @@
 """The suites' rows are configs that are there, in an order that can be trained."""
 import importlib.util
+from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
@@ -142,3 +143,28 @@ def test_settings_change_what_they_name_and_are_scored_on_held_out_images(reprod
         own = set(row.options) - set(plain[row.config].options)
         changed = config.model != before.model or config.get('custom_hooks') != before.get('custom_hooks')
         assert changed == bool(own), row.folder
+
+
+def test_the_cached_rows_read_the_one_cache_which_is_recorded_once(reproduce, monkeypatch, tmp_path):
+    suite, commands = reproduce.SUITES['cifar100-cached'], []
+    cache = tmp_path / suite.cache[0]
+
+    def run(command):
+        commands.append(command)
+        cache.write_bytes(b'answers')
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(reproduce.subprocess, 'run', run)
+    monkeypatch.setattr(reproduce, 'run_suite', lambda *args, **environment: [])
+    for _ in range(2):
+        reproduce.main(['cifar100-cached', '--out', str(tmp_path), '--cfg-options', 'a=1'])
+    (command, ) = commands
+    assert command[-2:] == ['--cfg-options', 'a=1'] and str(cache) in command
+    monkeypatch.setenv('MMKD_CACHES', suite.environment(tmp_path)['MMKD_CACHES'])
+    rows = suite.rows([0])
+    assert {row.config.name for row in rows} == {path.name for path in (ROOT / 'configs' / 'cached').glob('*.py')}
+    models = [Config.fromfile(row.config).model for row in rows]
+    assert {model.teacher_cache for model in models if 'teacher' in model} == {str(cache)}
+    budgets = [[Config.fromfile(row.config)[key] for key in ('train_cfg', 'param_scheduler', 'optim_wrapper')]
+               for row in rows]
+    assert all(budget == budgets[0] for budget in budgets)
