@@ -6,8 +6,8 @@ python tools/reproduce.py SUITE --out DIR [--budget MINUTES] [--seeds 0 1 2] [--
   digits                  the demo's rows: minutes on a CPU
   cifar100-cpu            every method at the same six epochs on the real CIFAR-100, ResNet-20 to ResNet-8: hours on two
                           cores
-  cifar100-cached         the package's ResNet-110 teaches a ResNet-8 and a ResNet-20 by AEKT, DKD and KD for 24 epochs; its
-                          answers are recorded first: half a day on two cores
+  cifar100-cached         the package's ResNet-110 teaches a ResNet-8 and a ResNet-20 by AEKT, DKD and KD for 24 epochs;
+                          its answers are recorded first: half a day on two cores
   cifar100-fast           every method at 60 epochs of batch 256, two pairs with the teachers of the package: minutes on
                           a GPU
   cifar100-fast-settings  the first pair's methods with other settings, always scored as by --held-out
