@@ -44,8 +44,26 @@ class FastOptimWrapper(OptimWrapper):
             print_log(f'{torch.cuda.get_device_name()} has no bf16: the step is in fp32', 'current', 30)
         if isinstance(self.optimizer, FUSED):
             self._fuse(True)
+            self._begin_momenta()
         else:
             print_log(f'{type(self.optimizer).__name__} has no fused kernels', 'current', 30)
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        super().load_state_dict(state_dict)
+        if self.optimizer.param_groups[0].get('fused'):
+            self._begin_momenta()
+
+    def _begin_momenta(self) -> None:
+        """Gives each parameter that has no momentum yet one of zero, which is how SGD begins.
+
+        The fused kernel takes parameters of which all have one or none: a teacher that adapts later has none.
+        """
+        for group in self.optimizer.param_groups:
+            if group.get('momentum') and not group['dampening']:
+                for parameter in group['params']:
+                    state = self.optimizer.state[parameter]
+                    if state.get('momentum_buffer') is None:
+                        state['momentum_buffer'] = torch.zeros_like(parameter)
 
     def _fuse(self, fused: bool) -> None:
         for group in self.optimizer.param_groups:

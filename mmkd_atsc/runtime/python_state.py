@@ -20,9 +20,13 @@ class PythonState:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._slots = [(name, vars(module), key) for name, module in model.named_modules()
-                       if name.partition('.')[0] != 'data_preprocessor'
-                       for key, value in vars(module).items() if type(value) in SCALARS]
+        self._slots = []  # name of a module, its attributes, the names of those that count
+        for name, module in model.named_modules():
+            # PyTorch's own modules have shapes as integers and words, which nobody can change.
+            kinds = (bool, float) if type(module).__module__.startswith('torch.nn.') else SCALARS
+            keys = [key for key, value in vars(module).items() if type(value) in kinds]
+            if name.partition('.')[0] != 'data_preprocessor':
+                self._slots.append((name, vars(module), keys))
         # Looked up once: to walk through the modules of a network in every step takes longer than the step.
         self._owners = [tensors for module in model.modules() for tensors in (module._parameters, module._buffers)
                         if tensors]
@@ -30,7 +34,7 @@ class PythonState:
         self._tensors = self._tensors_now()
 
     def _values_now(self) -> list[Any]:
-        return [attributes.get(key) for _, attributes, key in self._slots]
+        return [attributes.get(key) for _, attributes, keys in self._slots for key in keys]
 
     def _tensors_now(self) -> list[tuple[bool, int]]:
         return [(tensor.requires_grad, tensor.data_ptr()) for tensors in self._owners for tensor in tensors.values()
@@ -40,10 +44,9 @@ class PythonState:
         """What is another than it was, in words; None where all is as it was."""
         values = self._values_now()
         if values != self._values:
-            for (name, _, key), now, before in zip(self._slots, values, self._values):
-                if now != before:
-                    where = name or type(self._model).__name__
-                    return f'{where}.{key} is {now}, it was {before}'
+            slots = [(name or type(self._model).__name__, key) for name, _, keys in self._slots for key in keys]
+            return next(f'{name}.{key} is {now}, it was {before}'
+                        for (name, key), now, before in zip(slots, values, self._values) if now != before)
         tensors = self._tensors_now()
         if tensors == self._tensors:
             return None

@@ -32,6 +32,20 @@ def test_gradients_are_averaged_before_they_are_clipped():
     assert len(calls) == 1 and calls[0] > 1e-3 and not torch.equal(before, layer.weight)
 
 
+def test_a_momentum_of_zero_is_how_sgd_begins():
+    """The fused kernel takes parameters of which all have a momentum or none."""
+    layers = []
+    for begun in (False, True):
+        layer, wrapper = steps_of(FastOptimWrapper)
+        wrapper.optimizer.state.pop(layer.bias)
+        wrapper._begin_momenta() if begun else None
+        for _ in range(2):
+            wrapper.update_params(layer(torch.ones(4, 3)).square().mean())
+        assert set(wrapper.optimizer.state) == {layer.weight, layer.bias}
+        layers.append(layer)
+    assert torch.equal(layers[0].bias, layers[1].bias)
+
+
 def test_an_optimizer_that_cannot_be_fused_steps_all_the_same(monkeypatch):
     layer, wrapper = steps_of(FastOptimWrapper)
     expected, _ = steps_of(OptimWrapper)

@@ -1,7 +1,9 @@
 """Distillation from frozen teachers, one or several."""
 import difflib
-from typing import Any, ContextManager, Dict, List, Optional, Union
+import functools
+from typing import Any, ContextManager, Dict, List, Optional, Tuple, Union
 
+import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
@@ -178,6 +180,13 @@ class MultiTeacherDistill(BaseAlgorithm):
         with self.distiller.student_recorders, self.distiller.deliveries:
             losses = self.student(inputs, data_samples, mode='loss')
         return add_prefix(losses, 'student') if self.calculate_student_loss else {}
+
+    def parse_losses(self, losses: Dict[str, Any]) -> Tuple[Tensor, Dict[str, Tensor]]:
+        """MMEngine's, without the kernels by which it takes the mean of single numbers and adds them to zero."""
+        log = {name: value if isinstance(value, Tensor) and value.dim() == 0 else super(
+            MultiTeacherDistill, self).parse_losses({name: value})[1][name] for name, value in losses.items()}
+        total = functools.reduce(torch.add, (value for name, value in log.items() if 'loss' in name))
+        return total, dict(loss=total, **log)
 
     def _load_from_state_dict(self, state_dict: Dict[str, Tensor], prefix: str, *args) -> None:
         check_teacher_names(state_dict, self.teachers, f'{prefix}teachers.')

@@ -2,6 +2,7 @@
 from inspect import signature
 from typing import Any, Dict, Iterator, Optional, Tuple, Union
 
+import torch
 from torch import Tensor, nn
 
 from mmkd_atsc.errors.checks import check_flag, check_number, nearest
@@ -132,21 +133,12 @@ class AEKTDistiller(MultiTeacherDistiller):
         if name != 'loss_aekt' or not self.log_terms or not {'preds_S', 'gt_labels'} <= arguments.keys():
             return {}
         mapping, labels = self.loss_forward_mappings[name]['preds_S'], arguments['gt_labels']
-        accuracies = {'accuracy_before_fc': top1(self.get_record(**{**mapping, 'connector': None}), labels)}
+        logits = dict(accuracy_before_fc=self.get_record(**{**mapping, 'connector': None}))
         if mapping.get('connector') == 'fc':
-            accuracies['accuracy_after_fc'] = top1(arguments['preds_S'], labels)
-        return accuracies
-
-
-def top1(logits: Tensor, labels: Tensor) -> Tensor:
-    """The accuracy in %; labels are class indices (N,), or scores (N, C) of which the largest counts.
-
-    >>> import torch
-    >>> top1(torch.eye(4), torch.tensor([0, 1, 2, 0]))
-    tensor(75.)
-    """
-    labels = labels if labels.dim() == 1 else labels.argmax(1)
-    return 100 * (logits.argmax(1) == labels).float().mean()
+            logits['accuracy_after_fc'] = arguments['preds_S']
+        labels = labels if labels.dim() == 1 else labels.argmax(1)
+        answers = torch.stack([value.detach().argmax(1) for value in logits.values()])
+        return dict(zip(logits, (100 * (answers == labels).float().mean(1)).unbind()))
 
 
 def check_loss_options(options: Dict[str, Any], distill_losses: Optional[dict]) -> None:
