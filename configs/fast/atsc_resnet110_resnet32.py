@@ -1,6 +1,6 @@
 # The teacher learns at a tenth of the student's rate, for this protocol's is four times the papers'; its norm layers are
 # anchored too.
-_base_ = ['../atsc/resnet110_resnet32_cifar100.py', '../_base_/schedules/cifar100_60e.py']
+_base_ = ['../atsc/resnet110_resnet32_cifar100.py', '../_base_/schedules/cifar100_30e.py']
 model = dict(teacher_lr_mult=0.1, distiller=dict(anchor_min_dims=1))
 train_dataloader, val_dataloader = _base_.protocol.train_dataloader, _base_.protocol.val_dataloader
 optim_wrapper, param_scheduler = _base_.protocol.optim_wrapper, _base_.protocol.param_scheduler

@@ -1,7 +1,7 @@
 # Two teachers; the rest is atsc_resnet32x4_resnet8x4.py.
 _base_ = [
     '../_base_/models/resnet32x4.py', '../_base_/models/resnet110.py', '../_base_/models/resnet8x4.py',
-    '../_base_/methods/atsc_multi_cifar100.py', '../_base_/schedules/cifar100_60e.py'
+    '../_base_/methods/atsc_multi_cifar100.py', '../_base_/schedules/cifar100_30e.py'
 ]
 model = dict(
     architecture=dict(

@@ -1,4 +1,4 @@
-_base_ = ['../dkd/resnet110_resnet32_ls_cifar100.py', '../_base_/schedules/cifar100_60e.py']
+_base_ = ['../dkd/resnet110_resnet32_ls_cifar100.py', '../_base_/schedules/cifar100_30e.py']
 train_dataloader, val_dataloader = _base_.protocol.train_dataloader, _base_.protocol.val_dataloader
 optim_wrapper, param_scheduler = _base_.protocol.optim_wrapper, _base_.protocol.param_scheduler
 train_cfg, auto_scale_lr = _base_.protocol.train_cfg, _base_.protocol.auto_scale_lr
