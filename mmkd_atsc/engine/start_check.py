@@ -90,14 +90,19 @@ def check_classes(model: nn.Module, dataset: Any) -> Optional[int]:
     names = (getattr(dataset, 'metainfo', None) or {}).get('classes')
     counts['the training data'] = len(names) if isinstance(names, (list, tuple)) else None
     teachers = getattr(model, 'teachers', {})
-    # ATSC's student answers by the teacher's classifier, AEKT's distiller compares answers; others may teach features.
-    if hasattr(model, 'adaptive') or type(getattr(model, 'distiller', None)).__name__ == 'AEKTDistiller':
+    if getattr(model, 'shares_classifier', False) or compares_logits(getattr(model, 'distiller', None)):
         counts.update((name, teacher.num_classes) for name, teacher in teachers.items())
     known = {name: count for name, count in counts.items() if count}
     if len(set(known.values())) > 1:
         raise ValueError('the numbers of classes differ: '
                          + ', '.join(f'{name} has {count}' for name, count in known.items()))
     return next((count for name, count in known.items() if name != 'the training data'), None)
+
+
+def compares_logits(distiller: nn.Module | None) -> bool:
+    """Whether a distiller, or a loss of it, says that it compares logits; others may compare features."""
+    parts = [distiller, *getattr(distiller, 'distill_losses', {}).values()]
+    return any(getattr(part, 'compares_logits', False) for part in parts)
 
 
 def check_labels(dataset: Any, classes: int) -> None:

@@ -122,7 +122,7 @@ def read_config(run: Union[str, Path]) -> Config:
     found = [file for file in files if file.is_file()]
     if not found:
         raise FileNotFoundError(f'{files[-1]}: no such file; without its config a run cannot be told from others')
-    return Config.fromfile(found[-1])
+    return Config.fromfile(found[-1], import_custom_modules=False)
 
 
 def read_environment(run: Union[str, Path]) -> Dict[str, Any]:

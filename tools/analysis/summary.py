@@ -8,17 +8,20 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import MODELS, DefaultScope
+from mmengine.utils import import_modules_from_strings
+from mmrazor.models.losses import DKDLoss, KLDivergence
 
 from mmkd_atsc import cli
 from mmkd_atsc.cifar_networks import CIFAR_NETWORKS
 from mmkd_atsc.errors.messages import describe
 from mmkd_atsc.export.config import student_model
-from mmkd_atsc.registry import short_name
+from mmkd_atsc.models.teacher import named_teachers
+from mmkd_atsc.registry import class_of, short_name
 
 from .runs import PUBLISHED, find_curve, find_metric, is_training, portable, read_config, read_environment, read_scalars
 
 NO_TEACHER = 'no teacher'
-LOSS_METHODS = {'AEKTLoss': 'AEKT', 'DKDLoss': 'DKD', 'KLDivergence': 'KD'}
+MMRAZOR_NAMES = {DKDLoss: 'DKD', KLDivergence: 'KD'}  # MMRazor's classes say nothing of themselves
 
 # What of a config decides what a run comes to, beside its seed.
 DECISIVE = ('model', 'data_preprocessor', 'train_dataloader', 'val_dataloader', 'val_evaluator', 'optim_wrapper',
@@ -70,6 +73,8 @@ def read_run(run: Union[str, Path], name: Optional[str] = None, metric: str = 'a
     schedule = config.get('train_cfg') or {}
     unit = 'iterations' if 'max_iters' in schedule else 'epochs'
     model, name = config.model, name or run_names([run])[0]
+    if config.get('custom_imports'):
+        import_modules_from_strings(**{**config.custom_imports, 'allow_failed_imports': True})
     processes = environment.get('processes') or (1 if config.get('launcher') == 'none' else None)
     iterations, seconds = training_time(scalars)
     images = iterations * ((config.get('train_dataloader') or {}).get('batch_size') or 0) * (processes or 0)
@@ -112,7 +117,10 @@ def training_time(scalars: List[Dict]) -> Tuple[int, float]:
 
 
 def method_of(model: dict) -> str:
-    """How the student is taught, from its model's config.
+    """How the student is taught: the names that the classes in its model's config give to the method.
+
+    The algorithm, the distiller and the losses have a ``method_name``, a string or a function of their config; a loss
+    that has none, or is not installed, counts by its type's name. Connectors may add a ``method_note``.
 
     >>> method_of(dict(type='mmkd_atsc.AdaptiveTeacherDistill', teacher=dict(), adaptive=False))
     'SimKD'
@@ -124,30 +132,26 @@ def method_of(model: dict) -> str:
         return NO_TEACHER
     distiller = model.get('distiller') or {}
     losses = (distiller.get('distill_losses') or {}).values()
-    methods = [loss_method(loss) for loss in losses]
-    if short_name(model['type']) == 'AdaptiveTeacherDistill':
-        methods.insert(0, 'ATSC' if model.get('adaptive', True) else 'SimKD')
-    elif short_name(distiller.get('type')) == 'AEKTDistiller':
-        methods.insert(0, 'AEKT')
-    return ' + '.join(dict.fromkeys(methods)) or short_name(distiller.get('type'))
+    names = [own_name(model), own_name(distiller), *(own_name(loss) or short_name(loss.get('type')) for loss in losses)]
+    connectors = [part for given in (distiller.get('connectors') or {}).values()
+                  for part in (given if isinstance(given, (list, tuple)) else [given])]
+    notes = [getattr(class_of(part, 'mmrazor'), 'method_note', None) for part in connectors]
+    method = ' + '.join(dict.fromkeys(filter(None, names))) or short_name(distiller.get('type'))
+    return ', '.join(dict.fromkeys(filter(None, [method, *notes])))
 
 
-def loss_method(loss: dict) -> str:
-    """What a loss is called; AEKT's without its third term is DKD.
-
-    >>> loss_method(dict(type='mmkd_atsc.AEKTLoss', gamma=0.0))
-    'DKD'
-    """
-    name = short_name(loss['type'])
-    return 'DKD' if name == 'AEKTLoss' and loss.get('gamma') == 0 else LOSS_METHODS.get(name, name)
+def own_name(part: dict) -> Optional[str]:
+    """What the class of a part of the model calls the method; None if it says nothing or is not installed."""
+    kind = class_of(part, 'mmrazor')
+    name = getattr(kind, 'method_name', None) or next(
+        (MMRAZOR_NAMES[base] for base in getattr(kind, '__mro__', ()) if base in MMRAZOR_NAMES), None)
+    return name(part) if callable(name) else name
 
 
 def teachers_of(model: dict) -> List[str]:
     """The names of the teachers' networks."""
-    teacher = model.get('teacher') or ()
-    if isinstance(teacher, str) or isinstance(teacher, dict) and {'type', 'cfg_path'} & teacher.keys():
-        teacher = [teacher]
-    return [network_name(network) for network in (teacher.values() if isinstance(teacher, dict) else teacher)]
+    return [network_name(teacher.network) for teacher in named_teachers(model['teacher']).values()] \
+        if 'teacher' in model else []
 
 
 def network_name(network: Any) -> str:
