@@ -29,9 +29,9 @@ import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.export import FORMATS
-from mmkd_atsc.export.config import classifiers_argument, student_model, teacher_sources, without_pretrained
+from mmkd_atsc.export.config import shared_head, student_model, teacher_sources, without_pretrained
 from mmkd_atsc.export.formats import Deployed, write
-from mmkd_atsc.export.images import Size, height_and_width, innermost_dataset, said_size
+from mmkd_atsc.export.images import Size, configured_image_size, evaluated_dataset, height_and_width
 from mmkd_atsc.models.build import build_network
 from mmkd_atsc.models.fit import image_channels
 
@@ -62,7 +62,7 @@ def build_networks(config: Config) -> Dict[str, nn.Module]:
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         network = MODELS.build(student)
     networks: Dict[str, nn.Module] = {'student': Deployed(network)}
-    if classifiers_argument(student.get('head') or {}):
+    if shared_head(student.get('head')):
         networks[ENCODER] = EncoderAlone(network.backbone)
     model = config.model.to_dict()
     teachers = teacher_sources(model) if 'teacher' in model else {}
@@ -136,7 +136,8 @@ def main(argv: Optional[List[str]] = None) -> None:
             torch.set_num_threads(check_number('--threads', args.threads, 1, integer=True))
         config = cli.load_config(args.config)
         cli.require(config, args.config, 'model')
-        size = height_and_width(args.image_size) or said_size(innermost_dataset(without_pretrained(config)))
+        size = height_and_width(args.image_size) or configured_image_size(
+            evaluated_dataset(without_pretrained(config)))
         missing = None
         if size is None:
             raise ValueError(f'{args.config}: nothing in its test data says how large an image is; give --image-size')
