@@ -7,7 +7,9 @@ from mmengine.registry import MODELS, DefaultScope
 import mmkd_atsc.models  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.export import student_config
+from mmkd_atsc.export.config import own_classifiers
 from mmkd_atsc.export.images import configured_image_size, evaluated_dataset, takes_rgb
+from mmkd_atsc.models.heads import SharedClassifierHead
 from tests.conftest import ROOT, tiny_classifier
 
 CONFIGS = sorted(path for path in (ROOT / 'configs').glob('*/*.py') if path.parent.name != '_base_')
@@ -154,6 +156,14 @@ def test_the_size_is_a_height_and_a_width(steps, size):
 def test_what_is_no_size_is_refused_with_what_is(size):
     with pytest.raises(ValueError, match=r'^image_size=.* must be a side, or a height and a width \(as text: 32x64\)$'):
         student_config(training(), size)
+
+
+def test_a_subclass_of_a_head_owns_its_classifier_too():
+    class OwnHead(SharedClassifierHead):
+        pass
+
+    own_classifiers(student := dict(head=dict(type=OwnHead)), dict(teacher=tiny_classifier(16)))
+    assert student['head']['classifier']['head']['in_channels'] == 32
 
 
 def test_what_imports_the_users_own_modules_goes_along(tmp_path):
