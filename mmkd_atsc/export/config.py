@@ -1,5 +1,6 @@
 """From the config of a distillation to that of its student alone, as plain MMPretrain reads it."""
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from mmengine.config import Config
 

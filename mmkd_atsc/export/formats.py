@@ -1,8 +1,9 @@
 """The student as one file that runs without its Python code: ONNX, TorchScript, an exported program."""
 import warnings
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 from unittest import mock
 
 import torch

@@ -1,6 +1,6 @@
 """Exports the student at the end of its training."""
 import os.path as osp
-from typing import Sequence
+from collections.abc import Sequence
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook

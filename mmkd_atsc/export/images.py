@@ -1,6 +1,6 @@
 """The images that a student takes: their size and channels, and the pipeline that makes them of files."""
 import re
-from typing import Sequence
+from collections.abc import Sequence
 
 from mmengine.registry import DATASETS
 from mmpretrain.datasets import CIFAR10, MNIST

@@ -2,8 +2,9 @@
 import json
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, NamedTuple
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -38,17 +39,17 @@ class Run(NamedTuple):
 
     name: str
     method: str
-    teachers: Tuple[str, ...]
+    teachers: tuple[str, ...]
     student: str
-    seed: Optional[int]
+    seed: int | None
     unit: str
-    done: Optional[int]
-    goal: Optional[int]
-    last: Optional[float]
-    best: Optional[float]
-    processes: Optional[int]
-    images_per_second: Optional[float]
-    hours: Optional[float]
+    done: int | None
+    goal: int | None
+    last: float | None
+    best: float | None
+    processes: int | None
+    images_per_second: float | None
+    hours: float | None
     environment: str
     config_name: str
     config: Config
@@ -59,7 +60,7 @@ class Run(NamedTuple):
         return ' → '.join(filter(None, [', '.join(self.teachers), self.student]))
 
 
-def read_run(run: Union[str, Path], name: Optional[str] = None, metric: str = 'accuracy/top1') -> Run:
+def read_run(run: str | Path, name: str | None = None, metric: str = 'accuracy/top1') -> Run:
     """Summarises a work directory or a published log.
 
     Args:
@@ -90,7 +91,7 @@ def read_run(run: Union[str, Path], name: Optional[str] = None, metric: str = 'a
                             default=str))
 
 
-def describe_environment(environment: Dict[str, Any]) -> str:
+def describe_environment(environment: dict[str, Any]) -> str:
     """What a run was trained on, as far as its log tells.
 
     >>> describe_environment(dict(device='CPU', processes=2, threads=1, torch='2.15.0+cu132'))
@@ -103,7 +104,7 @@ def describe_environment(environment: Dict[str, Any]) -> str:
     return ', '.join(part for part in parts if part)
 
 
-def training_time(scalars: List[Dict]) -> Tuple[int, float]:
+def training_time(scalars: list[dict]) -> tuple[int, float]:
     """Iterations and the seconds they took, each line's ``time`` standing for all iterations since the line before.
 
     >>> training_time([{'time': 0.5, 'iter': 10, 'step': 10}, {'time': 0.25, 'iter': 20, 'step': 20}])
@@ -140,7 +141,7 @@ def method_of(model: dict) -> str:
     return ', '.join(dict.fromkeys(filter(None, [method, *notes])))
 
 
-def own_name(part: dict) -> Optional[str]:
+def own_name(part: dict) -> str | None:
     """What the class of a part of the model calls the method; None if it says nothing or is not installed."""
     kind = class_of(part, 'mmrazor')
     name = getattr(kind, 'method_name', None) or next(
@@ -148,7 +149,7 @@ def own_name(part: dict) -> Optional[str]:
     return name(part) if callable(name) else name
 
 
-def teachers_of(model: dict) -> List[str]:
+def teachers_of(model: dict) -> list[str]:
     """The names of the teachers' networks."""
     return [network_name(teacher.network) for teacher in named_teachers(model['teacher']).values()] \
         if 'teacher' in model else []
@@ -176,7 +177,7 @@ def network_name(network: Any) -> str:
     return short_name(backbone.get('type')) + suffix
 
 
-def deployed_parameters(config: Config) -> Optional[int]:
+def deployed_parameters(config: Config) -> int | None:
     """Parameters of the deployed student: a shared classifier counts, it goes along as a copy.
 
     None where the network cannot be built here, as when its config is a file of another machine.
@@ -195,7 +196,7 @@ def deployed_parameters(config: Config) -> Optional[int]:
     return sum(parameter.numel() for parameter in student.parameters())
 
 
-def run_names(runs: Sequence[Union[str, Path]]) -> List[str]:
+def run_names(runs: Sequence[str | Path]) -> list[str]:
     """A name for each run: its folder's or file's, with as many of its parents as tell it from the others.
 
     >>> run_names(['work_dirs/seed0/atsc', 'work_dirs/seed1/atsc', 'logs/kd.json.gz'])
