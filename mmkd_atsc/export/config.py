@@ -67,12 +67,7 @@ def shared_head(head: dict | None) -> Any:
 
 
 def own_classifiers(student: dict, model: dict) -> None:
-    """Gives a head that uses its teachers' classifiers copies of them, in the student's config.
-
-    Args:
-        student: The student's config.
-        model: The algorithm's, with the teachers.
-    """
+    """In the student's config, gives a head that uses its teachers' classifiers copies of them."""
     head = student.get('head')
     kind = shared_head(head)
     if kind and not head.get(kind.owned_argument):

@@ -79,9 +79,7 @@ def _arrays(dataset: dict) -> tuple[int | None, tuple[dict, ...]]:
 def file_loader(config: dict, size: Size | None) -> dict:
     """A test data loader over image files, whose pipeline MMPretrain's inferencer takes (without the reading).
 
-    Args:
-        config: The whole config, plain.
-        size: Of the images, where neither the pipeline nor the data set says it.
+    ``size`` is that of the images, where neither the pipeline nor the data set says it.
     """
     loader, dataset = config.get('test_dataloader') or config.get('val_dataloader') or {}, evaluated_dataset(config)
     pipeline = [_own_name(step) for step in dataset.get('pipeline') or ()]

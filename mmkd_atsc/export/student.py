@@ -70,7 +70,7 @@ def export_student(config: Config, checkpoint: str | Path, out_dir: str | Path, 
         checkpoint: A checkpoint of it. Everything is in there: no teacher's own file is read, nothing is downloaded.
         out_dir: Where to write.
         formats: Some of :data:`FORMATS`.
-        half: Store the weight matrices of ``student.pth`` in half precision (the vectors are few, and scale them).
+        half: Store the weight matrices of ``student.pth`` in half precision.
         with_preprocessing: The formats take pixels and normalise them.
         image_size: Side of the images, or height and width, where the config's test pipeline does not say it.
     """
@@ -95,7 +95,10 @@ def export_student(config: Config, checkpoint: str | Path, out_dir: str | Path, 
     with tempfile.TemporaryDirectory(dir=out_dir, prefix='.export-') as folder:
         aside = Path(folder)
         (aside / 'student.py').write_text(_HEADER + deployed.pretty_text)
-        torch.save(dict(state_dict=halved(weights) if half else weights, meta=meta), aside / 'student.pth')
+        if half:  # not the vectors: they are few, and norms multiply everything by them
+            weights = {key: value.half() if value.is_floating_point() and value.dim() > 1 else value
+                       for key, value in weights.items()}
+        torch.save(dict(state_dict=weights, meta=meta), aside / 'student.pth')
         student = read_student(aside / 'student.py', aside / 'student.pth')
         inputs = preprocess(student, pixels)
         logits = logits_of(student, inputs)
@@ -188,12 +191,6 @@ def check_runs(name: str, run: Callable[[Tensor], Tensor], images: Tensor, expec
     except Exception as error:  # each runtime has its own
         raise ValueError(f'{name}: the network, as this format sees it, takes {len(images)} images at a time and no '
                          'other number; nothing was written') from error
-
-
-def halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights with all matrices in half precision; vectors are few, and norms multiply everything by them."""
-    return {key: value.half() if value.is_floating_point() and value.dim() > 1 else value
-            for key, value in weights.items()}
 
 
 def _meta(content: dict, config: Config, num_classes: int, source: str) -> dict:
