@@ -9,7 +9,7 @@ from mmengine.registry import HOOKS, MODELS
 from torch import nn
 
 from mmkd_atsc.runtime.accelerate import AccelerateHook, backbones_of, compile_guarded, without_cuda_graphs
-from tests.conftest import run_tool, tiny_classifier
+from tests.conftest import tiny_classifier
 from tests.test_models.test_algorithms.test_adaptive_teacher_distill import batches, build, optimizer_of
 
 
@@ -101,16 +101,6 @@ def test_an_error_of_the_network_itself_is_no_warning():
 def test_wrong_options_are_refused(options, error, words):
     with pytest.raises(error, match=words):
         HOOKS.build(dict(type='mmkd_atsc.AccelerateHook', **options))
-
-
-def test_a_training_through_the_tools(tiny_config, tmp_path):
-    tiny_config.write_text(tiny_config.read_text() + "custom_hooks = [dict(type='mmkd_atsc.AccelerateHook', "
-                           "compile=dict(backend='eager'))]\n")
-    done = run_tool('train.py', tiny_config, '--work-dir', tmp_path / 'run')
-    assert done.returncode == 0, done.stderr
-    assert 'is not compiled' not in done.stdout
-    weight = torch.load(tmp_path / 'run' / 'epoch_2.pth', weights_only=True)['state_dict']['backbone.conv1.weight']
-    assert weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_each_form_falls_back_for_itself():
