@@ -26,13 +26,17 @@ class SeededBatches(BatchSampler):
             raise ValueError('train_dataloader: batch_size=None must be an integer at least 1')
         self._batches, self._has_workers = loader.batch_sampler, loader.num_workers > 0
         super().__init__(self._batches.sampler, self._batches.batch_size, self._batches.drop_last)
+        self._seed: tuple[int, ...] = (0, )
+        self._random_state: dict | None = None
 
     def start_epoch(self, *seed: int) -> None:
         self._seed, self._random_state = seed, random_state()
 
     def __iter__(self) -> Iterator[list[int]]:
-        # A loader has just drawn a random number, in each epoch or once where its workers are persistent.
-        set_random_state(self._random_state)
+        if self._random_state is not None:
+            # The loader has just drawn a random number: in each epoch, or once where its workers are persistent.
+            set_random_state(self._random_state)
+            self._random_state = None
         for number, batch in enumerate(self._batches):
             yield SeededBatch(batch, (*self._seed, number)) if self._has_workers else batch
 
