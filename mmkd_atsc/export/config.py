@@ -1,27 +1,25 @@
 """From the config of a distillation to that of its student alone, as plain MMPretrain reads it."""
-from typing import Any, Dict, Optional, Sequence, Union
+from collections.abc import Sequence
+from typing import Any
 
+import torch
 from mmengine.config import Config
 
-from mmkd_atsc.models.build import NetworkSource, resolve_network
+from mmkd_atsc.models.binding import bind_student
+from mmkd_atsc.models.build import NetworkSource, build_network, resolve_network
+from mmkd_atsc.models.classifier import split_classifier
 from mmkd_atsc.models.teacher import named_teachers
 from mmkd_atsc.paths import get_package_config
+from mmkd_atsc.registry import MODELS
 
-from .images import file_loader, height_and_width, type_name
-
-# Heads that use the classifiers of their teachers: the argument by which they own them, which `release` takes too,
-# and what it is in terms of {teacher: dict(neck=..., head=...)}.
-SHARED_HEADS = {
-    'SharedClassifierHead': ('classifier', lambda classifiers: next(iter(classifiers.values()))),
-    'MultiClassifierHead': ('classifiers', dict),
-}
+from .images import file_loader, height_and_width
 
 # What of a preprocessor is for training.
 TRAINING_ONLY = ('batch_augments', 'to_onehot')
 CLS_PREPROCESSOR = ('mean', 'std', 'to_rgb', 'pad_size_divisor', 'pad_value', 'num_classes')
 
 
-def student_config(config: Config, image_size: Union[None, int, str, Sequence[int]] = None) -> Config:
+def student_config(config: Config, image_size: int | str | Sequence[int] | None = None) -> Config:
     """The config of the student alone: its model, and a test pipeline that takes image files and arrays.
 
     Args:
@@ -50,7 +48,7 @@ def student_model(config: Config) -> dict:
     preprocessor = model.get('data_preprocessor') or preprocessor
     if 'architecture' in model:
         student = _source(model['architecture'], 'student').model
-        own_classifiers(student, model)
+        own_shared_parts(student, model)
     else:
         student = model
     preprocessor = preprocessor or student.get('data_preprocessor')
@@ -65,7 +63,7 @@ def _custom_imports(config: dict, student: dict) -> dict:
     """What imports the user's own modules that the student is made of: the config's, and those of configs it names."""
     model = config['model']
     networks = [model['architecture']] if 'architecture' in model else []
-    if networks and classifiers_argument(student.get('head') or {}):
+    if networks and owned_classifiers(student.get('head') or {}):
         networks += [teacher.network for teacher in named_teachers(model['teacher']).values()]
     wanted = [whole['custom_imports'] for whole in (config, *map(_whole_config, networks))
               if whole.get('custom_imports')]
@@ -85,31 +83,38 @@ def _whole_config(network: Any) -> dict:
     return get_package_config(path) if '::' in path else Config.fromfile(path)
 
 
-def own_classifiers(student: dict, model: dict) -> None:
-    """Makes a head that uses its teachers' classifiers own copies of them, in the student's config.
+def own_shared_parts(student: dict, model: dict) -> None:
+    """Writes into the student's config what binding it to its teachers finds: projectors' options, classifiers.
 
     Args:
         student: The student's config.
         model: The algorithm's, with the teachers.
     """
     head = student.get('head') or {}
-    argument = classifiers_argument(head)
-    if argument and not head.get(argument):
-        head[argument] = SHARED_HEADS[type_name(head)][1]({
-            name: dict(neck=source.model.get('neck'), head=source.model['head'])
-            for name, source in teacher_sources(model).items()})
+    kind = MODELS.get(head['type']) if head else None
+    if not hasattr(kind, 'own_config') or owned_classifiers(head):
+        return
+    sources = teacher_sources(model)
+    with torch.random.fork_rng(devices=[]):  # a training that has begun must not notice
+        built = build_network(_source(model['architecture'], 'student'), 'student')
+        teachers = {name: split_classifier(build_network(source, name), name) for name, source in sources.items()}
+        bind_student(built, teachers, dict.fromkeys(teachers, 1.0))
+    classifiers = {name: dict(neck=source.model.get('neck'), head=source.model['head'])
+                   for name, source in sources.items()}
+    student['head'] = built.head.own_config(head, classifiers)
+    if hasattr(built.neck, 'options'):
+        student['neck'] = {**student['neck'], **built.neck.options()}
 
 
-def classifiers_argument(head: dict) -> Optional[str]:
-    """The argument by which a head owns the classifiers of teachers, None for a head that has none of them.
+def owned_classifiers(head: dict) -> dict | None:
+    """What a head's config says of classifiers of its own, one or several.
 
-    >>> classifiers_argument(dict(type='mmkd_atsc.SharedClassifierHead'))
-    'classifier'
+    >>> owned_classifiers(dict(type='mmkd_atsc.SharedClassifierHead'))
     """
-    return SHARED_HEADS.get(type_name(head), (None, ))[0]
+    return head.get('classifier') or head.get('classifiers')
 
 
-def teacher_sources(model: dict) -> Dict[str, NetworkSource]:
+def teacher_sources(model: dict) -> dict[str, NetworkSource]:
     """The network of each teacher of an algorithm, without weights to fetch."""
     return {name: _source(teacher.network, name) for name, teacher in named_teachers(model['teacher']).items()}
 

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from mmkd_atsc.checkpoints.read import load_strictly, read_checkpoint, weights_of
 from mmkd_atsc.errors.checks import check_choice
+from mmkd_atsc.models.binding import image_channels
 from mmkd_atsc.models.build import build_network
-from mmkd_atsc.models.fit import image_channels
 from mmkd_atsc.version import __version__
 
 from .config import (
-    classifiers_argument,
     forget_teacher_checkpoints,
+    owned_classifiers,
     student_config,
     teacher_sources,
     without_pretrained,
@@ -116,10 +116,9 @@ def student_weights(trained: BaseModel, deployed: Config) -> Dict[str, Tensor]:
     """The student's weights, with those of the classifiers that it shares; ``trained`` gives up its student."""
     student = getattr(trained, 'architecture', trained)
     head = deployed.to_dict()['model'].get('head') or {}
-    argument = classifiers_argument(head)
-    if argument:
+    if hasattr(student.head, 'release') and owned_classifiers(head):
         with DefaultScope.overwrite_default_scope('mmpretrain'):
-            student.head = student.head.release(head[argument])
+            student.head = student.head.release(owned_classifiers(head))
     return {key: value.detach().clone(memory_format=torch.contiguous_format)
             for key, value in student.state_dict().items()}
 

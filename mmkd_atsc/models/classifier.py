@@ -67,7 +67,13 @@ class Classifier(BaseModule):
                     return self.head._get_loss(self.head(features), *args, **kwargs)
                 return getattr(self.head, method)(features, *args, **kwargs)
         output = getattr(self.head, method)(features, *args, **kwargs)
-        return sum(output) if method == '__call__' and isinstance(self.head, ConformerHead) else output
+        if method != '__call__':
+            return output
+        output = sum(output) if isinstance(self.head, ConformerHead) else output
+        if not isinstance(output, Tensor):
+            raise TypeError(f'{type(self.head).__name__} gives a {type(output).__name__}, a shared classifier must '
+                            'give one tensor of logits')
+        return output
 
     def run_detached(self, features: Features, *args, **kwargs) -> Any:
         """:meth:`forward` with gradients for the features only; parameters and buffers stay as they are.
@@ -78,36 +84,6 @@ class Classifier(BaseModule):
         state = {name: parameter.detach() for name, parameter in self.named_parameters()}
         state.update((name, buffer.clone()) for name, buffer in self.named_buffers())
         return torch.func.functional_call(self, state, (features, *args), kwargs)
-
-
-def classify(neck: Optional[nn.Module], head: nn.Module, features: Features) -> Tensor:
-    """The logits of a neck (or None) and a head for an encoder's features.
-
-    >>> from mmpretrain.models.heads import LinearClsHead
-    >>> classify(None, LinearClsHead(num_classes=5, in_channels=8), torch.ones(2, 8)).shape
-    torch.Size([2, 5])
-    """
-    return check_logits(Classifier(neck, head)(features), head)
-
-
-def classify_detached(neck: Optional[nn.Module], head: nn.Module, features: Features) -> Tensor:
-    """:func:`classify` where the classifier learns nothing and keeps its buffers; the features get their gradient.
-
-    >>> from mmpretrain.models.heads import LinearClsHead
-    >>> head, features = LinearClsHead(num_classes=5, in_channels=8), torch.ones(2, 8, requires_grad=True)
-    >>> classify_detached(None, head, features).sum().backward()
-    >>> head.fc.weight.grad is None, features.grad.shape
-    (True, torch.Size([2, 8]))
-    """
-    return check_logits(Classifier(neck, head).run_detached(features), head)
-
-
-def check_logits(output: Any, head: nn.Module) -> Tensor:
-    """``output`` if it is a tensor, else one line that names the head."""
-    if isinstance(output, Tensor):
-        return output
-    raise TypeError(f'{type(head).__name__} gives a {type(output).__name__}, a shared classifier must give one tensor '
-                    'of logits')
 
 
 def last_feature(features: Any, role: str = 'the backbone') -> Tensor:

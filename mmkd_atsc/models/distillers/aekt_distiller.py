@@ -31,7 +31,7 @@ class AEKTDistiller(MultiTeacherDistiller):
     another constructor the layer learns as fast as the student.
 
     Args:
-        num_classes: Classes of student and teacher; other heads are refused.
+        num_classes: Classes of student and teacher; other heads are refused. None: what their heads say.
         teacher: How several teachers teach: 'all' of them a loss each, averaged by their weights; one by its name; or
             one answer of all, 'mean_prob', 'mean_logit' or 'confidence' (see :class:`MultiTeacherDistiller`).
         with_fc: Use the serialization layer. False is AEKT's loss on the student's logits themselves.
@@ -46,20 +46,22 @@ class AEKTDistiller(MultiTeacherDistiller):
         loss_options: Options of :class:`AEKTLoss`: tau, alpha, beta, gamma, target_form, max_ratio, ...
 
     >>> import mmkd_atsc
-    >>> distiller = AEKTDistiller(num_classes=10, beta=2.0)
+    >>> distiller = AEKTDistiller(num_classes=10, beta=2.0)  # a config needs no num_classes
     >>> distiller.distill_losses['loss_aekt'].beta, distiller.connectors['fc'].fc.weight.shape
     (2.0, torch.Size([10, 10]))
     """
 
-    def __init__(self, num_classes: int, with_fc: bool = True, fc_init: str = 'identity', fc_bias: bool = True,
-                 fc_lr_mult: float = 0.01, fc_weight_decay: float = 0.0, log_terms: bool = True,
+    def __init__(self, num_classes: int | None = None, with_fc: bool = True, fc_init: str = 'identity',
+                 fc_bias: bool = True, fc_lr_mult: float = 0.01, fc_weight_decay: float = 0.0, log_terms: bool = True,
                  teacher: Union[str, int] = 'all', student_recorders: Optional[dict] = None,
                  teacher_recorders: Optional[dict] = None, connectors: Optional[dict] = None,
                  distill_losses: Optional[dict] = None,
                  loss_forward_mappings: Optional[dict] = None, distill_deliveries: Optional[dict] = None,
                  init_cfg: Optional[dict] = None, **loss_options: Any) -> None:
         check_loss_options(loss_options, distill_losses)
-        self.num_classes = check_number('num_classes', num_classes, 2, integer=True)
+        if num_classes is not None:
+            check_number('num_classes', num_classes, 2, integer=True)
+        self.num_classes = num_classes
         # The prefixes let it be built whatever the default scope is. A head is called by name in training and in
         # inference alike, whatever layers it has inside.
         logits = dict(type='mmrazor.ModuleOutputs', source='head')
@@ -90,8 +92,6 @@ class AEKTDistiller(MultiTeacherDistiller):
         self.log_terms = check_flag('log_terms', log_terms)
         self.fc_lr_mult = check_number('fc_lr_mult', fc_lr_mult, 0)
         self.fc_weight_decay = check_number('fc_weight_decay', fc_weight_decay, 0)
-        if self.fc is not None and fc_lr_mult == 0:
-            self.fc.requires_grad_(False)
 
     @property
     def fc(self) -> Optional[SerializationFC]:
@@ -110,6 +110,13 @@ class AEKTDistiller(MultiTeacherDistiller):
     def prepare_from_teachers(self, teachers: Dict[str, nn.Module], weights: Optional[Dict[str, float]] = None) -> None:
         for name, model in teachers.items():
             self._check_head(model, name)
+        for layer in self.connectors.modules():
+            if isinstance(layer, SerializationFC):
+                if self.num_classes is None:
+                    raise ValueError('no head of student and teachers has a num_classes: give it to the AEKTDistiller')
+                layer.bind(self.num_classes)
+        if self.fc is not None and self.fc_lr_mult == 0:
+            self.fc.requires_grad_(False)
         super().prepare_from_teachers(teachers, weights)
 
     def _check_head(self, model: nn.Module, role: str, learns: bool = False) -> None:
@@ -117,9 +124,12 @@ class AEKTDistiller(MultiTeacherDistiller):
         check_single_label(head, role)
         if self.reads_heads:
             check_logit_head(head, role, learns)
-        classes = getattr(head, 'num_classes', self.num_classes)
-        if classes != self.num_classes:
+        # LeNet and VGG classify in the backbone, timm's networks as a whole.
+        said = (getattr(part, 'num_classes', None) for part in (head, model, getattr(model, 'backbone', None)))
+        classes = next((count for count in said if count and count > 0), self.num_classes)
+        if self.num_classes not in (None, classes):
             raise ValueError(f"AEKTDistiller has num_classes={self.num_classes}, the {role}'s head has {classes}")
+        self.num_classes = classes
 
     def run_loss(self, name: str, arguments: Dict[str, Any]) -> Dict[str, Any]:
         losses = super().run_loss(name, arguments)
