@@ -123,6 +123,8 @@ def make_fast(config: Config) -> None:
         print('--fast does nothing: there is no GPU', flush=True)
         return
     fast = Config.fromfile(CONFIGS / '_base_' / 'fast.py').fast
+    if config.get('find_unused_parameters'):
+        print('--fast: find_unused_parameters has no meaning, gradients are averaged after backward', flush=True)
     for option in ('dtype', 'loss_scale', 'use_fsdp'):  # of AmpOptimWrapper, which FastOptimWrapper takes the place of
         config.optim_wrapper.pop(option, None)
     config.merge_from_dict(fast.to_dict())

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
+from mmengine.registry import HOOKS, MODELS
 from mmengine.runner import Runner
 
 from mmkd_atsc.runtime.python_state import PythonState
@@ -186,6 +186,25 @@ def test_a_number_that_a_hook_changes_between_steps_counts(tmp_path, in_process)
     _, expected = train(config_of('plain', tmp_path / 'a', graph=False, hooks=hooks))
     _, got = train(config_of('plain', tmp_path / 'b', hooks=hooks))
     assert got.losses == expected.losses and any(got.captured)
+
+
+def test_a_loss_that_a_hook_replaces_counts(tmp_path, in_process):
+    """As MMPretrain's SwitchRecipeHook does."""
+    class Switch(Hook):
+        def before_train_epoch(self, runner):
+            if runner.epoch == 2:
+                smooth = dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.2)
+                runner.model.head.loss_module = MODELS.build(smooth)
+
+    losses = []
+    for graph in (False, True):
+        runner, watch = Runner.from_cfg(config_of('plain', tmp_path / str(graph), graph=graph)), Watch()
+        runner.register_hook(Switch())
+        runner.register_hook(watch)
+        runner.train()
+        losses.append(watch.losses)
+    assert losses[0] == losses[1] and watch.captured[-2]
+    assert 'a module was replaced' in log_of(tmp_path / 'True')
 
 
 @pytest.mark.parametrize('options, words', [
