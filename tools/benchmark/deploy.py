@@ -32,8 +32,8 @@ from mmkd_atsc.export import FORMATS
 from mmkd_atsc.export.config import classifiers_argument, student_model, teacher_sources, without_pretrained
 from mmkd_atsc.export.formats import Deployed, write
 from mmkd_atsc.export.images import Size, height_and_width, innermost_dataset, said_size
-from mmkd_atsc.models.build import build_network
 from mmkd_atsc.models.binding import image_channels
+from mmkd_atsc.models.build import build_network
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
 from analysis.tables import markdown, write_csv

@@ -115,7 +115,7 @@ def test_the_encoder_descends_the_weighted_sum_and_each_branch_its_own(batch):
     shared = model.student.backbone.conv1.weight
     plain = copy.deepcopy(model)
     plain.zero_grad()
-    plain.student.neck.set_pulls(dict(big=1, deep=1))
+    plain.student.neck.teacher_grad_scales = dict(big=1, deep=1)
     losses = plain(images, batch[1], mode='loss')
     shares = [torch.autograd.grad(losses[f'distill.{name}.loss_align'], plain.student.backbone.conv1.weight,
                                   retain_graph=True)[0] for name in ('big', 'deep')]
@@ -279,7 +279,7 @@ def test_a_copy_answers_with_its_own_teachers(batch):
 
 
 @pytest.mark.parametrize('student, error, words', [
-    (tiny_classifier(4), TypeError, 'with 2 teachers the student.*MultiFeatureProjector.*its head is a LinearClsHead'),
+    (tiny_classifier(4), TypeError, 'the student.*needs neck=.*FeatureProjector.*its head is a LinearClsHead'),
     (student_config(dict(deep=tiny_classifier(4), big=tiny_classifier(8))), ValueError,
      'projectors are for deep, big; the teachers are big, deep: names and order must agree'),
     (student_config(dict(big=tiny_classifier(8), deep=tiny_classifier(4)), weights=dict(big=1)), ValueError,
