@@ -1,4 +1,4 @@
-# ATSC in MMPretrain's config of the student: what tools/distill.py writes.
+# ATSC in MMPretrain's config of the student: the lines of README.md.
 _base_ = ['mmpretrain::resnet/resnet18_8xb32_in1k.py']
 model = dict(
     _delete_=True,
