@@ -210,8 +210,6 @@ def test_a_loss_that_a_hook_replaces_counts(tmp_path, in_process):
 @pytest.mark.parametrize('options, words', [
     (dict(optim_wrapper=dict(type='OptimWrapper', accumulative_counts=2, optimizer=dict(type='SGD', lr=0.1))),
      'gradients are accumulated over several steps'),
-    (dict(default_hooks=dict(finite_loss=dict(type='mmkd_atsc.FiniteLossHook', max_skipped=1), step_graph=dict(
-        type='mmkd_atsc.StepGraphHook', stand_in=True), checkpoint=None)), 'looks at each loss before its backward'),
     (dict(default_hooks=dict(step_graph=dict(type='mmkd_atsc.StepGraphHook'), checkpoint=None)), 'there is no GPU'),
 ])
 def test_what_is_not_captured_is_said_in_one_line(tmp_path, in_process, options, words):
