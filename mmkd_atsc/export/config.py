@@ -5,18 +5,19 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from mmkd_atsc.errors.messages import dicts_of, types_registered
+from mmkd_atsc.models.algorithms import MultiTeacherDistill
 from mmkd_atsc.models.binding import bind_student
 from mmkd_atsc.models.build import NetworkSource, build_network, resolve_network
 from mmkd_atsc.models.classifier import split_classifier
 from mmkd_atsc.models.teacher import named_teachers
-from mmkd_atsc.paths import get_package_config
-from mmkd_atsc.registry import MODELS
+from mmkd_atsc.registry import class_of, short_name
 
 from .images import file_loader, height_and_width
 
-# What of a preprocessor is for training.
-TRAINING_ONLY = ('batch_augments', 'to_onehot')
+# What MMPretrain's preprocessor takes, and what of it serves training only.
 CLS_PREPROCESSOR = ('mean', 'std', 'to_rgb', 'pad_size_divisor', 'pad_value', 'num_classes')
+TRAINING_ONLY = ('batch_augments', 'to_onehot')
 
 
 def student_config(config: Config, image_size: int | str | Sequence[int] | None = None) -> Config:
@@ -31,87 +32,58 @@ def student_config(config: Config, image_size: int | str | Sequence[int] | None 
     >>> student_config(training, image_size=224).model
     {'type': 'ImageClassifier', 'backbone': {'type': 'ResNet', 'depth': 18}}
     """
-    config, student = _plain(without_pretrained(config)), student_model(config)
-    return Config(dict(
-        **_custom_imports(config, student), default_scope='mmpretrain', model=student,
-        test_dataloader=file_loader(config, height_and_width(image_size)),
+    student, config = student_model(config), _without_scopes(without_pretrained(config))
+    exported = dict(
+        default_scope='mmpretrain', model=student, test_dataloader=file_loader(config, height_and_width(image_size)),
         test_evaluator=config.get('test_evaluator') or config.get('val_evaluator') or dict(type='Accuracy'),
-        test_cfg=dict()))
+        test_cfg=dict())
+    return Config({**_custom_imports(config, exported), **exported})
 
 
 def student_model(config: Config) -> dict:
     """The model of :func:`student_config`, for which no test data is needed."""
     config = without_pretrained(config)
-    model, preprocessor = config.get('model'), config.get('data_preprocessor')
+    model = config.get('model')
     if not isinstance(model, dict):
         raise TypeError(f'the config must hold the model as a dict to export it, not as a {type(model).__name__}')
-    preprocessor = model.get('data_preprocessor') or preprocessor
+    student = model
     if 'architecture' in model:
         student = _source(model['architecture'], 'student').model
         own_shared_parts(student, model)
-    else:
-        student = model
-    preprocessor = preprocessor or student.get('data_preprocessor')
-    student = _plain({key: value for key, value in student.items()
-                      if key not in ('train_cfg', 'data_preprocessor', 'pretrained')})
+    preprocessor = (model.get('data_preprocessor') or config.get('data_preprocessor')
+                    or student.get('data_preprocessor'))
+    student = _without_scopes({key: value for key, value in student.items()
+                               if key not in ('train_cfg', 'data_preprocessor', 'pretrained')})
     if preprocessor:
         student['data_preprocessor'] = _deployed_preprocessor(preprocessor)
     return student
 
 
-def _custom_imports(config: dict, student: dict) -> dict:
-    """What imports the user's own modules that the student is made of: the config's, and those of configs it names."""
-    model = config['model']
-    networks = [model['architecture']] if 'architecture' in model else []
-    if networks and owned_classifiers(student.get('head') or {}):
-        networks += [teacher.network for teacher in named_teachers(model['teacher']).values()]
-    wanted = [whole['custom_imports'] for whole in (config, *map(_whole_config, networks))
-              if whole.get('custom_imports')]
-    names = [name for one in wanted
-             for name in ([one['imports']] if isinstance(one['imports'], str) else one['imports'])]
-    # Types of ours and of MMRazor's say by a prefix where they are; a student without them needs neither.
-    names = [name for name in dict.fromkeys(names) if name.split('.')[0] not in ('mmkd_atsc', 'mmrazor')]
-    lenient = any(one.get('allow_failed_imports', False) for one in wanted)
-    return dict(custom_imports=dict(imports=names, allow_failed_imports=lenient)) if names else {}
+def shared_head(head: dict | None) -> Any:
+    """The class of a head that uses its teachers' classifiers; None for any other head.
 
-
-def _whole_config(network: Any) -> dict:
-    """The config of which a network is the model, if it is named by one."""
-    path = network if isinstance(network, str) else network.get('cfg_path')
-    if path is None:
-        return {}
-    return get_package_config(path) if '::' in path else Config.fromfile(path)
+    >>> shared_head(dict(type='mmkd_atsc.SharedClassifierHead')).__name__
+    'SharedClassifierHead'
+    """
+    kind = class_of(head)
+    return kind if hasattr(kind, 'own_config') else None
 
 
 def own_shared_parts(student: dict, model: dict) -> None:
-    """Writes into the student's config what binding it to its teachers finds: projectors' options, classifiers.
-
-    Args:
-        student: The student's config.
-        model: The algorithm's, with the teachers.
-    """
-    head = student.get('head') or {}
-    kind = MODELS.get(head['type']) if head else None
-    if not hasattr(kind, 'own_config') or owned_classifiers(head):
+    """Writes into the student's config what binding it to the teachers of ``model`` finds: projectors, classifiers."""
+    head, neck = student.get('head'), student.get('neck')
+    kind = shared_head(head)
+    if not kind or kind.owned_classifiers(head):
         return
     sources = teacher_sources(model)
     with torch.random.fork_rng(devices=[]):  # a training that has begun must not notice
         built = build_network(_source(model['architecture'], 'student'), 'student')
         teachers = {name: split_classifier(build_network(source, name), name) for name, source in sources.items()}
         bind_student(built, teachers, dict.fromkeys(teachers, 1.0))
-    classifiers = {name: dict(neck=source.model.get('neck'), head=source.model['head'])
-                   for name, source in sources.items()}
-    student['head'] = built.head.own_config(head, classifiers)
     if hasattr(built.neck, 'options'):
-        student['neck'] = {**student['neck'], **built.neck.options()}
-
-
-def owned_classifiers(head: dict) -> dict | None:
-    """What a head's config says of classifiers of its own, one or several.
-
-    >>> owned_classifiers(dict(type='mmkd_atsc.SharedClassifierHead'))
-    """
-    return head.get('classifier') or head.get('classifiers')
+        student['neck'] = {**neck, **built.neck.options()}
+    student['head'] = kind.own_config(head, {name: dict(neck=source.model.get('neck'), head=source.model['head'])
+                                             for name, source in sources.items()})
 
 
 def teacher_sources(model: dict) -> dict[str, NetworkSource]:
@@ -120,7 +92,7 @@ def teacher_sources(model: dict) -> dict[str, NetworkSource]:
 
 
 def without_pretrained(value: Any) -> Any:
-    """A copy as plain dicts, with types by their names, in which nothing would fetch weights: the checkpoint has all.
+    """A copy as plain dicts, with types by their names, in which nothing fetches weights: the checkpoint has all.
 
     >>> without_pretrained(dict(init_cfg=dict(type='Pretrained', checkpoint='https://...'), pretrained=True, depth=18))
     {'pretrained': False, 'depth': 18}
@@ -145,22 +117,52 @@ def _source(network: Any, role: str) -> NetworkSource:
     return source._replace(model=without_pretrained(source.model))
 
 
-def _plain(value: Any) -> Any:
-    """A copy without the notes of what package a dict was inherited from, where MMPretrain's own scope says as much."""
+def _without_scopes(value: Any) -> Any:
+    """A copy without ``_scope_``, where a dict was inherited from, if MMPretrain's scope finds its types as well."""
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()
+        return {key: _without_scopes(inner) for key, inner in value.items()
                 if not (key == '_scope_' and inner in ('mmpretrain', 'mmkd_atsc'))}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_plain(inner) for inner in value)
-    return value
+    return type(value)(map(_without_scopes, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _deployed_preprocessor(preprocessor: dict) -> dict:
-    kept = _plain({key: value for key, value in preprocessor.items() if key not in TRAINING_ONLY})
-    if str(kept.get('type', 'mmkd_atsc.')).startswith('mmkd_atsc.'):
-        kept = {key: value for key, value in kept.items() if key in CLS_PREPROCESSOR}
-        kept['type'] = 'ClsDataPreprocessor'
-    return kept
+    kept = _without_scopes({key: value for key, value in preprocessor.items() if key not in TRAINING_ONLY})
+    if not str(kept.get('type', 'mmkd_atsc.')).startswith('mmkd_atsc.'):
+        return kept
+    return {**{key: value for key, value in kept.items() if key in CLS_PREPROCESSOR}, 'type': 'ClsDataPreprocessor'}
+
+
+def _custom_imports(config: dict, exported: dict) -> dict:
+    """What imports the user's own modules that the student needs: the config's, and those of configs it names."""
+    model, sources = config['model'], []
+    if 'architecture' in model:
+        sources.append(_source(model['architecture'], 'student'))
+        if shared_head(exported['model'].get('head')):
+            sources += teacher_sources(model).values()
+    wanted = [*filter(None, [config.get('custom_imports'), *(source.custom_imports for source in sources)])]
+    names = dict.fromkeys(name for one in wanted
+                          for name in ([one['imports']] if isinstance(one['imports'], str) else one['imports']))
+    types = {short_name(part.get('type')) for _, part in dicts_of(exported)}
+    names = [name for name in names if _is_needed(name, types)]
+    lenient = any(one.get('allow_failed_imports', False) for one in wanted)
+    return dict(custom_imports=dict(imports=names, allow_failed_imports=lenient)) if names else {}
+
+
+def _is_needed(module: str, types: set[str]) -> bool:
+    """Whether a module must be imported for the types; one that registers only others, say a loss, need not be."""
+    if module.split('.')[0] in ('mmkd_atsc', 'mmrazor'):  # found by their prefix
+        return False
+    own = [name for name, entry in types_registered() if f'{entry.__module__}.'.startswith(f'{module}.')]
+    return not own or any(short_name(name) in types for name in own)
+
+
+def is_ours(model: dict) -> bool:
+    """Whether an algorithm is of our kind, which takes built teachers and random ones.
+
+    >>> is_ours(dict(type='mmkd_atsc.AdaptiveTeacherDistill')), is_ours(dict(type='mmrazor.SingleTeacherDistill'))
+    (True, False)
+    """
+    return issubclass(class_of(model, 'mmrazor') or object, MultiTeacherDistill)
 
 
 def forget_teacher_checkpoints(config: Config) -> None:
@@ -170,11 +172,8 @@ def forget_teacher_checkpoints(config: Config) -> None:
         return
     if 'teacher_ckpt' in model:
         model.teacher_ckpt = None
-    if str(model.type).startswith('mmkd_atsc.'):
+    if is_ours(model):
         model.allow_random_teacher = True
-    teachers = model.teacher
-    named = {'type', 'cfg_path'} & set(teachers) if isinstance(teachers, dict) else True
-    several = teachers if isinstance(teachers, (list, tuple)) else [teachers] if named else teachers.values()
-    for teacher in several:
-        if isinstance(teacher, dict) and teacher.get('pretrained'):
-            teacher['pretrained'] = False  # else the zoo's weights would be fetched only to be replaced
+    for teacher in named_teachers(model.teacher).values():
+        if isinstance(teacher.network, dict) and teacher.network.get('pretrained'):
+            teacher.network['pretrained'] = False  # else the zoo's weights would be fetched only to be replaced

@@ -57,6 +57,18 @@ class SharedClassifierHead(ClsHead):
         (torch.Size([2, 5]), ['wide', 'deep'])
     """
 
+    @staticmethod
+    def own_config(config: dict, classifiers: dict[str, dict]) -> dict:
+        """The config of an exported student's head: copies of the teachers' classifiers are its own."""
+        if len(classifiers) > 1:
+            return dict(config, classifiers=classifiers)
+        return dict(config, classifier=next(iter(classifiers.values())))
+
+    @staticmethod
+    def owned_classifiers(config: dict) -> dict | None:
+        """What a config gives the head as its own: a classifier, or several by name; None for a shared one."""
+        return config.get('classifier') or config.get('classifiers')
+
     def __init__(self, classifier: dict | None = None, detach: bool = True, aggregate: str = 'mean_prob',
                  weights: dict[str, float] | None = None, classifiers: dict[str, dict] | None = None,
                  init_cfg: dict | None = None) -> None:
@@ -188,12 +200,6 @@ class SharedClassifierHead(ClsHead):
         if self.branches is not None:
             return super()._get_predictions(cls_score, data_samples)
         return self.bound_classifier.head._get_predictions(cls_score, data_samples)
-
-    def own_config(self, config: dict, classifiers: dict[str, dict]) -> dict:
-        """The config of the head that owns its classifiers, from that of this one and those of the teachers' parts."""
-        if self.branches is None:
-            return dict(config, classifier=next(iter(classifiers.values())))
-        return dict(config, classifiers=classifiers)
 
     def release(self, config: dict | None = None) -> 'SharedClassifierHead':
         """A new head that owns copies of the classifiers, for the student to leave with.
