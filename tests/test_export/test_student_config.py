@@ -164,7 +164,8 @@ def test_a_subclass_of_a_head_owns_its_classifier_too(monkeypatch):
         pass
 
     monkeypatch.setitem(OUR_MODELS._module_dict, 'OwnHead', OwnHead)
-    student = dict(tiny_classifier(4), neck=dict(type='mmkd_atsc.FeatureProjector'), head=dict(type='mmkd_atsc.OwnHead'))
+    student = dict(tiny_classifier(4), neck=dict(type='mmkd_atsc.FeatureProjector'),
+                   head=dict(type='mmkd_atsc.OwnHead'))
     own_shared_parts(student, dict(architecture=student, teacher=tiny_classifier(16)))
     assert student['head']['classifier']['head']['in_channels'] == student['neck']['out_channels'] == 32
 

@@ -1,14 +1,16 @@
 """AEKT in one line of a config."""
+from collections.abc import Iterator
 from inspect import signature
-from typing import Any, Dict, Iterator, Optional, Tuple, Union
+from typing import Any
 
 import torch
+from mmpretrain.models.heads import ConformerHead, DeiTClsHead, MultiLabelClsHead
 from torch import Tensor, nn
 
 from mmkd_atsc.errors.checks import check_flag, check_number, nearest
 from mmkd_atsc.registry import MODELS
 
-from ..branches import check_logit_head, check_single_label
+from ..classifier import is_distilled
 from ..connectors import SerializationFC
 from ..losses import AEKTLoss
 from .multi_teacher_distiller import MultiTeacherDistiller
@@ -61,11 +63,11 @@ class AEKTDistiller(MultiTeacherDistiller):
 
     def __init__(self, num_classes: int | None = None, with_fc: bool = True, fc_init: str = 'identity',
                  fc_bias: bool = True, fc_lr_mult: float = 0.01, fc_weight_decay: float = 0.0, log_terms: bool = True,
-                 teacher: Union[str, int] = 'all', student_recorders: Optional[dict] = None,
-                 teacher_recorders: Optional[dict] = None, connectors: Optional[dict] = None,
-                 distill_losses: Optional[dict] = None,
-                 loss_forward_mappings: Optional[dict] = None, distill_deliveries: Optional[dict] = None,
-                 init_cfg: Optional[dict] = None, **loss_options: Any) -> None:
+                 teacher: str | int = 'all', student_recorders: dict | None = None,
+                 teacher_recorders: dict | None = None, connectors: dict | None = None,
+                 distill_losses: dict | None = None,
+                 loss_forward_mappings: dict | None = None, distill_deliveries: dict | None = None,
+                 init_cfg: dict | None = None, **loss_options: Any) -> None:
         check_loss_options(loss_options, distill_losses)
         if num_classes is not None:
             check_number('num_classes', num_classes, 2, integer=True)
@@ -102,11 +104,11 @@ class AEKTDistiller(MultiTeacherDistiller):
         self.fc_weight_decay = check_number('fc_weight_decay', fc_weight_decay, 0)
 
     @property
-    def fc(self) -> Optional[SerializationFC]:
+    def fc(self) -> SerializationFC | None:
         """The serialization layer, if there is one."""
         return self.connectors['fc'] if 'fc' in self.connectors else None
 
-    def param_group_options(self) -> Iterator[Tuple[nn.Parameter, dict]]:
+    def param_group_options(self) -> Iterator[tuple[nn.Parameter, dict]]:
         """What the optimizer's constructor is asked for: a slow, undecayed group for the layer."""
         for parameter in self.fc.parameters() if self.fc is not None else ():
             yield parameter, dict(lr_mult=self.fc_lr_mult, weight_decay=self.fc_weight_decay)
@@ -115,7 +117,7 @@ class AEKTDistiller(MultiTeacherDistiller):
         self._check_head(model, 'student', learns=True)
         super().prepare_from_student(model)
 
-    def prepare_from_teachers(self, teachers: Dict[str, nn.Module], weights: Optional[Dict[str, float]] = None) -> None:
+    def prepare_from_teachers(self, teachers: dict[str, nn.Module], weights: dict[str, float] | None = None) -> None:
         for name, model in teachers.items():
             self._check_head(model, name)
         for layer in self.connectors.modules():
@@ -129,7 +131,8 @@ class AEKTDistiller(MultiTeacherDistiller):
 
     def _check_head(self, model: nn.Module, role: str, learns: bool = False) -> None:
         head = getattr(model, 'head', None)
-        check_single_label(head, role)
+        if isinstance(head, MultiLabelClsHead):
+            raise ValueError(f'{role}: {type(head).__name__} gives several labels an image, AEKT needs a head of one label')
         if self.reads_heads:
             check_logit_head(head, role, learns)
         # LeNet and VGG classify in the backbone, timm's networks as a whole.
@@ -139,14 +142,14 @@ class AEKTDistiller(MultiTeacherDistiller):
             raise ValueError(f"AEKTDistiller has num_classes={self.num_classes}, the {role}'s head has {classes}")
         self.num_classes = classes
 
-    def run_loss(self, name: str, arguments: Dict[str, Any]) -> Dict[str, Any]:
+    def run_loss(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         losses = super().run_loss(name, arguments)
         if name == 'loss_aekt' and self.log_terms:
             # No name holds 'loss', so MMEngine adds none of them to the total.
             losses.update(getattr(self.distill_losses[name], 'terms', {}))
         return losses
 
-    def log_arguments(self, name: str, arguments: Dict[str, Any]) -> Dict[str, Tensor]:
+    def log_arguments(self, name: str, arguments: dict[str, Any]) -> dict[str, Tensor]:
         """How well the student does before and after the layer, in the batch at hand."""
         if name != 'loss_aekt' or not self.log_terms or not {'preds_S', 'gt_labels'} <= arguments.keys():
             return {}
@@ -159,7 +162,7 @@ class AEKTDistiller(MultiTeacherDistiller):
         return dict(zip(logits, (100 * (answers == labels).float().mean(1)).unbind()))
 
 
-def check_loss_options(options: Dict[str, Any], distill_losses: Optional[dict]) -> None:
+def check_loss_options(options: dict[str, Any], distill_losses: dict | None) -> None:
     """Refuses options that no loss would read: misspelt ones, and those of a loss that is replaced.
 
     >>> check_loss_options(dict(bta=2.0), None)
@@ -172,3 +175,20 @@ def check_loss_options(options: Dict[str, Any], distill_losses: Optional[dict]) 
             raise TypeError(f'AEKTDistiller has no option {name!r}{nearest(name, known)}')
     if options and 'loss_aekt' in (distill_losses or {}):
         raise ValueError(f'{", ".join(options)} would be lost: distill_losses gives loss_aekt of its own, set it there')
+
+
+def check_logit_head(head: nn.Module | None, role: str, learns: bool = False) -> None:
+    """Refuses, in one line, a head that gives no tensor of logits, or that MMPretrain does not train.
+
+    >>> from mmpretrain.models.heads import LeViTClsHead
+    >>> check_logit_head(LeViTClsHead(num_classes=5, in_channels=8), 'student', learns=True)
+    Traceback (most recent call last):
+    ValueError: student: MMPretrain does not train LeViTClsHead with its distillation branch, set distillation=False
+    """
+    name = type(head).__name__
+    if isinstance(head, ConformerHead):
+        raise ValueError(f'{role}: {name} gives the logits of two branches apart, one tensor is needed; choose a '
+                         'branch by data_idx in loss_forward_mappings')
+    if learns and is_distilled(head) and not isinstance(head, DeiTClsHead):  # which trains the mean of its branches
+        raise ValueError(f'{role}: MMPretrain does not train {name} with its distillation branch, set '
+                         'distillation=False')
