@@ -132,7 +132,8 @@ class AEKTDistiller(MultiTeacherDistiller):
     def _check_head(self, model: nn.Module, role: str, learns: bool = False) -> None:
         head = getattr(model, 'head', None)
         if isinstance(head, MultiLabelClsHead):
-            raise ValueError(f'{role}: {type(head).__name__} gives several labels an image, AEKT needs a head of one label')
+            raise ValueError(f'{role}: {type(head).__name__} gives several labels an image, AEKT needs a head of one '
+                             'label')
         if self.reads_heads:
             check_logit_head(head, role, learns)
         # LeNet and VGG classify in the backbone, timm's networks as a whole.
