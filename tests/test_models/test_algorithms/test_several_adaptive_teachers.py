@@ -73,7 +73,7 @@ def test_twenty_steps_with_one_teacher_or_twice_the_same(teacher_checkpoint, cou
     names = [f'teacher{i}' for i in range(count)]
     alone = single(teacher_checkpoint, **copy.deepcopy(options))
     several = build({name: tiny_classifier(8) for name in names}, teacher_ckpt=[teacher_checkpoint] * count,
-                    teacher_weights=[1 / count] * count, **options)
+                    teacher_weights=[1 / count] * count, student=student_config(names), **options)
     several.student.backbone.load_state_dict(alone.student.backbone.state_dict())
     for name in names:
         several.student.neck.projectors[name].load_state_dict(alone.student.neck.state_dict())
