@@ -29,7 +29,7 @@ def test_atsc_learns_from_2000_images(tmp_path):
 _base_ = ['mmkd_atsc::_base_/models/resnet14.py', 'mmkd_atsc::_base_/models/resnet8.py',
           'mmkd_atsc::_base_/methods/atsc_cifar100.py']
 model = dict(
-    architecture=dict(backbone=_base_.resnet8.backbone, neck=dict(in_channels=64, out_channels=64)),
+    architecture=dict(backbone=_base_.resnet8.backbone),
     teacher=_base_.resnet14,
     teacher_ckpt={str(tmp_path / 'teacher' / 'epoch_12.pth')!r})
 """, tmp_path / 'atsc')

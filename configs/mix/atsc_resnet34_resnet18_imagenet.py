@@ -1,11 +1,11 @@
-# ATSC in MMPretrain's config of the student: what tools/distill.py writes.
+# ATSC in MMPretrain's config of the student: the lines of README.md.
 _base_ = ['mmpretrain::resnet/resnet18_8xb32_in1k.py']
 model = dict(
     _delete_=True,
     type='mmkd_atsc.AdaptiveTeacherDistill',
     architecture=dict(
         _base_.model,
-        neck=dict(type='mmkd_atsc.FeatureProjector', in_channels=512, out_channels=512, out_size=7),
+        neck=dict(type='mmkd_atsc.FeatureProjector'),
         head=dict(type='mmkd_atsc.SharedClassifierHead')),
     teacher=dict(cfg_path='mmpretrain::resnet/resnet34_8xb32_in1k.py', pretrained=True),
     distiller=dict(type='mmkd_atsc.ATSCDistiller', anchor_weight=10.0))

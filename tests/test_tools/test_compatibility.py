@@ -68,7 +68,7 @@ def test_a_step_that_teaches_nothing_is_no_support(tool):
     network = tool.NETWORKS['resnet']
     model = tool.small_model(network)
     algorithm = tool.MultiTeacherDistill(tool.build(model), tool.build(model), dict(
-        type='mmkd_atsc.AEKTDistiller', num_classes=tool.CLASSES), allow_random_teacher=True)
+        type='mmkd_atsc.AEKTDistiller'), allow_random_teacher=True)
     for parameter in algorithm.student.backbone.parameters():
         parameter.register_hook(torch.zeros_like)
     with pytest.raises(ValueError, match='architecture.backbone learns nothing'):

@@ -19,12 +19,13 @@ VIT = dict(
     head=dict(type='mmpretrain.VisionTransformerClsHead', num_classes=10, in_channels=32))
 
 
-def student_config(teachers, **head):
-    """A student with a branch a teacher of ``tiny_classifier(8)``'s kind."""
+def student_config(names=(), **head):
+    """A student for any teachers; for those of the names, in older configs' words."""
     config = tiny_classifier(4)
-    config['neck'] = dict(type='mmkd_atsc.MultiFeatureProjector', projectors={
-        name: dict(in_channels=8, out_channels=network['head']['in_channels']) for name, network in teachers.items()})
-    config['head'] = dict(type='mmkd_atsc.MultiClassifierHead', **head)
+    config['neck'] = dict(type='mmkd_atsc.FeatureProjector')
+    if names:
+        config['neck'] = dict(type='mmkd_atsc.MultiFeatureProjector', projectors={name: {} for name in names})
+    config['head'] = dict(type='mmkd_atsc.MultiClassifierHead' if names else 'mmkd_atsc.SharedClassifierHead', **head)
     return config
 
 
@@ -32,7 +33,7 @@ def build(teachers, distiller=None, student=None, **options):
     torch.manual_seed(0)
     options.setdefault('allow_random_teacher', True)
     model = MODELS.build(dict(
-        type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student or student_config(teachers), teacher=teachers,
+        type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student or student_config(), teacher=teachers,
         distiller=dict(dict(type='mmkd_atsc.ATSCDistiller'), **(distiller or {})), **options))
     model.init_weights()
     return model.train()
@@ -72,7 +73,7 @@ def test_twenty_steps_with_one_teacher_or_twice_the_same(teacher_checkpoint, cou
     names = [f'teacher{i}' for i in range(count)]
     alone = single(teacher_checkpoint, **copy.deepcopy(options))
     several = build({name: tiny_classifier(8) for name in names}, teacher_ckpt=[teacher_checkpoint] * count,
-                    teacher_weights=[1 / count] * count, **options)
+                    teacher_weights=[1 / count] * count, student=student_config(names), **options)
     several.student.backbone.load_state_dict(alone.student.backbone.state_dict())
     for name in names:
         several.student.neck.projectors[name].load_state_dict(alone.student.neck.state_dict())
@@ -115,7 +116,7 @@ def test_the_encoder_descends_the_weighted_sum_and_each_branch_its_own(batch):
     shared = model.student.backbone.conv1.weight
     plain = copy.deepcopy(model)
     plain.zero_grad()
-    plain.student.neck.set_pulls(dict(big=1, deep=1))
+    plain.student.neck.teacher_grad_scales = dict(big=1, deep=1)
     losses = plain(images, batch[1], mode='loss')
     shares = [torch.autograd.grad(losses[f'distill.{name}.loss_align'], plain.student.backbone.conv1.weight,
                                   retain_graph=True)[0] for name in ('big', 'deep')]
@@ -147,7 +148,7 @@ def test_one_forward_of_each_teacher_a_step():
 @pytest.mark.parametrize('aggregate', ['mean_prob', 'vote'])
 def test_the_student_answers_with_all_its_branches(batch, aggregate):
     teachers = dict(big=tiny_classifier(8), deep=tiny_classifier(4, depth=14))
-    model = build(teachers, student=student_config(teachers, aggregate=aggregate)).eval()
+    model = build(teachers, student=student_config(aggregate=aggregate)).eval()
     scores = torch.stack([sample.pred_score for sample in model(*batch, mode='predict')])
     branches = [network.model.head(network.model.neck((feature, )))
                 for network, feature in zip(model.teachers.values(), model.student.extract_feat(batch[0]))]
@@ -157,9 +158,7 @@ def test_the_student_answers_with_all_its_branches(batch, aggregate):
 def test_families_sizes_and_normalisations_mix(batch):
     """A CNN and a transformer with an input normalisation of its own teach together."""
     teachers = dict(cnn=tiny_classifier(8), vit=VIT)
-    student = student_config(teachers)
-    student['neck']['projectors']['vit'].update(final_relu=False, spatial=False)
-    model = build(teachers, student=student, data_preprocessor=dict(mean=[127.5] * 3, std=[64.] * 3))
+    model = build(teachers, data_preprocessor=dict(mean=[127.5] * 3, std=[64.] * 3))
     wrapper = optimizer_of(model)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     for data, _ in batches(2):
@@ -232,7 +231,7 @@ def test_a_stopped_distillation_leaves_nothing_to_learn_from(batch):
 def test_one_built_network_is_one_teacher():
     network = MODELS.build(tiny_classifier(8))
     with pytest.raises(ValueError, match='big and deep are one built model'):
-        build(dict(big=network, deep=network), student=student_config(dict(big=tiny_classifier(8))))
+        build(dict(big=network, deep=network))
 
 
 def test_frozen_and_released_between_steps():
@@ -279,10 +278,10 @@ def test_a_copy_answers_with_its_own_teachers(batch):
 
 
 @pytest.mark.parametrize('student, error, words', [
-    (tiny_classifier(4), TypeError, 'with 2 teachers the student.*MultiFeatureProjector.*its head is a LinearClsHead'),
-    (student_config(dict(deep=tiny_classifier(4), big=tiny_classifier(8))), ValueError,
+    (tiny_classifier(4), TypeError, 'the student.*needs neck=.*FeatureProjector.*its head is a LinearClsHead'),
+    (student_config(('deep', 'big')), ValueError,
      'projectors are for deep, big; the teachers are big, deep: names and order must agree'),
-    (student_config(dict(big=tiny_classifier(8), deep=tiny_classifier(4)), weights=dict(big=1)), ValueError,
+    (student_config(weights=dict(big=1)), ValueError,
      'weights are for big, the classifiers are big, deep'),
 ])
 def test_a_student_that_does_not_fit_its_teachers_is_refused(student, error, words):
