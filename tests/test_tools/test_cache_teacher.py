@@ -3,9 +3,8 @@ import sys
 
 import pytest
 import torch
-from mmengine.config import Config
 
-from tests.conftest import ROOT, run_command, tiny_classifier
+from tests.conftest import ROOT, refusal, run_command, run_here, tiny_classifier, weights
 from tests.test_readme import commands, load
 
 CONFIG = """
@@ -30,24 +29,12 @@ randomness = dict(seed=0)
 
 
 @pytest.fixture
-def config(tmp_path, teacher_checkpoint, monkeypatch):
+def config(tmp_path, teacher_checkpoint, monkeypatch, in_process):
     monkeypatch.setenv('PYTHONPATH', str(ROOT))
-    # Formatting it for the log takes longer than these trainings.
-    monkeypatch.setattr(Config, 'pretty_text', property(lambda self: ''.join(
-        f'{name} = {value!r}\n' for name, value in self.to_dict().items())))
     path = tmp_path / 'config.py'
     path.write_text(f'STUDENT = {tiny_classifier(4)!r}\nTEACHER = {tiny_classifier(8)!r}\n'
                     f'CHECKPOINT = {teacher_checkpoint!r}\n{CONFIG}')
     return path
-
-
-def run_here(tool, *args):
-    """A tool's main in this process: each process costs seconds of imports."""
-    load(f'tools/{tool}').main([str(arg) for arg in args])
-
-
-def weights(path):
-    return torch.load(path, weights_only=True)['state_dict']
 
 
 def assert_same(one, other, **tolerance):
@@ -136,21 +123,13 @@ def test_each_of_two_processes_reads_its_own_images(config, tmp_path):
     assert 'both processes learned the same from the file' in done.stdout, done.stderr
 
 
-def refused(capsys, *args):
-    """The one line that a tool ends with. (The logger writes to where an earlier test has read.)"""
-    with pytest.raises(SystemExit):
-        run_here(*args)
-    line, = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error: ')]
-    return line
-
-
 def test_other_data_stop_the_training_in_one_line(config, tmp_path, capsys):
     cache = tmp_path / 'cache'
     run_here('cache_teacher.py', config, '--out', cache, '--topk', 3)
-    line = refused(capsys, 'train.py', config, '--work-dir', tmp_path / 'w', '--cfg-options',
+    line = refusal(capsys, 'train.py', config, '--work-dir', tmp_path / 'w', '--cfg-options',
                    f'model.teacher_cache={cache}', 'train_dataloader.dataset.indices=50')
     assert line == (f'error: {cache}: was recorded with 70 images (TinyCIFAR100), the data set has 50; record one for '
-                    'this config with tools/cache_teacher.py')
+                    'this config with tools/cache_teacher.py\n')
     assert not list((tmp_path / 'w').glob('*.pth'))
 
 
@@ -162,13 +141,11 @@ def test_other_data_stop_the_training_in_one_line(config, tmp_path, capsys):
     ([None, '--cfg-options', 'train_dataloader.dataset.type=mmkd_atsc.Digits'],
      'the training data are a Digits; a cache needs images that are augmented in batches'),
     ([None, '--topk', '10'], 'topk=10 must be an integer at least 1 and at most 9'),
-    ([None, '--epochs', '0'], 'epochs=0 must be an integer at least 1'),
-    ([None, '--seed', '-1'], 'augment_seed=-1 must be'),
     ([None, '--tau', '0'], 'tau=0.0 must be a number greater than 0'),
 ])
 def test_what_cannot_be_recorded_is_said_in_one_line(config, tmp_path, capsys, args, words):
     path = config if args[0] is None else ROOT / args[0]
-    assert words in refused(capsys, 'cache_teacher.py', path, '--out', tmp_path / 'cache', *args[1:])
+    assert words in refusal(capsys, 'cache_teacher.py', path, '--out', tmp_path / 'cache', *args[1:])
     assert not (tmp_path / 'cache').exists()
 
 
