@@ -92,28 +92,6 @@ def test_class_table_holds_the_largest_weights_in_order(checkpoint, tmp_path, ca
     assert f'{KEY}: 5 classes' in capsys.readouterr().out
 
 
-def test_matrix_table_is_the_matrix(checkpoint, tmp_path):
-    tool('analysis/serialization_fc.py')['main']([checkpoint, '--out', str(tmp_path)])
-    table = rows(tmp_path / 'serialization_fc.csv')
-    assert [row['output_class'] for row in table] == NAMES
-    read = torch.tensor([[float(row[name]) for name in NAMES] for row in table])
-    assert torch.equal(read, MATRIX)
-    assert not list(tmp_path.glob('*class*'))
-
-
-def test_where_class_names_come_from(tmp_path):
-    functions = tool('analysis/serialization_fc.py')
-    listed = tmp_path / 'names.txt'
-    listed.write_text('a\nb\n\n c \n', encoding='utf-8')
-    class_names = functions['class_names']
-    with_meta = dict(meta=dict(dataset_meta=dict(classes=('x', 'y', 'z'))))
-    assert class_names(with_meta, None, 3) == ['x', 'y', 'z']
-    assert class_names(with_meta, str(listed), 3) == ['a', 'b', 'c']
-    assert class_names({}, None, 3) == class_names(dict(meta=None), None, 3) == ['0', '1', '2']
-    assert class_names({}, 'cifar100', 100)[3] == 'bear'
-    assert functions['class_index']('y', ['x', 'y', 'z']) == functions['class_index']('1', ['x', 'y', 'z']) == 1
-
-
 def test_key_chooses_among_several_layers(tmp_path):
     find_weight = tool('analysis/serialization_fc.py')['find_weight']
     first, second = 'distiller.connectors.a.fc.weight', 'distiller.connectors.b.fc.weight'
@@ -181,9 +159,3 @@ def test_aekt_needs_at_most_two_thirds_of_dkds_memory(shape):
     benchmark = tool('benchmark/losses.py')
     steps = benchmark['make_steps'](*shape)
     assert 0 < benchmark['peak_memory'](steps['AEKTLoss']) <= benchmark['peak_memory'](steps['DKDLoss']) * 2 / 3
-
-
-@pytest.mark.parametrize('arguments, word', [(['--shapes', '64'], '--shapes 64: a shape is SAMPLESxCLASSES'),
-                                             (['--threads', '0'], '--threads=0 must be an integer at least 1')])
-def test_benchmark_refuses_bad_arguments_in_one_line(arguments, word, capsys):
-    assert word in refusal(capsys, 'benchmark/losses.py', *arguments)

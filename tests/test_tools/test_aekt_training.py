@@ -1,21 +1,14 @@
 """AEKT through the entry points: trained, warmed up, resumed; and once on the real CIFAR-100."""
-import math
-from itertools import cycle, islice
 from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, set_random_seed
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from mmkd_atsc.engine import DistillWarmupHook
 from tests.conftest import (
-    ROOT,
     TINY_TRAINING,
     assert_same_weights,
-    needs_cifar100,
     refusal,
     run_here,
     scalars,
@@ -120,64 +113,3 @@ def test_a_training_without_epochs_cannot_be_warmed_up():
         DistillWarmupHook().before_train(runner)
     runner.train_loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop)
     DistillWarmupHook().before_train(runner)
-
-
-@pytest.fixture(scope='module')
-def cifar100(tmp_path_factory):
-    """Ten batches of the real CIFAR-100, over and over, and a ResNet-8 that knows them: a confident teacher."""
-    config = Config.fromfile(ROOT / 'configs' / 'aekt' / 'resnet56_resnet20_cifar100.py')
-    init_default_scope('mmpretrain')
-    config.train_dataloader.dataset.pipeline = []  # the same images again and again, not augmented anew
-    config.model.architecture.backbone.depth = config.model.teacher.backbone.depth = 8
-    set_random_seed(0)
-    batches = list(islice(Runner.build_dataloader(config.train_dataloader, seed=0), 10))
-    teacher = MODELS.build(dict(config.model.teacher, data_preprocessor=dict(config.data_preprocessor)))
-    fit(teacher, batches, 250, 0.1)
-    for parameter in teacher.head.parameters():
-        parameter.data.mul_(2)  # surer of its answers, as one after a full schedule is
-    checkpoint = tmp_path_factory.mktemp('teacher') / 'teacher.pth'
-    torch.save(dict(state_dict=teacher.state_dict()), checkpoint)
-    config.model.teacher_ckpt = str(checkpoint)
-    return config, batches
-
-
-def fit(model, batches, steps, rate):
-    """Trains by the protocol's optimizer; what each step logged."""
-    optimizer = build_optim_wrapper(model, dict(
-        constructor='mmkd_atsc.DistillOptimWrapperConstructor',
-        optimizer=dict(type='SGD', lr=rate, momentum=0.9, weight_decay=5e-4)))
-    model.train()
-    return [{name: value.item() for name, value in model.train_step(batch, optimizer).items()}
-            for batch in islice(cycle(batches), steps)]
-
-
-def distil(cifar100, steps, **options):
-    """A fresh student at the learning rate 0.1, without warm-up."""
-    config, batches = cifar100
-    torch.manual_seed(1)
-    model = MODELS.build(dict(
-        config.model, distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=100, **options),
-        data_preprocessor=config.data_preprocessor))
-    return fit(model, batches, steps, 0.1)
-
-
-@needs_cifar100
-@pytest.mark.slow
-def test_the_default_loss_learns_on_the_real_cifar100(cifar100):
-    log = distil(cifar100, 200)
-    first, last = ({name: sum(line[name] for line in lines) / len(lines) for name in log[0]}
-                   for lines in (log[:10], log[-10:]))
-    print(first, last, sep='\n')  # shown by -s
-    assert first['distill.ratio'] > 10  # the case that the bound is for
-    assert all(math.isfinite(value) for line in log for value in line.values())
-    assert last['distill.loss_aekt'] < 0.75 * first['distill.loss_aekt']
-    assert last['student.loss'] < first['student.loss'] - 1
-    assert last['distill.accuracy_before_fc'] > first['distill.accuracy_before_fc'] + 4
-
-
-@needs_cifar100
-@pytest.mark.slow
-def test_the_bare_ratio_diverges_as_the_docs_say(cifar100):
-    log = distil(cifar100, 100, max_ratio=None)
-    print([round(line['loss'], 2) for line in log])
-    assert not math.isfinite(log[-1]['loss'])

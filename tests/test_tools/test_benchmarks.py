@@ -4,14 +4,12 @@ import importlib
 import re
 import sys
 import time
-import warnings
 from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from mmkd_atsc.runtime.accelerate import AccelerateHook
 from tests.conftest import ROOT, refusal, run_here, run_tool
 
 SMALL = dict(pair='wrn_40_2_wrn_40_1', batch=2)
@@ -25,19 +23,6 @@ def bench(monkeypatch):
     flags = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
     yield importlib.import_module
     matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = flags
-
-
-@pytest.fixture
-def calls(monkeypatch):
-    """A GPU that is told from the CPU by the calls that reach it."""
-    made = []
-    for name in ('synchronize', 'set_sync_debug_mode', 'reset_peak_memory_stats'):
-        monkeypatch.setattr(torch.cuda, name, lambda *args, name=name: made.append((name, *args)))
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda *args: 'NVIDIA H200')
-    monkeypatch.setattr(torch.cuda, 'memory_allocated', lambda *args: 100)
-    monkeypatch.setattr(torch.cuda, 'max_memory_allocated', lambda *args: 164)
-    return made
 
 
 @pytest.mark.parametrize('name, args, rows', [
@@ -70,55 +55,7 @@ def test_what_cannot_be_measured_is_said_in_one_line(bench, capsys, name, argv, 
 # ---------------------------------------------------------------- where it is measured
 
 
-def test_what_is_measured_on_the_cpu_is_not_the_gpus(bench, calls):
-    measure = bench('measure')
-
-    def step():
-        torch.ones(1000, 256)
-
-    assert measure.peak_memory(step) == 1000 * 256 * 4
-    assert measure.peak_memory(step, torch.device('cuda')) == 64 and ('reset_peak_memory_stats', ) in calls
-    assert 'H200' not in measure.environment(measure.CPU) and 'TF32' not in measure.environment(measure.CPU)
-    measure.set_tf32(False)
-    assert 'NVIDIA H200, TF32 off, ' in measure.environment(torch.device('cuda')) == measure.environment()
-    measure.set_tf32(True)
-    assert 'NVIDIA H200, TF32 on, ' in measure.environment()
-
-
-def test_a_gpu_is_waited_for_around_blocks_only(bench, calls, monkeypatch):
-    measure = bench('measure')
-    monkeypatch.setattr(measure.time, 'perf_counter', lambda: float(len(calls)))
-    steps = {name: lambda name=name: calls.append((name, )) for name in ('ours', 'theirs')}
-    block = measure.block_of(torch.device('cuda'))
-    times = measure.median_times(steps, repeats=2, warmup=1, block=block)
-    wait, turn = [('synchronize', )], []
-    for name in steps:
-        turn += wait + block * [(name, )] + wait
-    assert block > 1 and calls == 3 * turn
-    assert times == dict.fromkeys(steps, (block + 1) / block)  # the clock counts the calls: the block and its wait
-    assert measure.block_of(measure.CPU) == 1
-
-
-@pytest.mark.parametrize('argv, allowed', [([], False), (['--tf32'], True)])
-def test_fp32_is_fp32_unless_tf32_is_asked_for(bench, argv, allowed):
-    measure, parser = bench('measure'), argparse.ArgumentParser()
-    measure.add_arguments(parser)
-    measure.set_tf32(not allowed)
-    torch.backends.cudnn.benchmark = False
-    measure.prepare(parser.parse_args(argv))
-    assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == allowed
-    assert torch.backends.cudnn.benchmark
-
-
 # ---------------------------------------------------------------- what is compared
-
-
-@pytest.mark.parametrize('bare', ['bare_atsc_step', 'bare_aekt_step', 'student_step', 'engine_step'])
-def test_ours_and_the_floor_have_the_layout_of_our_configs(bench, bare):
-    steps = bench('steps')
-    model = (steps.atsc_model if 'atsc' in bare else steps.aekt_model)('resnet8', ['resnet14'])
-    getattr(steps, bare)(model, steps.Batch(4, torch.device('cpu')))()
-    assert model.student.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_batch_is_moved_in_one_piece(bench):
@@ -133,28 +70,6 @@ def test_a_batch_is_moved_in_one_piece(bench):
     assert made['data_samples'][0].gt_label.data_ptr() != made['data_samples'][1].gt_label.data_ptr()
     samples = ours.data_preprocessor(batch.batched, True)['data_samples']
     assert len({sample.gt_label._base.data_ptr() for sample in samples}) == 1
-
-
-def test_a_training_is_switched_by_its_config(bench, monkeypatch):
-    runs, train, seen = bench('runs'), bench('train'), []
-    monkeypatch.setattr(runs.cli, 'make_fast', lambda config: seen.append('fast'))
-    begin = AccelerateHook.before_run
-    monkeypatch.setattr(AccelerateHook, 'before_run', lambda hook, runner: (
-        seen.append((hook.channels_last, type(runner.train_dataloader.dataset).__name__)), begin(hook, runner)))
-    args = argparse.Namespace(**SMALL, images=6, warmup=2)
-    assert train.runner_rate(args, fast=True) > 0
-    assert train.runner_rate(args, classic=True) > 0
-    assert seen == ['fast', ('auto', 'RandomBatchedCIFAR100'), (False, 'RandomCIFAR100')]
-
-
-def test_losses_of_trainings_are_compared_step_by_step(bench, monkeypatch, capsys):
-    curves = bench('curves')
-    lists = dict(eager=[2.0, 4.0], graph=[2.0, 4.0], fast=[2.2, 3.0])
-    monkeypatch.setattr(curves, 'losses_of', lambda method, mode, args: SimpleNamespace(
-        values=[torch.tensor(value) for value in lists[mode]], has_graph=mode == 'graph'))
-    curves.main(['--methods', 'aekt', '--modes', 'graph', 'fast'])
-    printed = capsys.readouterr().out
-    assert '| aekt | graph | yes | 2 | 4 | 0.0e+00 |\n| aekt | fast | no | 2.2 | 3 | 2.5e-01 |' in printed
 
 
 # ---------------------------------------------------------------- one step on a GPU
@@ -202,23 +117,6 @@ def test_events_of_a_trace_are_counted(bench):
     lines = profile_step.details(counts, Counter({'hook.py:7': 2}), 2)
     assert lines[0] == '1 a step: Memcpy HtoD (Pinned -> Device)'
     assert lines[-1] == '1 a step: hook.py:7' and len(lines) == 7
-
-
-def test_the_recorder_takes_whole_steps_and_the_places_of_their_waits(bench, calls):
-    profile_step = bench('profile_step')
-    recorder = profile_step.StepRecorder(warmup=2, steps=3, sync='warn')
-    for iteration in range(7):
-        with torch.profiler.record_function(f'iteration {iteration}'):
-            torch.ones(2)
-        warnings.warn('called a synchronizing CUDA operation') if iteration in (3, 4) else None
-        recorder.after_train_iter(SimpleNamespace(), iteration)
-    names = [entry['name'] for entry in recorder.events if entry.get('cat') == 'user_annotation']
-    assert sorted(name for name in names if name.startswith('iteration')) == [f'iteration {i}' for i in (2, 3, 4)]
-    (place, count), = recorder.places.items()
-    assert count == 2 and place.startswith(f'{__file__}:')
-    modes = [call for call in calls if call[0] == 'set_sync_debug_mode']
-    assert modes == [('set_sync_debug_mode', 'warn'), ('set_sync_debug_mode', 'default')]
-    assert calls[0] == ('synchronize', )  # or the steps before would still be running
 
 
 def test_a_training_s_steps_are_timed_and_recorded(bench, monkeypatch):

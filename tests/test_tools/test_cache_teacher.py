@@ -1,10 +1,9 @@
 """The tool's file trains through the tools: resumed, in two processes, scored, and refused in one line."""
-import sys
 
 import pytest
 import torch
 
-from tests.conftest import ROOT, refusal, run_command, run_here, tiny_classifier, weights
+from tests.conftest import ROOT, refusal, run_here, tiny_classifier, weights
 from tests.test_readme import commands, load
 
 CONFIG = """
@@ -71,56 +70,6 @@ def test_recorded_trained_resumed_and_scored(config, tmp_path, capsys):
     assert (tmp_path / 'student' / 'student.pth').is_file()
     run_here('test.py', config, tmp_path / 'whole' / 'epoch_3.pth', *cached)
     assert 'teacher/accuracy/top1' in capsys.readouterr().out
-
-
-TWO_PROCESSES = """
-import sys
-import torch
-import torch.distributed as dist
-from mmengine.config import Config
-from mmengine.model import MMDistributedDataParallel
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import Runner
-import mmkd_atsc
-import tests.tiny_cifar
-
-config = Config.fromfile(sys.argv[1])
-init_default_scope('mmpretrain')
-dist.init_process_group('gloo')
-torch.set_num_threads(1)
-seen, losses = [], []
-seeded = dict(config.data_preprocessor, augment_seed=5)
-for options in (dict(teacher_cache=sys.argv[2]), dict(data_preprocessor=seeded)):
-    torch.manual_seed(0)
-    model = MODELS.build({**config.model, 'data_preprocessor': config.data_preprocessor, **options})
-    model = MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False).train()
-    wrapper = build_optim_wrapper(model, dict(optimizer=dict(type='SGD', lr=0.01)))
-    loader = Runner.build_dataloader(config.train_dataloader, seed=0)
-    torch.manual_seed(dist.get_rank())  # with PyTorch's generator the processes would draw for each other
-    for batch in loader:
-        seen.append(batch['sample_idx'].tolist())
-        losses.append(model.train_step(batch, wrapper)['loss'].item())
-half = len(losses) // 2
-assert [len(rows) for rows in seen[:half]] == [16, 16, 3] and seen[:half] == seen[half:], seen
-assert max(abs(one - other) for one, other in zip(losses[:half], losses[half:])) < 1e-4, losses
-rows = [None, None]
-dist.all_gather_object(rows, sum(seen[:half], []))
-assert sorted(rows[0] + rows[1]) == list(range(70)), rows
-if dist.get_rank() == 0:
-    print('both processes learned the same from the file')
-dist.barrier()
-dist.destroy_process_group()
-"""
-
-
-def test_each_of_two_processes_reads_its_own_images(config, tmp_path):
-    cache, script = tmp_path / 'cache', tmp_path / 'script.py'
-    script.write_text(TWO_PROCESSES)
-    run_here('cache_teacher.py', config, '--out', cache, '--seed', 5, '--dtype', 'float32')
-    done = run_command(sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', script,
-                       config, cache)
-    assert 'both processes learned the same from the file' in done.stdout, done.stderr
 
 
 def test_other_data_stop_the_training_in_one_line(config, tmp_path, capsys):

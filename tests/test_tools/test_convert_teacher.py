@@ -143,15 +143,6 @@ def test_a_checkpoint_that_runs_code_is_refused_and_does_not_run(resnet14, tmp_p
     assert os.listdir(tmp_path) == ['hostile.pth']
 
 
-def test_a_namespace_is_allowed_in_the_converter_alone(resnet14, tmp_path):
-    source = save(tmp_path / 'teacher.pth', dict(model=resnet14[0], opt=argparse.Namespace(lr=0.1)))
-    before = list(torch.serialization.get_safe_globals())
-    convert(source, 'resnet14')
-    assert set(map(str, torch.serialization.get_safe_globals())) == set(map(str, before))
-    with pytest.raises(Exception, match='Namespace'):
-        torch.load(source, weights_only=True)
-
-
 def test_the_source_is_not_written_over(resnet14, tmp_path):
     source = save(tmp_path / 'teacher.pth', dict(model=resnet14[0]))
     before = source.read_bytes()

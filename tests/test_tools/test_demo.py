@@ -1,7 +1,5 @@
 """The demo's table, plot and export; that rows are not trained twice is tested with the suites."""
 import importlib.util
-import os
-import signal
 
 import pytest
 from mmengine.config import Config
@@ -51,23 +49,3 @@ def test_every_config_of_the_demo_is_a_row_and_the_taught_wait_for_both_teachers
     taught = {row.folder for row in rows if row.needs == demo.TEACHERS}
     assert taught == {path.stem for path in (ROOT / 'configs' / 'demo').glob('*.py') if 'DEMO_TEACHER' in
                       Config.fromfile(path).text} and {row.folder for row in rows[:2]} == set(demo.TEACHERS)
-
-
-def test_who_ends_it_ends_the_command(demo, tmp_path, monkeypatch):
-    """Rather than going on to a table of what is not there."""
-    def run_suite(rows, out, workers, stop, **environment):
-        stop.now(signal.SIGTERM)
-        return [suite.Result(row, 'waiting') for row in rows]
-
-    def end(process, number):
-        assert (process, number) == (os.getpid(), signal.SIGTERM)
-        raise SystemExit
-
-    monkeypatch.setattr(demo, 'run_suite', run_suite)
-    monkeypatch.setattr(os, 'kill', end)
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit):
-            demo.main(['--out', str(tmp_path)])
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,10 +1,10 @@
 """The picture of runs shows each value of the logs, in the colour of its run."""
 import pytest
 
-from analysis.plot_run import curves_of, plot_runs
-from analysis.runs import publish_log, read_scalars
+from analysis.plot_run import plot_runs
+from analysis.runs import publish_log
 from tests.conftest import refusal, run_here
-from tests.test_tools.logs import demo_config, lines_by_iterations, lines_of, write_run
+from tests.test_tools.logs import demo_config, lines_of, write_run
 
 pytest.importorskip('matplotlib')
 TERMS = {'distill.loss_align': 2.0, 'teacher/drift': 0.1, 'teacher/drift/layer1': 0.2}
@@ -43,19 +43,6 @@ def test_several_runs_have_a_colour_each_and_their_sums_only(drawn, tmp_path):
     colors = {label: color for label, (_, color, _) in accuracy.items()}
     assert colors == {'a': 'C0', 'a teacher': 'C0', 'b': 'C1', 'b teacher': 'C1'} and loss['b'][1] == 'C1'
     assert accuracy['a'][2] == '-' != accuracy['a teacher'][2]
-
-
-@pytest.mark.parametrize('names, label', [('e', 'epoch'), ('i', 'iteration'), ('ei', 'epoch or iteration')])
-def test_all_panels_say_what_they_count(monkeypatch, tmp_path, names, label):
-    from matplotlib.figure import Figure
-    labels = []
-    monkeypatch.setattr(Figure, 'savefig', lambda figure, *_, **__: labels.extend(
-        axes.get_xlabel() for axes in figure.axes))
-    write_run(tmp_path / 'i', lines_by_iterations([50.0, 60.0]))
-    runs = dict(e=lines_of([50.0, 60.0]), i=read_scalars(tmp_path / 'i'))
-    assert curves_of(runs['i'], 'accuracy/top1', alone=False)['accuracy/top1'][''] == [(20, 50.0), (40, 60.0)]
-    plot_runs({name: runs[name] for name in names}, tmp_path / 'a.png')
-    assert labels == [label] * 4
 
 
 def test_the_tool_draws_work_directories_and_published_logs(tmp_path, capsys):

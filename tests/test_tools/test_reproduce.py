@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from mmengine.config import Config
 
-from analysis.suite import Result, parse_options
+from analysis.suite import parse_options
 from tests.conftest import ROOT
 
 
@@ -37,22 +37,6 @@ def test_rows_read_the_checkpoints_of_the_rows_they_need(reproduce, name, tmp_pa
         assert set(given) <= read and (set(given) == read or name == 'digits'), row
     seeds = {parse_options(row.options).get('randomness.seed') for row in rows if row.needs}
     assert seeds == {0, 1}
-
-
-@pytest.mark.parametrize('name', ['digits', 'cifar100'])
-def test_a_seed_has_the_same_row_whatever_the_others(reproduce, name):
-    rows = reproduce.SUITES[name].rows
-    assert set(rows([2, 1])) < set(rows([2, 0, 1])) and {row.folder for row in rows([2])} >= set(rows([2])[-1].needs)
-
-
-def test_it_ends_with_the_table_and_what_is_left(reproduce, monkeypatch, capsys, tmp_path):
-    compared = []
-    monkeypatch.setattr(reproduce, 'compare', compared.append)
-    monkeypatch.setattr(reproduce, 'run_suite', lambda rows, out, *args, **environment: [
-        Result(row, 'done' if 'teacher' in row.folder else 'stopped', 1.0) for row in rows])
-    reproduce.main(['digits', '--out', str(tmp_path), '--budget', '1'])
-    assert compared == [[str(tmp_path / 'teacher_digits'), str(tmp_path / 'teacher2_digits'), '--out', str(tmp_path)]]
-    assert 'not done: student_digits (stopped)' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('arguments, words', [
@@ -105,23 +89,6 @@ def test_the_fast_rows_are_the_fast_configs_at_one_budget(reproduce):
         assert config.param_scheduler == configs[0].param_scheduler and config.train_cfg == configs[0].train_cfg
         assert config.auto_scale_lr.base_batch_size == 256  # the rate is meant for this batch
         assert config.train_cfg.max_epochs == config.param_scheduler[-1].end
-
-
-def test_settings_change_what_they_name_and_are_scored_on_held_out_images(reproduce, monkeypatch, tmp_path, capsys):
-    seen = []
-    monkeypatch.setattr(reproduce, 'run_suite', lambda rows, *args, **environment: seen.extend(rows) or [])
-    reproduce.main(['cifar100-fast-settings', '--out', str(tmp_path)])
-    assert len({row.folder for row in seen}) == len(seen) > len(reproduce.FAST_SETTINGS)
-    plain = {row.config: row for row in seen[:-len(reproduce.FAST_SETTINGS)]}
-    for row in seen:
-        config, options = Config.fromfile(row.config), parse_options(row.options)
-        before = config.copy()
-        config.merge_from_dict(options)
-        assert config.val_dataloader.dataset.split == 'train' and row.switches == ('--fast', )
-        config.merge_from_dict(parse_options(reproduce.HELD_OUT))
-        own = set(row.options) - set(plain[row.config].options)
-        changed = config.model != before.model or config.get('custom_hooks') != before.get('custom_hooks')
-        assert changed == bool(own), row.folder
 
 
 def test_the_cached_rows_read_the_one_cache_which_is_recorded_once(reproduce, monkeypatch, tmp_path):

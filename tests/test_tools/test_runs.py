@@ -22,12 +22,6 @@ def test_a_resumed_run_is_read_in_order(tmp_path):
     assert find_metric(scalars, 'accuracy/top1') == [(1, 10.0), (3, 30.0)]
 
 
-def test_the_students_own_metric_goes_first():
-    lines = [{'teacher/accuracy/top1': 99.0, 'student/accuracy/top1': 50.0, 'accuracy/top1': 1.0, 'step': 1}]
-    assert find_metric(lines, 'accuracy/top1') == [(1, 50.0)]
-    assert find_metric(lines, 'teacher/accuracy/top1') == [(1, 99.0)]
-
-
 @pytest.mark.parametrize('interval, length', [(10, 20), (15, 40)])
 def test_a_training_from_the_start_leaves_out_what_was_there(tmp_path, interval, length):
     """Scalars, config and environment alike; a resumed run goes on, whichever interval it logs."""
@@ -86,13 +80,3 @@ def test_the_environment_is_that_of_the_text_log(tmp_path):
     assert read_environment(tmp_path) == dict(
         config='the_config', device='NVIDIA H200', python='3.11.7', torch='2.15.0+cu132', launcher='pytorch',
         processes=8, threads=4, mmkd_atsc='0.1.0', mmrazor='1.0.0')
-
-
-def test_the_config_of_a_resumed_run_is_the_last(tmp_path):
-    write_run(tmp_path, lines_of([50.0]), demo_config('kd_digits', seed=1), start='20260102_000000')
-    write_run(tmp_path, lines_of([40.0]), demo_config('kd_digits', seed=7), start='20260101_000000')
-    assert read_config(tmp_path).randomness.seed == 1
-    for config in tmp_path.glob('*/vis_data/config.py'):
-        config.unlink()
-    with pytest.raises(FileNotFoundError, match=f'{tmp_path}/20260102_000000/vis_data/config.py: no such file'):
-        read_config(tmp_path)

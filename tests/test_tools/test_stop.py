@@ -78,14 +78,3 @@ def test_the_trainings_end_too(name, send, command):
     said, errors = process.communicate(timeout=60)
     assert said.endswith('not done: teacher_digits (stopped); the same command goes on\n'), errors
     assert_ended(process, number, out)
-
-
-def test_a_terminal_that_is_gone_is_no_error(command):
-    start, out = command
-    reader, writer = os.pipe()
-    process = start(stdout=writer)
-    os.close(writer)
-    os.close(reader)
-    process.send_signal(signal.SIGHUP)
-    process.communicate(timeout=60)
-    assert_ended(process, signal.SIGHUP, out)

@@ -1,6 +1,5 @@
 """What is done is not trained again, what was interrupted goes on, what has changed is trained anew."""
 import subprocess
-import time
 
 import pytest
 
@@ -60,24 +59,6 @@ def test_what_it_learns_from_comes_first_in_whatever_number(rows, training, tmp_
     assert training.names == ['teacher', 'student'] and training.calls[0][2]['OMP_NUM_THREADS'] == '1'
 
 
-def test_a_failure_is_said_at_once(rows, training, tmp_path, monkeypatch, capsys):
-    said = []
-
-    def train(config, work_dir, *args, **kwargs):
-        if work_dir.name == 'student':
-            raise TrainingFailed('broken')
-        deadline = time.monotonic() + 30
-        while not said and time.monotonic() < deadline:
-            said.extend(line for line in capsys.readouterr().out.splitlines() if 'broken' in line)
-            time.sleep(0.01)
-        training(config, work_dir, *args, **kwargs)
-
-    monkeypatch.setattr(suite, 'run_training', train)
-    with pytest.raises(Failed, match='broken'):
-        run_suite([rows[0], rows[1]._replace(needs=())], tmp_path / 'out', workers=2)
-    assert said == ['error: broken; the other rows go on']
-
-
 def test_what_fails_keeps_only_those_that_need_it(rows, training, tmp_path):
     (tmp_path / 'other.py').write_text('value = 1\n')
     rows.append(Row('other', tmp_path / 'other.py', 'other'))
@@ -88,12 +69,6 @@ def test_what_fails_keeps_only_those_that_need_it(rows, training, tmp_path):
     training.fails = {}
     assert states(run_suite(rows, tmp_path / 'out')) == ['done'] * 3
     assert [call[:2] for call in training.calls[2:]] == [('teacher', True), ('student', False)]
-
-
-def test_switches_are_handed_on_and_make_another_training(rows, training, tmp_path):
-    run_suite(rows[:1], tmp_path / 'out')
-    run_suite([rows[0]._replace(switches=('--fast', ))], tmp_path / 'out')
-    assert training.switches == [(), ('--fast', )] and (tmp_path / 'out' / 'teacher.old1').is_dir()
 
 
 def test_two_suites_in_one_folder_are_refused_and_what_a_killed_one_left_too(rows, tmp_path, monkeypatch):
@@ -148,11 +123,6 @@ def test_a_folder_of_something_else_is_left_alone(rows, training, tmp_path):
     with pytest.raises(ValueError, match='teacher is there and not of a suite'):
         run_suite(rows, tmp_path / 'out')
     assert (tmp_path / 'out' / 'teacher' / 'thesis.txt').exists() and not training.calls
-
-
-def test_a_need_that_is_no_row_is_refused(rows, training, tmp_path):
-    with pytest.raises(ValueError, match='student needs teacher, not all of which are rows'):
-        run_suite(rows[1:], tmp_path / 'out')
 
 
 def test_a_real_training_is_stopped_at_its_deadline(tiny_config, tmp_path):
