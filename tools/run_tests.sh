@@ -7,5 +7,5 @@ cd "$(dirname "$0")/.."
 . tools/make_venv.sh dev
 .venv/bin/ruff check .
 .venv/bin/lint-imports --no-logo
-.venv/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile "$@"
+.venv/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal "$@"
 [ $# -gt 0 ] || MMKD_TEST_DEVICE=cuda .venv/bin/python -m pytest -rs tests/gpu

@@ -1,12 +1,11 @@
 """A student learns from a file what it learns from the teachers that wrote it, and from no other file."""
 import copy
 import json
-import logging
 
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import MessageHub, MMLogger
+from mmengine.logging import MessageHub
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
@@ -245,26 +244,6 @@ def test_the_comparison_is_in_full_precision_under_autocast(cache):
     assert seen == [(torch.float32, False)]  # once, and it leaves no trace:
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, statistics[key]) for key, value in network.state_dict().items())
-
-
-@pytest.fixture
-def warned(monkeypatch):
-    found = []
-    monkeypatch.setattr(MMLogger.get_current_instance(), 'log',
-                        lambda level, text: found.append(text) if level >= logging.WARNING else None)
-    return found
-
-
-@pytest.mark.parametrize('epochs, max_epochs, warns', [(1, 240, True), (2, 2, False), (1, None, False)])
-def test_fewer_augmentations_than_epochs_are_warned_of_once(tmp_path, hub, warned, epochs, max_epochs, warns):
-    path = record(distill(), tmp_path / 'cache', epochs=epochs)
-    model = distill(teacher_cache=path).train()  # a hook may do so before the loop says how many epochs there are
-    if max_epochs:
-        hub.update_info('max_epochs', max_epochs)
-    first_step(model)
-    first_step(model)
-    assert warned == [f'{path}: has the augmentation of 1 of the 240 epochs, and repeats it; tools/cache_teacher.py '
-                      '--epochs N records more'] * warns
 
 
 def test_two_recorders_of_one_file_do_not_mix(tmp_path):

@@ -92,21 +92,6 @@ def test_class_table_holds_the_largest_weights_in_order(checkpoint, tmp_path, ca
     assert f'{KEY}: 5 classes' in capsys.readouterr().out
 
 
-def test_key_chooses_among_several_layers(tmp_path):
-    find_weight = tool('analysis/serialization_fc.py')['find_weight']
-    first, second = 'distiller.connectors.a.fc.weight', 'distiller.connectors.b.fc.weight'
-    weights = {first: MATRIX, second: MATRIX.t(), 'head.fc.weight': torch.eye(5)}
-    assert find_weight(weights, 'b.fc.weight')[0] == second
-    assert find_weight(dict(state_dict=weights), first)[0] == first
-    assert find_weight(weights, 'head.fc.weight')[0] == 'head.fc.weight'
-    with pytest.raises(ValueError, match=f'2 layers for .* choose one with --key: {first}, {second}'):
-        find_weight(weights, None)
-    with pytest.raises(ValueError, match='no square matrix --key c.fc.weight; its square matrices: distiller'):
-        find_weight(weights, 'c.fc.weight')
-    with pytest.raises(ValueError, match='and no square matrix at all'):
-        find_weight({'backbone.weight': torch.zeros(3, 4)}, None)
-
-
 def test_refusals_are_one_line(checkpoint, tmp_path, capsys):
     few_names = tmp_path / 'few.txt'
     few_names.write_text('one\ntwo')

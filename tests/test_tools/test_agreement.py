@@ -29,21 +29,6 @@ def test_rates_by_hand():
     assert ANSWERS.confusion('teacher').tolist() == [[1, 2, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 1]]
 
 
-def test_tables_and_picture_name_the_classes(tmp_path):
-    pytest.importorskip('matplotlib')
-    parts = tool('analysis/agreement.py')
-    parts['write_tables'](tmp_path, ANSWERS, ['ant', 'bee', 'cat', 'dog'], ['teacher'])
-    classes = rows(tmp_path / 'agreement_classes.csv')
-    assert [row['images'] for row in classes] == ['3', '1', '0', '1']
-    assert list(classes[0].values()) == ['ant', '3', '33.33', '33.33', '66.67']
-    assert [tuple(row.values())[1:] for row in rows(tmp_path / 'agreement_confusions.csv')] == [
-        ('ant', 'bee', '1', '2', '-1'), ('ant', 'dog', '1', '0', '1'), ('bee', 'dog', '0', '1', '-1'),
-        ('dog', 'ant', '1', '0', '1')]
-    parts['draw'](tmp_path / 'a.png', ANSWERS, ['ant', 'bee', 'cat', 'dog'], ['teacher'])
-    import matplotlib.image
-    assert matplotlib.image.imread(tmp_path / 'a.png')[..., :3].std() > 0.05
-
-
 @pytest.mark.parametrize('own', [None, dict(type='mmpretrain.ClsDataPreprocessor', mean=[30.] * 3, std=[9.] * 3)])
 def test_each_network_sees_the_images_as_it_was_trained_on(tmp_path, capsys, own):
     pytest.importorskip('matplotlib')

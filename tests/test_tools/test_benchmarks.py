@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.conftest import ROOT, refusal, run_here, run_tool
+from tests.conftest import ROOT, refusal, run_here
 
 SMALL = dict(pair='wrn_40_2_wrn_40_1', batch=2)
 
@@ -56,20 +56,6 @@ def test_what_cannot_be_measured_is_said_in_one_line(bench, capsys, name, argv, 
 
 
 # ---------------------------------------------------------------- what is compared
-
-
-def test_a_batch_is_moved_in_one_piece(bench):
-    """Ours as our data set gives it, MMRazor's as MMPretrain's: the same pictures, normalised as the bare loop's."""
-    steps = bench('steps')
-    batch = steps.Batch(4, torch.device('cpu'))
-    ours, theirs = steps.aekt_model('resnet8', ['resnet8']), steps.dkd_model('resnet8', 'resnet8')
-    for model, data in ((ours, batch.batched), (theirs, batch.classic)):
-        made = model.data_preprocessor(data, True)
-        torch.testing.assert_close(made['inputs'], batch.images)
-        assert [int(sample.gt_label) for sample in made['data_samples']] == batch.labels.tolist()
-    assert made['data_samples'][0].gt_label.data_ptr() != made['data_samples'][1].gt_label.data_ptr()
-    samples = ours.data_preprocessor(batch.batched, True)['data_samples']
-    assert len({sample.gt_label._base.data_ptr() for sample in samples}) == 1
 
 
 # ---------------------------------------------------------------- one step on a GPU
@@ -119,25 +105,6 @@ def test_events_of_a_trace_are_counted(bench):
     assert lines[-1] == '1 a step: hook.py:7' and len(lines) == 7
 
 
-def test_a_training_s_steps_are_timed_and_recorded(bench, monkeypatch):
-    """By the runner with the config's hooks, here on the CPU: nothing of them happens on a GPU."""
-    profile_step, recorders, train = bench('profile_step'), [], bench('runs').train
-    for name in ('synchronize', 'set_sync_debug_mode'):
-        monkeypatch.setattr(torch.cuda, name, lambda *args: None)
-
-    def train_recorded(config, watch, *none):
-        recorders.append(profile_step.StepRecorder(warmup=4, steps=2, sync='warn'))
-        return train(config, watch, recorders[0])
-
-    monkeypatch.setattr(profile_step, 'train', train_recorded)
-    args = argparse.Namespace(batch=2, warmup=2, steps=2, record=2, sync='warn', fast=False)
-    measured = profile_step.measure('aekt', SMALL['pair'], args)
-    assert measured.seconds > 0 and not measured.has_graph
-    names = Counter(entry['name'] for entry in recorders[0].events if entry.get('cat') == 'user_annotation')
-    assert names['Optimizer.step#SGD.step'] == 2
-    assert profile_step.count_events(recorders[0].events) == (0, Counter(), Counter(), Counter(), 1.0, 0.0)
-
-
 # ---------------------------------------------------------------- all of it in one command
 
 
@@ -172,13 +139,6 @@ def test_a_part_that_fails_or_hangs_does_not_stop_the_others(gpu, capsys, run):
     assert 'tests/a.py::b' in printed and 'asleep' in printed
 
 
-def test_the_rest_is_skipped_at_the_deadline(gpu, monkeypatch):
-    monkeypatch.setattr(gpu.module.os, 'cpu_count', lambda: 2)
-    gpu.module.run_together(gpu.parts(SLEEP, SLEEP, SLEEP, SLEEP), gpu.start, gpu.report, time.monotonic() + 6)
-    assert len(gpu.report.lines) == 4 and any(line.endswith('SKIPPED') for line in gpu.report.lines)
-    assert not any(line.endswith('ok') for line in gpu.report.lines)
-
-
 def test_the_summary_compares_with_what_was_promised(gpu):
     notes = [dict(name='step', method='atsc', pair='resnet32x4_resnet8x4', ours=0.03, authors=0.06),
              dict(name='runner', method='atsc', pair='resnet32x4_resnet8x4', fast=True, seconds=0.006, graph=True,
@@ -189,11 +149,3 @@ def test_the_summary_compares_with_what_was_promised(gpu):
             '| 20% NO(10%) |') in lines
     assert '| resnet110_resnet32 | aekt, dkd | - | - | - | - ?(1) | - ?(2) | - | - | - |' in lines
     assert lines[-1] == 'losses, atsc, graph to eager: 3.0e-06, graph yes'
-
-
-@pytest.mark.slow
-def test_the_whole_command_is_rehearsed(tmp_path):
-    done = run_tool('benchmark/gpu.py', tmp_path / 'out', '--rehearse', timeout=1200)
-    assert done.returncode == 0, done.stderr
-    assert 'FAILED' not in done.stdout and 'SKIPPED' not in done.stdout, done.stdout
-    assert re.search(r'wrn_40_1 \| aekt, dkd \| [\d.]+ \| [\d.]+ \| [\d.]+ \|', done.stdout)

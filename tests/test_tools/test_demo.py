@@ -20,13 +20,6 @@ def demo(monkeypatch):
     return module
 
 
-def test_the_table_is_markdown(demo):
-    line = demo.Line(demo.rows()[3], 5050, 93.456, 41.7)
-    assert demo.table([line]).splitlines() == [
-        '| method | student parameters | accuracy % | seconds |', '|---|---:|---:|---:|',
-        '| KD (mmrazor) | 5,050 | 93.46 | 42 |']
-
-
 def test_the_best_student_is_taken_along(demo, tmp_path):
     lines = []
     for name, accuracy in (('kd', 91.0), ('atsc', 93.0)):

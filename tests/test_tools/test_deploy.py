@@ -33,15 +33,6 @@ def test_what_projector_and_classifier_add(deploy, tmp_path, capsys):
     assert (tmp_path / 'deploy.md').read_text() in printed
 
 
-def test_images_of_any_shape_and_number_of_channels(deploy, tmp_path, capsys):
-    deploy('demo/student_digits.py', '--image-size', '48x32')
-    assert 'student_digits: 48x32 pixels' in capsys.readouterr().out
-    (tmp_path / 'lenet.py').write_text("_base_ = 'mmpretrain::lenet/lenet5_mnist.py'\n")
-    deploy(tmp_path / 'lenet.py')
-    printed = capsys.readouterr().out
-    assert 'lenet: 32x32 pixels' in printed and '| student | 61,706 |' in printed
-
-
 def test_what_is_wrong_is_said_in_one_line(deploy, capsys):
     for argv, word in ((['demo/no.py'], 'no such config'), (['demo/kd_digits.py', '--batch', 0], '--batch=0 must be')):
         with pytest.raises(SystemExit):

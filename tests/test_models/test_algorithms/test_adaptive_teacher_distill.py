@@ -259,22 +259,6 @@ def test_a_loss_on_the_logits_can_be_added(teacher_checkpoint, batch, options):
     assert learning == {'architecture'}
 
 
-def test_vector_features(batch):
-    backbone = dict(type='mmpretrain.VisionTransformer', img_size=32, patch_size=8, arch=dict(
-        embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=32))
-    teacher = dict(type='mmpretrain.ImageClassifier', backbone=backbone, head=dict(
-        type='mmpretrain.VisionTransformerClsHead', num_classes=10, in_channels=32))
-    student = dict(teacher, head=dict(type='mmkd_atsc.SharedClassifierHead'), neck=dict(
-        type='mmkd_atsc.FeatureProjector', in_channels=32, out_channels=32, spatial=False, final_relu=False))
-    config = dict(type='mmkd_atsc.AdaptiveTeacherDistill', teacher=teacher, allow_random_teacher=True)
-    model = MODELS.build(dict(config, architecture=student)).train()
-    sum(model(*batch, mode='loss').values()).backward()
-    assert all(p.grad is not None for p in model.parameters())
-    model = MODELS.build(dict(config, architecture=student_config(32))).train()
-    with pytest.raises(ValueError, match="features of different kind.*the projector's spatial"):
-        model(*batch, mode='loss')
-
-
 def test_a_teacher_is_not_anchored_to_weights_it_did_not_begin_with(teacher_checkpoint, batch):
     saved = build(teacher_checkpoint).state_dict()
     scored = build(None, allow_random_teacher=True)
