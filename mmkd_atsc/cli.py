@@ -89,7 +89,6 @@ TRAINING_HOOKS = dict(
     finite_loss=dict(type='mmkd_atsc.FiniteLossHook'),
     exact_resume=dict(type='mmkd_atsc.ExactResumeHook'),
     start_check=dict(type='mmkd_atsc.StartCheckHook'),
-    progress=dict(type='mmkd_atsc.ProgressHook'),
     checkpoint=dict(type='mmkd_atsc.AtomicCheckpointHook', interval=1))
 
 
@@ -98,17 +97,17 @@ def add_training_hooks(config: Config) -> None:
 
     And a train loop by epochs becomes the one that goes on where it was stopped.
 
-    >>> own = dict(finite_loss=dict(max_skipped=3), checkpoint=dict(type='CheckpointHook'))
+    >>> own = dict(start_check=dict(score_teachers=False), checkpoint=dict(type='CheckpointHook'))
     >>> config = Config(dict(default_hooks=own))
     >>> add_training_hooks(config)
-    >>> config.default_hooks.finite_loss, config.default_hooks.checkpoint
-    ({'type': 'mmkd_atsc.FiniteLossHook', 'max_skipped': 3}, {'type': 'CheckpointHook'})
+    >>> config.default_hooks.start_check, config.default_hooks.checkpoint
+    ({'type': 'mmkd_atsc.StartCheckHook', 'score_teachers': False}, {'type': 'CheckpointHook'})
     """
     hooks = dict(config.get('default_hooks') or {})
     for name, ours in TRAINING_HOOKS.items():
         given = hooks.get(name, {})
         hooks[name] = given if given is None or 'type' in given else {**ours, **given}
-    for name in ('finite_loss', 'exact_resume', 'start_check', 'progress'):
+    for name in ('finite_loss', 'exact_resume', 'start_check'):
         if hooks[name] is None:
             del hooks[name]  # MMEngine knows no such hook, so that it would refuse to leave it out
     config.default_hooks = hooks
@@ -123,6 +122,8 @@ def make_fast(config: Config) -> None:
         print('--fast does nothing: there is no GPU', flush=True)
         return
     fast = Config.fromfile(CONFIGS / '_base_' / 'fast.py').fast
+    if config.get('find_unused_parameters'):
+        print('--fast: find_unused_parameters has no meaning, gradients are averaged after backward', flush=True)
     for option in ('dtype', 'loss_scale', 'use_fsdp'):  # of AmpOptimWrapper, which FastOptimWrapper takes the place of
         config.optim_wrapper.pop(option, None)
     config.merge_from_dict(fast.to_dict())
@@ -185,15 +186,14 @@ def prepare_processes(config: Config, launcher: str, local_rank: int = 0) -> Non
         return
     if launcher != 'pytorch':
         raise ValueError(f'--launcher {launcher} needs GPUs and this machine has none; use tools/dist_train.sh')
+    if config.get('sync_bn') == 'torch':
+        raise ValueError("sync_bn='torch' needs GPUs and this machine has none: PyTorch has no such layer for CPUs")
     torch.distributed.init_process_group('gloo')
     own = config.get('model_wrapper_cfg') or {}
     if short_name(own.get('type', 'MMDistributedDataParallel')) != 'MMDistributedDataParallel':
         return
     wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
                    find_unused_parameters=config.get('find_unused_parameters', False))
-    if config.get('sync_bn') == 'torch':
-        # PyTorch's layer is for GPUs; the wrapper puts another of the same formula in its place.
-        config.sync_bn, wrapper['type'] = None, 'mmkd_atsc.CPUSyncedDataParallel'
     wrapper.update(own)
     config.model_wrapper_cfg = wrapper
 

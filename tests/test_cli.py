@@ -140,7 +140,7 @@ def test_a_training_has_our_hooks_unless_its_config_says_otherwise():
     cli.add_training_hooks(config)
     assert config.default_hooks == dict(cli.TRAINING_HOOKS, logger=dict(type='LoggerHook'))
     theirs = dict(runtime_info=dict(type='RuntimeInfoHook'), finite_loss=None, exact_resume=None, start_check=None,
-                  progress=None, checkpoint=None)
+                  checkpoint=None)
     config = Config(dict(default_hooks=theirs))
     cli.add_training_hooks(config)
     assert config.default_hooks == dict(runtime_info=dict(type='RuntimeInfoHook'), checkpoint=None)
@@ -162,10 +162,7 @@ def test_a_train_loop_by_epochs_goes_on_where_it_was_stopped(given, made):
     (dict(optim_wrapper=dict(paramwise_cfg=dict(norm_decay=0))), "paramwise_cfg: norm_decay .*'norm_decay_mult'"),
     (dict(optim_wrapper=dict(optimizer=dict(type='SDG'))), "optim_wrapper.optimizer: .* 'SDG'; did you mean 'SGD'"),
     (dict(val_dataloader=dict(collate_fn=dict(type='mmkd_atsc.colate_batch'))), "'mmkd_atsc.collate_batch'"),
-    (dict(train_dataloader=dict(sampler='')), "train_dataloader.sampler='' must be a dict"),
-    (dict(val_dataloader=dict(dataset=[])), r'val_dataloader.dataset=\[\] must be a dict'),
-    (dict(default_hooks=dict(timer=1.5)), 'default_hooks.timer=1.5 must be a dict'),
-    (dict(val_dataloader=dict(collate_fn=dict(tpye='a'))), 'val_dataloader.collate_fn: type=None names no function'),
+    (dict(val_dataloader=dict(collate_fn=dict(tpye='a'))), 'val_dataloader.collate_fn: there is no function None'),
     (dict(auto_scale_lr=dict(base_batchsize=3)), "auto_scale_lr: base_batchsize .*'base_batch_size'"),
 ])
 def test_what_mmengine_would_pass_over_is_refused(setting, words):
