@@ -100,3 +100,17 @@ def test_the_cached_rows_read_the_one_cache_which_is_recorded_once(reproduce, mo
     budgets = [[Config.fromfile(row.config)[key] for key in ('train_cfg', 'param_scheduler', 'optim_wrapper')]
                for row in rows]
     assert all(budget == budgets[0] for budget in budgets)
+
+
+def test_the_fast_rows_are_the_fast_configs_at_one_budget(reproduce):
+    rows = reproduce.SUITES['cifar100-fast'].rows([0])
+    teachers = {'resnet32x4.py', 'resnet110.py'}
+    paths = set((ROOT / 'configs' / 'fast').glob('*.py'))
+    assert {row.config.name for row in rows} == {path.name for path in paths} - teachers
+    configs = [Config.fromfile(row.config) for row in rows]
+    for config in configs:
+        assert config.train_dataloader.batch_size == 256 and config.train_dataloader.drop_last
+        assert config.optim_wrapper.optimizer == dict(type='SGD', lr=0.2, momentum=0.9, weight_decay=5e-4)
+        assert config.param_scheduler == configs[0].param_scheduler and config.train_cfg == configs[0].train_cfg
+        assert config.auto_scale_lr.base_batch_size == 256  # the rate is meant for this batch
+        assert config.train_cfg.max_epochs == config.param_scheduler[-1].end

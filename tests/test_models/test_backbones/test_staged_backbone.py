@@ -34,7 +34,7 @@ def all_indices(family):
 
 
 def images(count=4):
-    return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
 def norms(net):
