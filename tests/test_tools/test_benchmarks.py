@@ -137,15 +137,3 @@ def test_a_part_that_fails_or_hangs_does_not_stop_the_others(gpu, capsys, run):
     assert said == ['part 0: FAILED, exit code 3', 'part 1: FAILED, out of time', 'part 2: ok']
     printed = capsys.readouterr().out
     assert 'tests/a.py::b' in printed and 'asleep' in printed
-
-
-def test_the_summary_compares_with_what_was_promised(gpu):
-    notes = [dict(name='step', method='atsc', pair='resnet32x4_resnet8x4', ours=0.03, authors=0.06),
-             dict(name='runner', method='atsc', pair='resnet32x4_resnet8x4', fast=True, seconds=0.006, graph=True,
-                  images=10666.7, idle=0.2),
-             dict(name='curve', method='atsc', mode='graph', distance=3e-6, graph=True)]
-    lines = gpu.module.summary(notes, rehearse=False)
-    assert ('| resnet32x4_resnet8x4 | atsc, authors | 60.00 | 30.00 | 6.00 | 2.00 ok(1) | 10.00 ok(8) | 10,667 | yes '
-            '| 20% NO(10%) |') in lines
-    assert '| resnet110_resnet32 | aekt, dkd | - | - | - | - ?(1) | - ?(2) | - | - | - |' in lines
-    assert lines[-1] == 'losses, atsc, graph to eager: 3.0e-06, graph yes'

@@ -123,9 +123,3 @@ def test_a_folder_of_something_else_is_left_alone(rows, training, tmp_path):
     with pytest.raises(ValueError, match='teacher is there and not of a suite'):
         run_suite(rows, tmp_path / 'out')
     assert (tmp_path / 'out' / 'teacher' / 'thesis.txt').exists() and not training.calls
-
-
-def test_a_real_training_is_stopped_at_its_deadline(tiny_config, tmp_path):
-    row = Row('tiny', tiny_config, 'tiny', (), ('train_cfg.max_epochs=4000', ))
-    result, = run_suite([row], tmp_path / 'out', stop=Stop(8))
-    assert result.state == 'stopped' and not (tmp_path / 'out' / 'tiny' / 'epoch_4000.pth').exists()

@@ -113,20 +113,6 @@ def test_deepcopy_of_the_whole_is_anchored_to_the_copied_encoder():
         assert loss().item() == before
 
 
-def test_moves_with_the_module():
-    encoder, loss, start = bound()
-    whole = nn.ModuleDict({'teacher': encoder, 'loss': loss})
-    whole.float()
-    assert loss().dtype == torch.float32
-    torch.testing.assert_close(loss().double(), by_autograd(encoder.double(), start), rtol=1e-5, atol=0)
-    with pytest.raises(RuntimeError, match='token is torch.float64 on cpu, its anchor torch.float32 on cpu: move'):
-        loss()
-    whole.double()
-    assert loss().dtype == torch.float64
-    meta = whole.to('meta')
-    assert meta['loss']().device.type == 'meta'
-
-
 def test_half_precision_parameters_accumulate_in_fp32(dtype=torch.float16):
     encoder = nn.Linear(100, 100).to(dtype)
     loss = TeacherAnchorLoss()
