@@ -25,8 +25,9 @@ import fnmatch
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple
 
 import torch
 
@@ -72,28 +73,28 @@ class Suite(NamedTuple):
         cache: Where in the suite's folder the teachers' answers are that all rows read, and a config to record them by.
     """
 
-    rows: Callable[[Sequence[int]], List[Row]]
-    environment: Callable[[Path], Dict[str, str]]
+    rows: Callable[[Sequence[int]], list[Row]]
+    environment: Callable[[Path], dict[str, str]]
     seeds: Sequence[int]
     gpu: bool = False
-    switches: Tuple[str, ...] = ()
+    switches: tuple[str, ...] = ()
     held_out: bool = False
     workers: int = 1
-    cache: Optional[Tuple[str, str]] = None
+    cache: tuple[str, str] | None = None
 
 
-def seeded(name: str, config: str, folder: str, seeds: Sequence[int], needs: Sequence[str] = ()) -> List[Row]:
+def seeded(name: str, config: str, folder: str, seeds: Sequence[int], needs: Sequence[str] = ()) -> list[Row]:
     """A row for each seed; seed 0's folder has the plain name."""
     return [Row(f'{name}, seed {seed}', CONFIGS / config, f'{folder}_seed{seed}' if seed else folder, tuple(needs),
                 (f'randomness.seed={seed}', )) for seed in seeds]
 
 
-def seed_by_seed(groups: Iterable[List[Row]]) -> List[Row]:
+def seed_by_seed(groups: Iterable[list[Row]]) -> list[Row]:
     """All groups' first seeds, then their second: a table that is stopped early has a line for each."""
     return [row for rows in zip(*groups) for row in rows]
 
 
-def digits(seeds: Sequence[int]) -> List[Row]:
+def digits(seeds: Sequence[int]) -> list[Row]:
     teachers = [Row(name, CONFIGS / 'demo' / f'{name}.py', name) for name in ('teacher_digits', 'teacher2_digits')]
     return teachers + seed_by_seed(
         seeded(name, f'demo/{name}_digits.py', f'{name}_digits', seeds,
@@ -101,7 +102,7 @@ def digits(seeds: Sequence[int]) -> List[Row]:
         for name in ('student', 'kd', 'aekt', 'simkd', 'atsc', 'atsc_multi'))
 
 
-def cifar100_cpu(seeds: Sequence[int]) -> List[Row]:
+def cifar100_cpu(seeds: Sequence[int]) -> list[Row]:
     teachers = [Row('teacher', CONFIGS / 'short' / 'resnet20.py', 'short_resnet20'),
                 Row('second teacher', CONFIGS / 'short' / 'resnet20.py', 'short_resnet20_seed1', (),
                     ('randomness.seed=1', ))]
@@ -113,7 +114,7 @@ def cifar100_cpu(seeds: Sequence[int]) -> List[Row]:
     return teachers + rows
 
 
-def cifar100_cached(seeds: Sequence[int]) -> List[Row]:
+def cifar100_cached(seeds: Sequence[int]) -> list[Row]:
     """The smaller student with all seeds, then the other."""
     return [row for student in ('resnet8', 'resnet20') for row in seed_by_seed([
         seeded('student alone', f'cached/{student}.py', f'cached_{student}', seeds), *(
@@ -121,11 +122,11 @@ def cifar100_cached(seeds: Sequence[int]) -> List[Row]:
             for method in ('aekt', 'dkd', 'kd', 'kd_ls'))])]
 
 
-def cifar100(seeds: Sequence[int]) -> List[Row]:
-    def alone(network: str, seeds: Sequence[int]) -> List[Row]:
+def cifar100(seeds: Sequence[int]) -> list[Row]:
+    def alone(network: str, seeds: Sequence[int]) -> list[Row]:
         return seeded(network, f'teachers/{network}_cifar100.py', f'{network}_cifar100', seeds)
 
-    def taught(folder: str, name: str, *teachers: str, seeds: Sequence[int] = seeds) -> List[Row]:
+    def taught(folder: str, name: str, *teachers: str, seeds: Sequence[int] = seeds) -> list[Row]:
         return seeded(f'{folder} {name}', f'{folder}/{name}_cifar100.py', f'{folder.replace("/", "_")}_{name}_cifar100',
                       seeds, [f'{teacher}_cifar100' for teacher in teachers])
 
@@ -142,9 +143,9 @@ def cifar100(seeds: Sequence[int]) -> List[Row]:
     return rows
 
 
-def cifar100_fast(seeds: Sequence[int]) -> List[Row]:
+def cifar100_fast(seeds: Sequence[int]) -> list[Row]:
     """All methods on the first pair, then on the second, then two teachers; then the next seed."""
-    def group(name: str) -> List[Row]:
+    def group(name: str) -> list[Row]:
         return seeded(name.replace('_', ' '), f'fast/{name}.py', f'fast_{name}', seeds)
 
     pairs = [('resnet32x4_resnet8x4', 'resnet8x4'), ('resnet110_resnet32', 'resnet32')]
@@ -156,7 +157,7 @@ def cifar100_fast(seeds: Sequence[int]) -> List[Row]:
     return seed_by_seed(groups)
 
 
-def cifar100_fast_settings(seeds: Sequence[int]) -> List[Row]:
+def cifar100_fast_settings(seeds: Sequence[int]) -> list[Row]:
     """What the settings are compared with comes first."""
     pair = 'resnet32x4_resnet8x4'
     plain = [seeded(method, f'fast/{method}_{pair}.py', f'fast_{method}_{pair}', seeds) for method in FAST_METHODS]
@@ -178,7 +179,7 @@ SUITES = {
     'cifar100': Suite(cifar100, lambda out: {'MMKD_TEACHERS': str(out)}, (0, 1, 2), gpu=True)}
 
 
-def chosen(rows: Sequence[Row], patterns: Optional[Sequence[str]]) -> List[Row]:
+def chosen(rows: Sequence[Row], patterns: Sequence[str] | None) -> list[Row]:
     """The rows whose folders match, and those that they need."""
     if not patterns:
         return list(rows)
@@ -191,7 +192,7 @@ def chosen(rows: Sequence[Row], patterns: Optional[Sequence[str]]) -> List[Row]:
     return [row for row in rows if row.folder in wanted]
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('suite', metavar='SUITE', help=', '.join(SUITES))
     parser.add_argument('--out', type=Path, required=True, metavar='DIR')

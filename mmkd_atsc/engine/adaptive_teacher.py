@@ -55,7 +55,7 @@ class AdaptiveTeacherHook(Hook):
             raise ValueError('AdaptiveTeacherHook counts epochs; with train_cfg=dict(by_epoch=False) there are none')
         model = unwrap_model(runner)
         if not getattr(model, 'adaptive', False):
-            what = type(model).__name__ + (' with adaptive=False' if hasattr(model, 'adaptive') else '')
+            what = type(model).__name__ + (' with adaptive=False' if hasattr(model, 'set_adapting') else '')
             raise TypeError(f'AdaptiveTeacherHook needs an AdaptiveTeacherDistill whose teacher adapts, not a {what}')
         if self.start >= runner.max_epochs:
             runner.logger.warning(f'AdaptiveTeacherHook: start={self.start} is never reached in {runner.max_epochs} '

@@ -1,5 +1,5 @@
 """What can be known to be wrong before the first step is looked at then."""
-from typing import Any, Dict, Optional
+from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object
@@ -37,7 +37,7 @@ class StartCheckHook(Hook):
 
     priority = 'LOW'
 
-    def __init__(self, score_teachers: bool = True, min_teacher_accuracy: Optional[float] = None,
+    def __init__(self, score_teachers: bool = True, min_teacher_accuracy: float | None = None,
                  metric: str = 'accuracy/top1') -> None:
         self.score_teachers = check_flag('score_teachers', score_teachers)
         if min_teacher_accuracy is not None:
@@ -67,7 +67,7 @@ class StartCheckHook(Hook):
             self._check_accuracy(runner, score())
             set_random_state(before)
 
-    def _check_accuracy(self, runner: Runner, metrics: Dict[str, float]) -> None:
+    def _check_accuracy(self, runner: Runner, metrics: dict[str, float]) -> None:
         runner.logger.info('before training: ' + ', '.join(f'{key} {value:.2f}' for key, value in metrics.items()))
         for name, teacher in unwrap_model(runner).teachers.items():
             key = f'{name}/{self.metric}'
@@ -83,21 +83,26 @@ class StartCheckHook(Hook):
                     'the order of their classes')
 
 
-def check_classes(model: nn.Module, dataset: Any) -> Optional[int]:
+def check_classes(model: nn.Module, dataset: Any) -> int | None:
     """The student's number of classes, where it tells; refuses data and teachers that have another."""
     student = getattr(model, 'student', model)
     counts = {'the student': getattr(getattr(student, 'head', None), 'num_classes', None)}
     names = (getattr(dataset, 'metainfo', None) or {}).get('classes')
     counts['the training data'] = len(names) if isinstance(names, (list, tuple)) else None
     teachers = getattr(model, 'teachers', {})
-    # ATSC's student answers by the teacher's classifier, AEKT's distiller compares answers; others may teach features.
-    if hasattr(model, 'adaptive') or type(getattr(model, 'distiller', None)).__name__ == 'AEKTDistiller':
+    if getattr(model, 'shares_classifier', False) or compares_logits(getattr(model, 'distiller', None)):
         counts.update((name, teacher.num_classes) for name, teacher in teachers.items())
     known = {name: count for name, count in counts.items() if count}
     if len(set(known.values())) > 1:
         raise ValueError('the numbers of classes differ: '
                          + ', '.join(f'{name} has {count}' for name, count in known.items()))
     return next((count for name, count in known.items() if name != 'the training data'), None)
+
+
+def compares_logits(distiller: nn.Module | None) -> bool:
+    """Whether a distiller, or a loss of it, says that it compares logits; others may compare features."""
+    parts = [distiller, *getattr(distiller, 'distill_losses', {}).values()]
+    return any(getattr(part, 'compares_logits', False) for part in parts)
 
 
 def check_labels(dataset: Any, classes: int) -> None:

@@ -27,7 +27,6 @@ def bench(monkeypatch):
 
 @pytest.mark.parametrize('name, args, rows', [
     ('step.py', ['--pairs', 'resnet14_resnet8', '--batch', 2, '--repeats', 1], 2),
-    ('multi_teacher.py', ['--student', 'resnet8', '--teachers', 'resnet8', 'resnet8', '--batch', 2, '--repeats', 1], 4),
     ('train.py', ['--pair', 'wrn_40_2_wrn_40_1', '--batch', 2, '--images', 6], 3),
 ])
 def test_a_table_of_ratios_is_printed(bench, capsys, name, args, rows):
@@ -42,7 +41,6 @@ def test_a_table_of_ratios_is_printed(bench, capsys, name, args, rows):
 
 @pytest.mark.parametrize('name, argv, words', [
     ('step', ['--pairs', 'resnet9_resnet8'], 'resnet9_resnet8'),
-    ('multi_teacher', ['--teachers', 'resnet9'], "network='resnet9'"),
     ('step', ['--methods', 'kd'], "--methods='kd' is not one of 'atsc', 'aekt'"),
     ('curves', ['--modes', 'slow'], "--modes='slow' is not one of 'eager', 'eager again', 'graph', 'fast'"),
     ('profile_step', ['--sync', 'off'], "--sync='off' is not one of 'warn', 'error'"),

@@ -60,6 +60,12 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         teacher_cache: Refused: what changes, or is a feature, is not cached.
     """
 
+    shares_classifier = True
+
+    @classmethod
+    def method_name(cls, config: dict) -> str:
+        return 'ATSC' if config.get('adaptive', True) else 'SimKD'
+
     def __init__(self, architecture: Union[dict, str, BaseModel], teacher: Any, distiller: Optional[dict] = None,
                  teacher_ckpt: Union[None, str, list, dict] = None, allow_random_teacher: bool = False,
                  adaptive: bool = True, classifier_step: str = 'joint', student_ce_weight: float = 0.0,
