@@ -6,11 +6,6 @@ python tools/reproduce.py SUITE --out DIR [--budget MINUTES] [--seeds 0 1 2] [--
   digits                  the demo's rows: minutes on a CPU
   cifar100-cpu            every method at the same six epochs on the real CIFAR-100, ResNet-20 to ResNet-8: hours on two
                           cores
-  cifar100-cached         the package's ResNet-110 teaches a ResNet-8 and a ResNet-20 by AEKT, DKD and KD for 24 epochs;
-                          its answers are recorded first: half a day on two cores
-  cifar100-fast           every method at 30 epochs of batch 256, two pairs with the teachers of the package: minutes on
-                          a GPU
-  cifar100-fast-settings  the first pair's methods with other settings, always scored as by --held-out
   cifar100                the literature's protocol, 240 epochs, for two pairs and several teachers: needs a GPU
 
 What is done is not trained again, and what was interrupted, by the budget or by a kill, goes on from its last
@@ -23,8 +18,6 @@ nothing is trained on them. --cfg-options hold for all rows (bf16, say). Both ar
 import argparse
 import fnmatch
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +26,7 @@ import torch
 
 from analysis.compare import main as compare
 from analysis.suite import Failed, Result, Row, run_suite
-from analysis.training import TRAIN, Stop
+from analysis.training import Stop
 from mmkd_atsc import cli
 from mmkd_atsc.errors.checks import check_choice, check_number
 from mmkd_atsc.paths import CONFIGS
@@ -70,7 +63,6 @@ class Suite(NamedTuple):
         switches: What ``tools/train.py`` gets with each row.
         held_out: Always score held-out images.
         workers: How many rows train at once on a GPU.
-        cache: Where in the suite's folder the teachers' answers are that all rows read, and a config to record them by.
     """
 
     rows: Callable[[Sequence[int]], list[Row]]
@@ -80,7 +72,6 @@ class Suite(NamedTuple):
     switches: tuple[str, ...] = ()
     held_out: bool = False
     workers: int = 1
-    cache: tuple[str, str] | None = None
 
 
 def seeded(name: str, config: str, folder: str, seeds: Sequence[int], needs: Sequence[str] = ()) -> list[Row]:
@@ -112,14 +103,6 @@ def cifar100_cpu(seeds: Sequence[int]) -> list[Row]:
     rows += seeded('atsc, two teachers', 'short/atsc_two_resnet20_resnet8.py', 'short_atsc_two_resnet20_resnet8', seeds,
                    [teacher.folder for teacher in teachers])
     return teachers + rows
-
-
-def cifar100_cached(seeds: Sequence[int]) -> list[Row]:
-    """The smaller student with all seeds, then the other."""
-    return [row for student in ('resnet8', 'resnet20') for row in seed_by_seed([
-        seeded('student alone', f'cached/{student}.py', f'cached_{student}', seeds), *(
-            seeded(method, f'cached/{method}_resnet110_{student}.py', f'cached_{method}_resnet110_{student}', seeds)
-            for method in ('aekt', 'dkd', 'kd', 'kd_ls'))])]
 
 
 def cifar100(seeds: Sequence[int]) -> list[Row]:
@@ -171,11 +154,9 @@ SUITES = {
     'digits': Suite(digits, lambda out: {'DEMO_TEACHER': str(out / 'teacher_digits'),
                                          'DEMO_TEACHER2': str(out / 'teacher2_digits')}, (0, )),
     'cifar100-cpu': Suite(cifar100_cpu, lambda out: {'MMKD_TEACHERS': str(out)}, (0, 1, 2)),
-    'cifar100-cached': Suite(cifar100_cached, lambda out: {'MMKD_CACHES': str(out)}, (0, 1, 2),
-                             cache=('resnet110_cifar100/teacher.cache', 'cached/kd_resnet110_resnet8.py')),
-    'cifar100-fast': Suite(cifar100_fast, lambda out: {}, (0, 1, 2), switches=('--fast', ), workers=8),
+    'cifar100-fast': Suite(cifar100_fast, lambda out: {}, (0, 1, 2), switches=('--fast', ), workers=3),
     'cifar100-fast-settings': Suite(cifar100_fast_settings, lambda out: {}, (0, ), switches=('--fast', ), held_out=True,
-                                    workers=8),
+                                    workers=3),
     'cifar100': Suite(cifar100, lambda out: {'MMKD_TEACHERS': str(out)}, (0, 1, 2), gpu=True)}
 
 
@@ -202,7 +183,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--held-out', action='store_true', help='score images that are held out of the training set')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='for all rows')
     parser.add_argument('--workers', type=int,
-                        help="trainings at once (default: one a core; with a GPU one, or cifar100-fast's eight)")
+                        help="trainings at once (default: one a core; with a GPU one, or cifar100-fast's three)")
     args = parser.parse_args(argv)
     with cli.one_line_errors():
         suite = SUITES[check_choice('SUITE', args.suite, SUITES)]
@@ -226,23 +207,11 @@ def main(argv: list[str] | None = None) -> None:
         options = (*(HELD_OUT if args.held_out or suite.held_out else ()), *args.cfg_options)
         rows = [row._replace(options=(*row.options, *options), switches=suite.switches) for row in rows]
         with Stop(args.budget and 60 * args.budget).by_signals() as stop:
-            if suite.cache:
-                record(out / suite.cache[0], CONFIGS / suite.cache[1], options)
             try:
                 report(run_suite(rows, out, workers, stop, **suite.environment(out)), out)
             except Failed as failed:
                 report(failed.results, out)
                 raise
-
-
-def record(cache: Path, config: Path, options: Sequence[str]) -> None:
-    """Records what a config's teachers answer to six augmentations of each image, unless it is there."""
-    if not cache.exists():
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, str(TRAIN.with_name('cache_teacher.py')), str(config), '--out', str(cache),
-                   '--epochs', '6', *(['--cfg-options', *options] if options else [])]
-        if subprocess.run(command).returncode:
-            raise ValueError(f'{cache} could not be recorded')
 
 
 def report(results: Sequence[Result], out: Path) -> None:

@@ -169,8 +169,11 @@ def identity_of(row: Row, out: Path) -> str:
     decides = portable({key: config.get(key) for key in (*DECISIVE, 'randomness')})
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode())
     digest.update(' '.join(row.switches).encode())
-    for name in row.needs:
-        digest.update(hashlib.sha256(find_checkpoint(str(out / name)).read_bytes()).digest())
+    given = (config.get('model') or {}).get('teacher_ckpt') or []
+    given = list(given.values()) if isinstance(given, dict) else [given] if isinstance(given, str) else list(given)
+    for checkpoint in [*(str(out / name) for name in row.needs), *given]:
+        if '://' not in checkpoint:
+            digest.update(hashlib.sha256(find_checkpoint(checkpoint).read_bytes()).digest())
     return digest.hexdigest()
 
 
