@@ -20,6 +20,7 @@ from mmkd_atsc.registry import MODELS, short_name
 
 from ..distillers import MultiTeacherDistiller
 from ..distillers.multi_teacher_distiller import check_mapping_options
+from ..param_groups import check_optimizer_at_first_step
 from ..teacher import Teacher, fingerprint, named_teachers
 from ..teacher_cache import TeacherCache, check_cacheable
 
@@ -118,6 +119,8 @@ class MultiTeacherDistill(BaseAlgorithm):
             cache.check_teachers(self.teachers, self.data_preprocessor)
             self.data_preprocessor.set_augmentation(cache.header.seed, cache.header.epochs)
             self._cache = cache
+        if mode:
+            check_optimizer_at_first_step(self)
         return super().train(mode)
 
     def init_weights(self) -> None:
