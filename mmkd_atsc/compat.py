@@ -33,6 +33,7 @@ def apply_all() -> None:
     allow_mmengine_checkpoints()
     name_configs_package()
     let_collate_functions_be_inherited()
+    let_base_hooks_be_left_out()
 
 
 def silence_unhelpful_warnings() -> bool:
@@ -162,4 +163,23 @@ def let_collate_functions_be_inherited() -> bool:
         return build(dataloader, *args, **kwargs)
 
     Runner.build_dataloader = staticmethod(build_dataloader)
+    return True
+
+
+def let_base_hooks_be_left_out() -> bool:
+    """Makes ``default_hooks=dict(start_check=None)`` leave out a hook that a base file brings.
+
+    MMEngine knows only six names that may be None, and fails without a message at any other.
+    """
+    from mmengine.runner import Runner
+    register = Runner.register_default_hooks
+    if hasattr(register, '__wrapped__'):
+        return False
+    known = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+
+    @functools.wraps(register)
+    def register_default_hooks(self, hooks=None):
+        register(self, {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in known})
+
+    Runner.register_default_hooks = register_default_hooks
     return True

@@ -135,26 +135,6 @@ def test_scoring_needs_no_teachers_files(teacher):
     assert 'pretrained=True' not in config.pretty_text
 
 
-def test_a_training_has_our_hooks_unless_its_config_says_otherwise():
-    config = Config(dict(default_hooks=dict(logger=dict(type='LoggerHook'))))
-    cli.add_training_hooks(config)
-    assert config.default_hooks == dict(cli.TRAINING_HOOKS, logger=dict(type='LoggerHook'))
-    theirs = dict(runtime_info=dict(type='RuntimeInfoHook'), finite_loss=None, exact_resume=None, start_check=None,
-                  progress=None, checkpoint=None)
-    config = Config(dict(default_hooks=theirs))
-    cli.add_training_hooks(config)
-    assert config.default_hooks == dict(runtime_info=dict(type='RuntimeInfoHook'), checkpoint=None)
-
-
-@pytest.mark.parametrize('given, made', [
-    (dict(by_epoch=True, max_epochs=3), dict(type='mmkd_atsc.ResumableEpochLoop', max_epochs=3)),
-    (dict(by_epoch=False, max_iters=3), None), (dict(type='EpochBasedTrainLoop', max_epochs=3), None)])
-def test_a_train_loop_by_epochs_goes_on_where_it_was_stopped(given, made):
-    config = Config(dict(train_cfg=given))
-    cli.add_training_hooks(config)
-    assert config.train_cfg == (made or given)
-
-
 @pytest.mark.parametrize('setting, words', [
     (dict(custom_hook=[]), "custom_hook: .*did you mean 'custom_hooks'"),
     (dict(env_cfg=dict(dist_cfg=dict(backen='gloo'))), "env_cfg.dist_cfg: backen .* did you mean 'backend'"),

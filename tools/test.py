@@ -1,7 +1,6 @@
 """Scores a checkpoint: ``python tools/test.py CONFIG CHECKPOINT``; several GPUs: ``tools/dist_test.sh``."""
 import argparse
 from pathlib import Path
-from typing import List, Optional
 
 from mmengine.fileio import dump
 
@@ -12,7 +11,7 @@ from mmkd_atsc.export.config import forget_teacher_checkpoints
 from mmkd_atsc.runtime.unwrap import unwrap
 
 
-def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__)
     cli.add_common_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint written by tools/train.py with this config')
@@ -20,7 +19,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with cli.one_line_errors() as first_step:
         config = cli.load_config(args.config, args.cfg_options)

@@ -7,11 +7,12 @@ from .exact_resume import ExactResumeHook
 from .fast_optim import FastOptimWrapper
 from .finite_loss import FiniteLossHook
 from .flat_data_parallel import FlatDataParallel
+from .gather import GatherHook
 from .progress import ProgressHook
 from .resume import StrictResumeHook
 from .runtime_info import DeferredRuntimeInfoHook
 from .step_graph import StepGraphHook
 
 __all__ = ['AccelerateHook', 'AtomicCheckpointHook', 'CPUSyncedDataParallel', 'DeferredRuntimeInfoHook',
-           'ExactResumeHook', 'FastOptimWrapper', 'FiniteLossHook', 'FlatDataParallel', 'ProgressHook',
+           'ExactResumeHook', 'FastOptimWrapper', 'FiniteLossHook', 'FlatDataParallel', 'GatherHook', 'ProgressHook',
            'ResumableEpochLoop', 'StepGraphHook', 'StrictResumeHook']

@@ -5,7 +5,6 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmkd_atsc.compose import Named, compose
 from mmkd_atsc.models.build import resolve_network
 from tests.conftest import ROOT
 
@@ -53,12 +52,3 @@ def test_the_zoo_publishes_the_teachers_weights(name):
     teacher = Config.fromfile(MIX / f'{name}.py').model.teacher.to_dict()
     weights = resolve_network(teacher, 'teacher').weights
     assert weights.startswith('https://download.openmmlab.com/') and weights[-13] == '-'
-
-
-@pytest.mark.parametrize('method', ['aekt', 'atsc'])
-def test_the_first_two_are_what_the_tool_writes(method, tmp_path):
-    text = compose('mmpretrain::resnet/resnet18_8xb32_in1k.py',
-                   [Named('mmpretrain::resnet/resnet34_8xb32_in1k.py')], method)
-    (tmp_path / 'written.py').write_text(text)
-    ours = Config.fromfile(MIX / f'{method}_resnet34_resnet18_imagenet.py')
-    assert Config.fromfile(tmp_path / 'written.py').to_dict() == ours.to_dict()

@@ -244,7 +244,7 @@ model = dict({', '.join(f'{key}={value!r}' for key, value in algorithm(method, *
 data_preprocessor = {PREPROCESSOR!r}
 train_dataloader = val_dataloader = test_dataloader = dict()
 val_evaluator = test_evaluator = dict(type='Accuracy', topk=(1, ))
-optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1))
+optim_wrapper = dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor', optimizer=dict(type='SGD', lr=0.1))
 train_cfg = dict(by_epoch=True)
 val_cfg = dict(type='mmkd_atsc.DistillValLoop')
 test_cfg = dict(type='mmkd_atsc.DistillTestLoop')

@@ -28,8 +28,8 @@ model = dict(
     distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=10, beta=2.0, fc_lr_mult=0.1))
 custom_hooks = [dict(type='mmkd_atsc.DistillWarmupHook', epochs=3)]
 log_processor = dict(window_size=1)
-default_hooks = dict(logger=dict(type='LoggerHook', interval=1))
-train_cfg = dict(by_epoch=True, max_epochs=4)
+default_hooks.update(logger=dict(type='LoggerHook', interval=1))
+train_cfg.update(max_epochs=4)
 val_cfg = dict(type='mmkd_atsc.DistillValLoop')
 test_cfg = dict(type='mmkd_atsc.DistillTestLoop')
 """

@@ -21,7 +21,7 @@ model = dict(
 custom_hooks = [dict(type='mmkd_atsc.AdaptiveTeacherHook', start=1, stop=2, interval=2)]
 val_cfg = dict(type='mmkd_atsc.DistillValLoop', teachers=True)
 test_cfg = dict(type='mmkd_atsc.DistillTestLoop')
-train_cfg = dict(by_epoch=True, max_epochs=3)
+train_cfg.update(max_epochs=3)
 default_hooks.update(checkpoint=dict(type='CheckpointHook', interval=1, save_best='student/accuracy/top1'))
 """
 
