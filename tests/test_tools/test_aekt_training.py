@@ -2,16 +2,14 @@
 import json
 import math
 from itertools import cycle, islice
-from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, set_random_seed
+from mmengine.runner import Runner, set_random_seed
 
-from mmkd_atsc.engine import DistillWarmupHook
 from tests.conftest import (
     ROOT,
     TINY_TRAINING,
@@ -126,15 +124,6 @@ def test_a_wrong_option_is_named_in_one_line(write_config, tmp_path):
     done = run_tool('train.py', write_config(AEKT), '--work-dir', tmp_path / 'w', '--cfg-options',
                     'model.distiller.gama=1.0')
     assert_one_line_error(done, "AEKTDistiller has no option 'gama'; did you mean 'gamma'?")
-
-
-def test_a_training_without_epochs_cannot_be_warmed_up():
-    """It would stay at the first epoch's weight, without a word."""
-    runner = SimpleNamespace(train_loop=IterBasedTrainLoop.__new__(IterBasedTrainLoop))
-    with pytest.raises(ValueError, match='DistillWarmupHook counts epochs; .*by_epoch=False'):
-        DistillWarmupHook().before_train(runner)
-    runner.train_loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop)
-    DistillWarmupHook().before_train(runner)
 
 
 @pytest.fixture(scope='module')
