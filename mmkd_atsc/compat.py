@@ -8,6 +8,7 @@ import functools
 import importlib
 import sys
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,8 +106,8 @@ class _HistoryBufferGetattr:
 def mmengine_checkpoint_globals() -> list:
     """What an MMEngine checkpoint holds beside tensors: the message hub's ``HistoryBuffer`` and its NumPy arrays."""
     from mmengine.logging import HistoryBuffer
-    reconstruct = np.empty(0).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]
+    reconstruct: Any = np.empty(0).__reduce__()[0]
+    scalar: Any = np.float64(0).__reduce__()[0]
     dtypes = [type(np.dtype(kind)) for kind in ('float64', 'float32', 'int64', 'int32', 'uint8', 'bool', 'uint64')]
     return [
         HistoryBuffer, np.ndarray, np.dtype, *dtypes,
@@ -126,7 +127,7 @@ def allow_mmengine_checkpoints() -> bool:
     return bool(missing)
 
 
-def _global_name(entry) -> str:
+def _global_name(entry: Any) -> str:
     return entry[1] if isinstance(entry, tuple) else f'{entry.__module__}.{entry.__qualname__}'
 
 

@@ -106,8 +106,9 @@ class AdaptiveTeacherHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if self.min_teacher_accuracy is None:
             return
+        metrics = metrics or {}
         for name in getattr(unwrap(runner), 'teachers', ()):
-            key, measured = f'{name}/{self.metric}', [m for m in metrics or () if m.startswith(f'{name}/')]
+            key, measured = f'{name}/{self.metric}', [m for m in metrics if m.startswith(f'{name}/')]
             if not measured:  # not its turn
                 continue
             if key not in measured:

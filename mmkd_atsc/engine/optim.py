@@ -35,6 +35,8 @@ class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     [0.25, 0.5, 1.0]
     """
 
+    paramwise_cfg: dict
+
     def __call__(self, model: nn.Module) -> OptimWrapper:
         model = getattr(model, 'module', model)
         self._options = requested_options(model)
@@ -50,7 +52,9 @@ class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs) -> None:
         trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
         if prefix:  # MMEngine's recursion; it would log a line for each parameter of a frozen teacher
-            return super().add_params(params, module, prefix=prefix, **kwargs) if trainable else None
+            if trainable:
+                super().add_params(params, module, prefix=prefix, **kwargs)
+            return
         if 'layer_decay_rate' in self.paramwise_cfg:
             student = getattr(module, 'architecture', module)
             params.extend(self._layerwise_groups(student))

@@ -1,5 +1,5 @@
-"""What can be known to be wrong before the first step is looked at then."""
-from typing import Any, Dict, Optional
+"""Checks that run before training."""
+from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object
@@ -37,7 +37,7 @@ class StartCheckHook(Hook):
 
     priority = 'LOW'
 
-    def __init__(self, score_teachers: bool = True, min_teacher_accuracy: Optional[float] = None,
+    def __init__(self, score_teachers: bool = True, min_teacher_accuracy: float | None = None,
                  metric: str = 'accuracy/top1') -> None:
         self.score_teachers = check_flag('score_teachers', score_teachers)
         if min_teacher_accuracy is not None:
@@ -67,7 +67,7 @@ class StartCheckHook(Hook):
             self._check_accuracy(runner, score())
             set_random_state(before)
 
-    def _check_accuracy(self, runner: Runner, metrics: Dict[str, float]) -> None:
+    def _check_accuracy(self, runner: Runner, metrics: dict[str, float]) -> None:
         runner.logger.info('before training: ' + ', '.join(f'{key} {value:.2f}' for key, value in metrics.items()))
         for name, teacher in unwrap(runner).teachers.items():
             key = f'{name}/{self.metric}'
@@ -83,7 +83,7 @@ class StartCheckHook(Hook):
                     'the order of their classes')
 
 
-def check_classes(model: nn.Module, dataset: Any) -> Optional[int]:
+def check_classes(model: nn.Module, dataset: Any) -> int | None:
     """The student's number of classes, where it tells; refuses data and teachers that have another."""
     student = getattr(model, 'student', model)
     counts = {'the student': getattr(getattr(student, 'head', None), 'num_classes', None)}
