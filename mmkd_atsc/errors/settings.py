@@ -1,11 +1,10 @@
-"""What a config says: reading it, and refusing settings that nothing would read."""
+"""Reads configs, and refuses settings that nothing would read."""
 import difflib
 import inspect
 import warnings
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
-from mmengine import registry as roots
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
@@ -14,18 +13,37 @@ from mmkd_atsc.paths import get_package_config
 from mmkd_atsc.registry import short_name
 
 from .checks import nearest
-from .messages import dicts_of, is_type, registered
+from .messages import dicts_of
+
+# The runner's arguments, and what MMEngine or our tools read beside them.
+SETTINGS = (*inspect.signature(Runner.__init__).parameters, 'activation_checkpointing', 'compile',
+            'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'sync_bn')
+
+# Dictionaries of which MMEngine reads some keys and passes over all others.
+KEYS_READ = {
+    'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
+    'env_cfg.dist_cfg': ('backend', 'init_backend', 'timeout', 'port', 'deepspeed', 'device_id', 'pg_options'),
+    'auto_scale_lr': ('enable', 'base_batch_size'),
+    'default_hooks.checkpoint': ('type', 'priority', '_scope_', *inspect.signature(CheckpointHook).parameters),
+    'optim_wrapper.paramwise_cfg': (
+        'custom_keys', 'lr_mult', 'decay_mult', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult',
+        'flat_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate', 'layer_decay_rate',
+        '_delete'),  # a slip of MMPretrain's, in its Twins configs
+}
+# A type or constructor of another name is the user's own, and may read other keys.
+KNOWN_OWNERS = ('', 'OptimWrapper', 'AmpOptimWrapper', 'FastOptimWrapper', 'DefaultOptimWrapperConstructor',
+                'DistillOptimWrapperConstructor', 'CheckpointHook', 'AtomicCheckpointHook')
 
 
-def load_config(path: str, options: Optional[dict] = None) -> Config:
+def load_config(path: str, options: dict | None = None) -> Config:
     """The config with ``--cfg-options`` merged; names the nearest file when there is none by that name."""
     if '::' in path:
         config = get_package_config(path)
         config._cfg_dict['default_scope'] = config.get('default_scope') or 'mmpretrain'
+    elif not Path(path).is_file():
+        siblings = [str(p) for p in Path(path).parent.glob('*.py')] if Path(path).parent.is_dir() else []
+        raise FileNotFoundError(f'no such config: {path}{nearest(path, siblings)}')
     else:
-        if not Path(path).is_file():
-            siblings = [str(p) for p in Path(path).parent.glob('*.py')] if Path(path).parent.is_dir() else []
-            raise FileNotFoundError(f'no such config: {path}{nearest(path, siblings)}')
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore', SyntaxWarning)
@@ -45,50 +63,20 @@ def require(config: Config, path: str, *names: str) -> None:
         raise ValueError(f'{path} defines no {", ".join(missing)}')
 
 
-# Read by MMEngine or by our tools, and no argument of the runner.
-OTHER_SETTINGS = ('activation_checkpointing', 'compile', 'efficient_conv_bn_eval', 'find_unused_parameters',
-                  'model_wrapper_cfg', 'runner_type', 'sync_bn')
-
-
 def merge_options(config: Config, options: dict) -> None:
     """Merges ``--cfg-options``; a setting that nothing would read is refused.
 
     A variable of a config file, such as ``data_root``, is one of those: what was made from it keeps its value.
     """
-    read = [*inspect.signature(Runner.__init__).parameters, *OTHER_SETTINGS]
-    for option in options:
-        name = option.split('.')[0]
-        if name in read:
+    for name in (option.split('.')[0] for option in options):
+        if name in SETTINGS:
             continue
-        users = [f'{place}.{name}' for place, part in dicts_of(config.to_dict()) if place and name in part]
+        users = [f'{place}.{name}=...' for place, part in dicts_of(config.to_dict()) if place and name in part]
         if users:
             raise ValueError(f'--cfg-options {name}: is a variable of the config, read when it was loaded; set '
-                             + ' '.join(f'{user}=...' for user in users))
-        raise ValueError(f'--cfg-options {name}: no setting that anything reads{nearest(name, read)}')
+                             + ' '.join(users))
+        raise ValueError(f'--cfg-options {name}: no setting that anything reads{nearest(name, SETTINGS)}')
     config.merge_from_dict(options)
-
-
-# Dictionaries of which MMEngine reads some keys and passes over all others.
-KEYS_READ = {
-    'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
-    'env_cfg.dist_cfg': ('backend', 'init_backend', 'timeout', 'port', 'deepspeed', 'device_id', 'pg_options'),
-    'auto_scale_lr': ('enable', 'base_batch_size'),
-    'default_hooks.checkpoint': ('type', 'priority', '_scope_', *inspect.signature(CheckpointHook).parameters),
-    'optim_wrapper.paramwise_cfg': (
-        'custom_keys', 'lr_mult', 'decay_mult', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult',
-        'flat_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate', 'layer_decay_rate',
-        '_delete'),  # a slip of MMPretrain's, in its Twins configs
-}
-
-
-# Types that MMEngine looks up, and calls whatever it has found.
-TYPES_CALLED = {'optim_wrapper.optimizer': roots.OPTIMIZERS,
-                **{f'{stage}_dataloader.collate_fn': roots.FUNCTIONS for stage in ('train', 'val', 'test')}}
-
-
-# What MMEngine builds from a dictionary, and takes as it is when it is anything else.
-BUILT = tuple(f'{stage}_dataloader.{part}' for stage in ('train', 'val', 'test')
-              for part in ('dataset', 'sampler', 'batch_sampler'))
 
 
 def check_settings(config: Config) -> None:
@@ -100,27 +88,15 @@ def check_settings(config: Config) -> None:
     Traceback (most recent call last):
     ValueError: custom_hook: no setting that anything reads; did you mean 'custom_hooks'?
     """
-    read = [*inspect.signature(Runner.__init__).parameters, *OTHER_SETTINGS]
     for name in config:
-        close = [] if name in read else difflib.get_close_matches(name, read, n=1, cutoff=0.88)
+        close = [] if name in SETTINGS else difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.88)
         if close:
             raise ValueError(f'{name}: no setting that anything reads; did you mean {close[0]!r}?')
-    for path, registry in TYPES_CALLED.items():
-        kind = _at(config, f'{path}.type')
-        if not is_type(kind) and isinstance(_at(config, path), dict):
-            raise ValueError(f'{path}: type={kind!r} names no {registry.name}')
-        names = [kind, f'{config.get("default_scope")}.{kind}']
-        if isinstance(kind, str) and all(registry.get(name) is None for name in names):
-            raise ValueError(f'{path}: there is no {registry.name} {kind!r}{nearest(kind, registered(registry.name))}')
-    hooks = config.get('default_hooks')
-    for path in (*BUILT, *(f'default_hooks.{name}' for name in (hooks if isinstance(hooks, dict) else ()))):
-        value = _at(config, path)
-        if isinstance(value, (str, int, float, list, tuple)):
-            raise ValueError(f'{path}={value!r} must be a dict')
     for path, keys in KEYS_READ.items():
         value = _at(config, path)
         owner = config.get('optim_wrapper') if path.endswith('paramwise_cfg') else value
-        if not isinstance(value, dict) or _is_theirs(owner):
+        if not isinstance(value, dict) or short_name(owner.get('constructor') or owner.get('type') or
+                                                     '') not in KNOWN_OWNERS:
             continue
         for key in value:
             if key not in keys:
@@ -134,10 +110,3 @@ def _at(config: Config, path: str) -> Any:
     for part in path.split('.'):
         value = value.get(part) if isinstance(value, dict) else None
     return value
-
-
-def _is_theirs(config: dict) -> bool:
-    """Whether a type of the user's own reads the dictionary; it may read other keys."""
-    kind = short_name(config.get('constructor') or config.get('type') or '')
-    return kind not in ('', 'OptimWrapper', 'AmpOptimWrapper', 'DefaultOptimWrapperConstructor',
-                        'DistillOptimWrapperConstructor', 'CheckpointHook', 'AtomicCheckpointHook')
