@@ -14,7 +14,7 @@ from .test_compose import STUDENT
 from .training import train, write_child
 
 PAGE = (ROOT / 'configs' / 'mix' / 'README.md').read_text()
-WRITTEN, TIMM_WEIGHTS, *CONFIGS = re.findall(r'^```python\n(.*?)^```', PAGE, flags=re.M | re.S)
+WRITTEN, RECIPE, TIMM_WEIGHTS, *CONFIGS = re.findall(r'^```python\n(.*?)^```', PAGE, flags=re.M | re.S)
 COMMANDS = [shlex.split(line, comments=True) for block in re.findall(r'^```bash\n(.*?)^```', PAGE, flags=re.M | re.S)
             for line in block.replace('\\\n', ' ').splitlines() if 'tools/distill.py' in line]
 
@@ -36,6 +36,17 @@ def distill(words):
     words = words[:words.index('--train')] if '--train' in words else words
     runpy.run_path(str(ROOT / 'tools' / 'distill.py'))['main'](words)
     return words[words.index('--out') + 1]
+
+
+def test_the_recipe_is_that_of_the_configs(project):
+    def plain(value):
+        if isinstance(value, dict):
+            return {key: plain(inner) for key, inner in value.items() if key != '_scope_'}
+        return [plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+    (project / 'mine.py').write_text(RECIPE)
+    theirs = Config.fromfile(ROOT / 'configs' / 'mix' / 'aekt_resnet34_resnet18_imagenet.py').to_dict()
+    assert plain(Config.fromfile('mine.py').to_dict()) == plain(theirs)
 
 
 def test_the_first_command_writes_what_is_shown(project):
