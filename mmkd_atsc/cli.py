@@ -75,6 +75,8 @@ def make_fast(config: Config) -> None:
         print('--fast does nothing: there is no GPU', flush=True)
         return
     fast = Config.fromfile(CONFIGS / '_base_' / 'fast.py').fast
+    if config.get('find_unused_parameters'):
+        print('--fast: find_unused_parameters has no meaning, gradients are averaged after backward', flush=True)
     for option in ('dtype', 'loss_scale', 'use_fsdp'):  # of AmpOptimWrapper, which FastOptimWrapper takes the place of
         config.optim_wrapper.pop(option, None)
     config.merge_from_dict(fast.to_dict())
@@ -137,15 +139,14 @@ def prepare_processes(config: Config, launcher: str, local_rank: int = 0) -> Non
         return
     if launcher != 'pytorch':
         raise ValueError(f'--launcher {launcher} needs GPUs and this machine has none; use tools/dist_train.sh')
+    if config.get('sync_bn') == 'torch':
+        raise ValueError("sync_bn='torch' needs GPUs and this machine has none: PyTorch has no such layer for CPUs")
     torch.distributed.init_process_group('gloo')
     own = config.get('model_wrapper_cfg') or {}
     if short_name(own.get('type', 'MMDistributedDataParallel')) != 'MMDistributedDataParallel':
         return
     wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
                    find_unused_parameters=config.get('find_unused_parameters', False))
-    if config.get('sync_bn') == 'torch':
-        # PyTorch's layer is for GPUs; the wrapper puts another of the same formula in its place.
-        config.sync_bn, wrapper['type'] = None, 'mmkd_atsc.CPUSyncedDataParallel'
     wrapper.update(own)
     config.model_wrapper_cfg = wrapper
 

@@ -24,6 +24,20 @@ def short_name(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) else str(kind).rpartition('.')[2]
 
 
+def class_of(part: Any, scope: str = 'mmpretrain', registry: Registry = roots.MODELS) -> type | None:
+    """The class that a part of a config names by its ``type``; None if it is not installed.
+
+    >>> class_of(dict(type='mmkd_atsc.AEKTLoss')).__name__, class_of(dict(type='not_installed.Loss'))
+    ('AEKTLoss', None)
+    """
+    kind = part.get('type') if isinstance(part, dict) else None
+    if not isinstance(kind, str):
+        return kind if isinstance(kind, type) else None
+    with registry.switch_scope_and_registry(scope) as scoped:
+        found = scoped.get(kind)
+    return found if isinstance(found, type) else None
+
+
 def _child(root: Registry, locations: list) -> Registry:
     return Registry(root.name, parent=root, scope='mmkd_atsc', locations=locations)
 

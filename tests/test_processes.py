@@ -23,7 +23,7 @@ def test_a_process_that_dies_ends_the_job_and_leaves_no_orphan(tmp_path):
             env=dict(os.environ, OMP_NUM_THREADS='1', PYTHON=sys.executable))
     try:
         until = time.monotonic() + 120
-        while not list((tmp_path / 'w').glob('iter_*.pth')):  # both train
+        while not list((tmp_path / 'w').glob('epoch_*.pth')):  # both train
             assert job.poll() is None and time.monotonic() < until, log.read_text()[-2000:]
             time.sleep(0.1)
         ranks = ranks_of(tmp_path / 'w')
@@ -55,7 +55,7 @@ def ranks_of(work_dir):
 def test_a_process_that_dies_without_a_launcher_ends_the_other(tmp_path):
     life = Life(write_config(tmp_path, 'atsc'), tmp_path / 'w', '--cfg-options', 'train_cfg.max_epochs=1000',
                 processes=2)
-    while not list((tmp_path / 'w').glob('iter_*.pth')):
+    while not list((tmp_path / 'w').glob('epoch_*.pth')):
         assert not life.ended(), life.log.read_text()
         time.sleep(0.05)
     life.kill(1)
@@ -82,6 +82,6 @@ def test_uneven_last_batches_train(tmp_path):
     options = ('train_dataloader.dataset.train_images=101', 'train_cfg.max_epochs=1')
     life = Life(config, tmp_path / 'w', '--cfg-options', *options, processes=2)
     assert not any(life.wait(60)), life.log.read_text()[-2000:]
-    content = torch.load(tmp_path / 'w' / 'iter_6.pth', weights_only=True)
+    content = torch.load(tmp_path / 'w' / 'epoch_1.pth', weights_only=True)
     assert content['meta']['iter'] == 6
     assert all(torch.isfinite(value).all() for value in content['state_dict'].values())

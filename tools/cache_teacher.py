@@ -9,7 +9,6 @@ import argparse
 import inspect
 import time
 from pathlib import Path
-from typing import List, Optional
 
 import torch
 from mmengine.config import Config
@@ -22,7 +21,7 @@ from mmkd_atsc.models.teacher_cache import DTYPES
 from mmkd_atsc.models.teacher_recording import record_teachers
 
 
-def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='the config of the training, or package::path')
     parser.add_argument('--out', required=True, metavar='FILE', help='where to write')
@@ -54,7 +53,7 @@ def build_algorithm(config: Config, path: str) -> MultiTeacherDistill:
     return model.to(memory_format=torch.channels_last)
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with cli.one_line_errors():
         config = cli.load_config(args.config, args.cfg_options)

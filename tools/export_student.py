@@ -7,14 +7,13 @@ DIR/student.py and DIR/student.pth are read by MMPretrain:
     mmpretrain.ImageClassificationInferencer('DIR/student.py', pretrained='DIR/student.pth')('image.png')
 """
 import argparse
-from typing import List, Optional
 
 import mmkd_atsc  # noqa: F401  makes mmrazor importable before any config asks for it
 from mmkd_atsc import cli
 from mmkd_atsc.export import FORMATS, export_student
 
 
-def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='the config of the training, or package::path')
     parser.add_argument('checkpoint', help='a checkpoint that tools/train.py wrote with this config')
@@ -32,7 +31,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with cli.one_line_errors():
         config = cli.load_config(args.config, args.cfg_options)

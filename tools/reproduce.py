@@ -6,11 +6,6 @@ python tools/reproduce.py SUITE --out DIR [--budget MINUTES] [--seeds 0 1 2] [--
   digits                  the demo's rows: minutes on a CPU
   cifar100-cpu            every method at the same six epochs on the real CIFAR-100, ResNet-20 to ResNet-8: hours on two
                           cores
-  cifar100-cached         the package's ResNet-110 teaches a ResNet-8 and a ResNet-20 by AEKT, DKD and KD for 24 epochs;
-                          its answers are recorded first: half a day on two cores
-  cifar100-fast           every method at 30 epochs of batch 256, two pairs with the teachers of the package: minutes on
-                          a GPU
-  cifar100-fast-settings  the first pair's methods with other settings, always scored as by --held-out
   cifar100                the literature's protocol, 240 epochs, for two pairs and several teachers: needs a GPU
 
 What is done is not trained again, and what was interrupted, by the budget or by a kill, goes on from its last
@@ -23,16 +18,15 @@ nothing is trained on them. --cfg-options hold for all rows (bf16, say). Both ar
 import argparse
 import fnmatch
 import os
-import subprocess
-import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple
 
 import torch
 
 from analysis.compare import main as compare
 from analysis.suite import Failed, Result, Row, run_suite
-from analysis.training import TRAIN, Stop
+from analysis.training import Stop
 from mmkd_atsc import cli
 from mmkd_atsc.errors.checks import check_choice, check_number
 from mmkd_atsc.paths import CONFIGS
@@ -69,31 +63,29 @@ class Suite(NamedTuple):
         switches: What ``tools/train.py`` gets with each row.
         held_out: Always score held-out images.
         workers: How many rows train at once on a GPU.
-        cache: Where in the suite's folder the teachers' answers are that all rows read, and a config to record them by.
     """
 
-    rows: Callable[[Sequence[int]], List[Row]]
-    environment: Callable[[Path], Dict[str, str]]
+    rows: Callable[[Sequence[int]], list[Row]]
+    environment: Callable[[Path], dict[str, str]]
     seeds: Sequence[int]
     gpu: bool = False
-    switches: Tuple[str, ...] = ()
+    switches: tuple[str, ...] = ()
     held_out: bool = False
     workers: int = 1
-    cache: Optional[Tuple[str, str]] = None
 
 
-def seeded(name: str, config: str, folder: str, seeds: Sequence[int], needs: Sequence[str] = ()) -> List[Row]:
+def seeded(name: str, config: str, folder: str, seeds: Sequence[int], needs: Sequence[str] = ()) -> list[Row]:
     """A row for each seed; seed 0's folder has the plain name."""
     return [Row(f'{name}, seed {seed}', CONFIGS / config, f'{folder}_seed{seed}' if seed else folder, tuple(needs),
                 (f'randomness.seed={seed}', )) for seed in seeds]
 
 
-def seed_by_seed(groups: Iterable[List[Row]]) -> List[Row]:
+def seed_by_seed(groups: Iterable[list[Row]]) -> list[Row]:
     """All groups' first seeds, then their second: a table that is stopped early has a line for each."""
     return [row for rows in zip(*groups) for row in rows]
 
 
-def digits(seeds: Sequence[int]) -> List[Row]:
+def digits(seeds: Sequence[int]) -> list[Row]:
     teachers = [Row(name, CONFIGS / 'demo' / f'{name}.py', name) for name in ('teacher_digits', 'teacher2_digits')]
     return teachers + seed_by_seed(
         seeded(name, f'demo/{name}_digits.py', f'{name}_digits', seeds,
@@ -101,7 +93,7 @@ def digits(seeds: Sequence[int]) -> List[Row]:
         for name in ('student', 'kd', 'aekt', 'simkd', 'atsc', 'atsc_multi'))
 
 
-def cifar100_cpu(seeds: Sequence[int]) -> List[Row]:
+def cifar100_cpu(seeds: Sequence[int]) -> list[Row]:
     teachers = [Row('teacher', CONFIGS / 'short' / 'resnet20.py', 'short_resnet20'),
                 Row('second teacher', CONFIGS / 'short' / 'resnet20.py', 'short_resnet20_seed1', (),
                     ('randomness.seed=1', ))]
@@ -113,19 +105,11 @@ def cifar100_cpu(seeds: Sequence[int]) -> List[Row]:
     return teachers + rows
 
 
-def cifar100_cached(seeds: Sequence[int]) -> List[Row]:
-    """The smaller student with all seeds, then the other."""
-    return [row for student in ('resnet8', 'resnet20') for row in seed_by_seed([
-        seeded('student alone', f'cached/{student}.py', f'cached_{student}', seeds), *(
-            seeded(method, f'cached/{method}_resnet110_{student}.py', f'cached_{method}_resnet110_{student}', seeds)
-            for method in ('aekt', 'dkd', 'kd', 'kd_ls'))])]
-
-
-def cifar100(seeds: Sequence[int]) -> List[Row]:
-    def alone(network: str, seeds: Sequence[int]) -> List[Row]:
+def cifar100(seeds: Sequence[int]) -> list[Row]:
+    def alone(network: str, seeds: Sequence[int]) -> list[Row]:
         return seeded(network, f'teachers/{network}_cifar100.py', f'{network}_cifar100', seeds)
 
-    def taught(folder: str, name: str, *teachers: str, seeds: Sequence[int] = seeds) -> List[Row]:
+    def taught(folder: str, name: str, *teachers: str, seeds: Sequence[int] = seeds) -> list[Row]:
         return seeded(f'{folder} {name}', f'{folder}/{name}_cifar100.py', f'{folder.replace("/", "_")}_{name}_cifar100',
                       seeds, [f'{teacher}_cifar100' for teacher in teachers])
 
@@ -142,9 +126,9 @@ def cifar100(seeds: Sequence[int]) -> List[Row]:
     return rows
 
 
-def cifar100_fast(seeds: Sequence[int]) -> List[Row]:
+def cifar100_fast(seeds: Sequence[int]) -> list[Row]:
     """All methods on the first pair, then on the second, then two teachers; then the next seed."""
-    def group(name: str) -> List[Row]:
+    def group(name: str) -> list[Row]:
         return seeded(name.replace('_', ' '), f'fast/{name}.py', f'fast_{name}', seeds)
 
     pairs = [('resnet32x4_resnet8x4', 'resnet8x4'), ('resnet110_resnet32', 'resnet32')]
@@ -156,7 +140,7 @@ def cifar100_fast(seeds: Sequence[int]) -> List[Row]:
     return seed_by_seed(groups)
 
 
-def cifar100_fast_settings(seeds: Sequence[int]) -> List[Row]:
+def cifar100_fast_settings(seeds: Sequence[int]) -> list[Row]:
     """What the settings are compared with comes first."""
     pair = 'resnet32x4_resnet8x4'
     plain = [seeded(method, f'fast/{method}_{pair}.py', f'fast_{method}_{pair}', seeds) for method in FAST_METHODS]
@@ -170,15 +154,13 @@ SUITES = {
     'digits': Suite(digits, lambda out: {'DEMO_TEACHER': str(out / 'teacher_digits'),
                                          'DEMO_TEACHER2': str(out / 'teacher2_digits')}, (0, )),
     'cifar100-cpu': Suite(cifar100_cpu, lambda out: {'MMKD_TEACHERS': str(out)}, (0, 1, 2)),
-    'cifar100-cached': Suite(cifar100_cached, lambda out: {'MMKD_CACHES': str(out)}, (0, 1, 2),
-                             cache=('resnet110_cifar100/teacher.cache', 'cached/kd_resnet110_resnet8.py')),
-    'cifar100-fast': Suite(cifar100_fast, lambda out: {}, (0, 1, 2), switches=('--fast', ), workers=8),
+    'cifar100-fast': Suite(cifar100_fast, lambda out: {}, (0, 1, 2), switches=('--fast', ), workers=3),
     'cifar100-fast-settings': Suite(cifar100_fast_settings, lambda out: {}, (0, ), switches=('--fast', ), held_out=True,
-                                    workers=8),
+                                    workers=3),
     'cifar100': Suite(cifar100, lambda out: {'MMKD_TEACHERS': str(out)}, (0, 1, 2), gpu=True)}
 
 
-def chosen(rows: Sequence[Row], patterns: Optional[Sequence[str]]) -> List[Row]:
+def chosen(rows: Sequence[Row], patterns: Sequence[str] | None) -> list[Row]:
     """The rows whose folders match, and those that they need."""
     if not patterns:
         return list(rows)
@@ -191,7 +173,7 @@ def chosen(rows: Sequence[Row], patterns: Optional[Sequence[str]]) -> List[Row]:
     return [row for row in rows if row.folder in wanted]
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('suite', metavar='SUITE', help=', '.join(SUITES))
     parser.add_argument('--out', type=Path, required=True, metavar='DIR')
@@ -201,7 +183,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     parser.add_argument('--held-out', action='store_true', help='score images that are held out of the training set')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='for all rows')
     parser.add_argument('--workers', type=int,
-                        help="trainings at once (default: one a core; with a GPU one, or cifar100-fast's eight)")
+                        help="trainings at once (default: one a core; with a GPU one, or cifar100-fast's three)")
     args = parser.parse_args(argv)
     with cli.one_line_errors():
         suite = SUITES[check_choice('SUITE', args.suite, SUITES)]
@@ -225,23 +207,11 @@ def main(argv: Optional[List[str]] = None) -> None:
         options = (*(HELD_OUT if args.held_out or suite.held_out else ()), *args.cfg_options)
         rows = [row._replace(options=(*row.options, *options), switches=suite.switches) for row in rows]
         with Stop(args.budget and 60 * args.budget).by_signals() as stop:
-            if suite.cache:
-                record(out / suite.cache[0], CONFIGS / suite.cache[1], options)
             try:
                 report(run_suite(rows, out, workers, stop, **suite.environment(out)), out)
             except Failed as failed:
                 report(failed.results, out)
                 raise
-
-
-def record(cache: Path, config: Path, options: Sequence[str]) -> None:
-    """Records what a config's teachers answer to six augmentations of each image, unless it is there."""
-    if not cache.exists():
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, str(TRAIN.with_name('cache_teacher.py')), str(config), '--out', str(cache),
-                   '--epochs', '6', *(['--cfg-options', *options] if options else [])]
-        if subprocess.run(command).returncode:
-            raise ValueError(f'{cache} could not be recorded')
 
 
 def report(results: Sequence[Result], out: Path) -> None:

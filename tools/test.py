@@ -8,7 +8,7 @@ import mmkd_atsc  # noqa: F401  makes mmrazor importable before any config asks 
 from mmkd_atsc import cli
 from mmkd_atsc.checkpoints.read import load_strictly, read_weights
 from mmkd_atsc.export.config import forget_teacher_checkpoints
-from mmkd_atsc.runtime.unwrap import unwrap
+from mmkd_atsc.runtime.model_wrappers import unwrap_model
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
         cli.prepare_processes(config, args.launcher, args.local_rank)
         weights = read_weights(args.checkpoint)
         runner = cli.build_runner(config, first_step)
-        load_strictly(unwrap(runner), weights, args.checkpoint)
+        load_strictly(unwrap_model(runner), weights, args.checkpoint)
         metrics = runner.test()
         if args.out and runner.rank == 0:
             Path(args.out).parent.mkdir(parents=True, exist_ok=True)

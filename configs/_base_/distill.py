@@ -10,7 +10,6 @@
 distill = dict(
     default_hooks=dict(
         runtime_info=dict(type='mmkd_atsc.DeferredRuntimeInfoHook'),
-        progress=dict(type='mmkd_atsc.ProgressHook'),
         finite_loss=dict(type='mmkd_atsc.FiniteLossHook'),
         start_check=dict(type='mmkd_atsc.StartCheckHook'),
         exact_resume=dict(type='mmkd_atsc.ExactResumeHook'),

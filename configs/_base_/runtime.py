@@ -5,9 +5,8 @@ default_hooks = dict(
     runtime_info=dict(type='mmkd_atsc.DeferredRuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
-    progress=dict(type='mmkd_atsc.ProgressHook'),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    finite_loss=dict(type='mmkd_atsc.FiniteLossHook', max_skipped=0),
+    finite_loss=dict(type='mmkd_atsc.FiniteLossHook'),
     # A pretrained teacher that gets no more than 5% right was trained on other data, or sees them otherwise.
     start_check=dict(type='mmkd_atsc.StartCheckHook', score_teachers=True, min_teacher_accuracy=5.0),
     exact_resume=dict(type='mmkd_atsc.ExactResumeHook'),

@@ -1,8 +1,8 @@
-"""Files that are there whole or not at all, whenever the process is killed and whatever the disk does."""
+"""Writes files so that they are there whole or not at all, even when the process is killed or the disk is full."""
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Iterable, List, Union
 
 from mmengine.fileio import LocalBackend, register_backend
 
@@ -12,8 +12,8 @@ from mmkd_atsc.errors.checks import TrainingStopped
 UNFINISHED = '.mmkd_unfinished'
 
 
-def write_whole(path: Union[str, Path], content: bytes) -> None:
-    """Writes a file aside, flushes it to the disk and renames it: under its name there is the old or the new.
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Writes a file under another name, flushes it to the disk and renames it.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), 'last_checkpoint')
@@ -33,24 +33,19 @@ def write_whole(path: Union[str, Path], content: bytes) -> None:
         os.replace(aside, path)
     except OSError as error:
         with contextlib.suppress(OSError):
-            aside.unlink()  # on a full disk the next to write needs its room
+            aside.unlink()  # on a full disk the next file needs its room
         raise TrainingStopped(f'{path}: could not be written ({error.strerror or error}); what was saved before is as '
                               'it was') from None
-    _flush_folder(path.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Makes renames in a folder last through a power failure; where the file system knows no such thing, nothing."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
+    with contextlib.suppress(OSError):  # some file systems cannot flush a folder
+        descriptor = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            os.fsync(descriptor)  # makes the new name outlive a power failure
         finally:
             os.close(descriptor)
 
 
-def remove_unfinished(folder: Union[str, Path]) -> List[Path]:
-    """Removes what a killed process had begun to write in a folder; returns the paths."""
+def remove_unfinished(folder: str | Path) -> list[Path]:
+    """Removes the unfinished files of a killed process from a folder; returns their paths."""
     found = sorted(Path(folder).glob(f'*{UNFINISHED}'))
     for path in found:
         path.unlink()
@@ -58,31 +53,29 @@ def remove_unfinished(folder: Union[str, Path]) -> List[Path]:
 
 
 class AtomicBackend(LocalBackend):
-    """MMEngine's backend for local files, whose files appear whole and go only when :meth:`settle` says so.
+    """MMEngine's backend for local files, but it writes them whole and removes them later.
 
-    MMEngine's CheckpointHook removes the old checkpoint before it saves the new one. Which that is it reads in the
-    checkpoint that a run is resumed from: what lies in another folder, of another run or of anybody, is not removed.
-
-    Args:
-        folder: Where files may be removed.
+    MMEngine's CheckpointHook removes the old checkpoint before it saves the new one. This backend notes what to remove
+    until :meth:`remove_noted` is called. It removes nothing outside of ``folder``: the checkpoint that a run is resumed
+    from may name the files of another run.
     """
 
-    def __init__(self, folder: Union[str, Path]) -> None:
+    def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder).resolve()
-        self._outdated: List[str] = []
+        self._noted: list[str] = []
 
-    def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
+    def put(self, obj: bytes, filepath: str | Path) -> None:
         write_whole(filepath, obj)
 
-    def remove(self, filepath: Union[str, Path]) -> None:
-        self._outdated.append(str(filepath))
+    def remove(self, filepath: str | Path) -> None:
+        self._noted.append(str(filepath))
 
     rmtree = remove
 
-    def settle(self, keep: Iterable[str]) -> None:
-        """Removes what was to be removed, but for what has been written anew since."""
-        keep, outdated, self._outdated = set(keep), self._outdated, []
-        for path in outdated:
+    def remove_noted(self, keep: Iterable[str]) -> None:
+        """Removes the noted files, except those that have been written again since."""
+        keep, noted, self._noted = set(keep), self._noted, []
+        for path in noted:
             if path not in keep and Path(path).parent.resolve() == self._folder and self.isfile(path):
                 super().remove(path)
 

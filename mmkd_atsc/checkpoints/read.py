@@ -2,16 +2,17 @@
 import copy
 import re
 import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
+from typing import Any
 
+import safetensors.torch
 import torch
 from mmengine.runner import CheckpointLoader, checkpoint
 from torch import Tensor, nn
 
 from .download import fetch, is_url
 from .find import BUNDLED, find_checkpoint
-from .safetensors_file import is_safetensors, read_safetensors
 
 WEIGHT_ENTRIES = ('state_dict', 'model', 'net', 'teacher', 'model_state_dict')
 
@@ -38,8 +39,8 @@ def read_checkpoint(path: str) -> dict:
         raise ValueError(f'{origin}: the file is empty; copy or download it again')
     try:
         _refuse_compressed(local)
-        safe = is_safetensors(local)
-        content = read_safetensors(local) if safe else torch.load(local, map_location='cpu', weights_only=True)
+        content = (safetensors.torch.load(local.read_bytes()) if _is_safetensors(local) else
+                   torch.load(local, map_location='cpu', weights_only=True))
     except Exception as error:  # the unpickler interprets any bytes it is given, and stumbles over them in any way
         raise ValueError(f'{origin}: {_why_unreadable(local, error)}') from None
     if not isinstance(content, Mapping):
@@ -49,13 +50,19 @@ def read_checkpoint(path: str) -> dict:
     return {**content, 'state_dict': content[entry]} if entry else dict(content)
 
 
-def _locate(path: str) -> Tuple[Path, str, str]:
+def _locate(path: str) -> tuple[Path, str, str]:
     """The local file, what messages call it, and the entry that is asked for, or ''."""
     origin, _, entry = path.rpartition('#') if '#' in path and not Path(path).exists() else (path, '', '')
     if is_url(origin):
         return fetch(origin), origin, entry
     local = find_checkpoint(origin)
     return local, origin if local.name == Path(origin).name else f'{origin}/{local.name}', entry
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By the name, or by the ninth byte, where neither a pickle nor a zip has a brace."""
+    with path.open('rb') as file:
+        return path.suffix == '.safetensors' or file.read(9)[8:] == b'{'
 
 
 def _refuse_compressed(path: Path) -> None:
@@ -74,8 +81,8 @@ def _why_unreadable(path: Path, error: Exception) -> str:
     if head.startswith(b'version https://git-lfs'):
         return 'is a git-lfs pointer, not a checkpoint; run git lfs pull'
     why = ' '.join(str(error).split())
-    if why.startswith('safetensors: '):
-        return why
+    if isinstance(error, safetensors.SafetensorError):
+        return f'is no whole safetensors file ({why})'
     if 'TorchScript' in why:
         return 'is a TorchScript program, not a checkpoint; save its state_dict()'
     forbidden = re.search(r'GLOBAL (\S+)|(getattr)\(', why)
@@ -85,7 +92,7 @@ def _why_unreadable(path: Path, error: Exception) -> str:
     return 'is truncated or not a checkpoint' + ('' if advice or not why else f' ({why[:120]})')
 
 
-def weights_of(content: Mapping, origin: str) -> Dict[str, Tensor]:
+def weights_of(content: Mapping, origin: str) -> dict[str, Tensor]:
     """The state dict inside a checkpoint (one of :data:`WEIGHT_ENTRIES`, or bare), without ``module.`` prefixes."""
     entry = next((content[key] for key in WEIGHT_ENTRIES if isinstance(content.get(key), Mapping)), content)
     weights = {key: value for key, value in entry.items() if isinstance(key, str)}
@@ -115,7 +122,8 @@ def check_tensors(weights: Mapping[str, Any], origin: str) -> None:
     tensors = {key: value for key, value in weights.items() if isinstance(value, Tensor)}
     # An expanded tensor of one number can claim to be larger than any memory.
     strange = [key for key, value in tensors.items() if value.layout is not torch.strided or value.is_meta
-               or value.is_quantized or value.numel() * value.element_size() > value.untyped_storage().nbytes()]
+               or value.is_quantized or value.is_floating_point() and value.itemsize == 1
+               or value.numel() * value.element_size() > value.untyped_storage().nbytes()]
     if strange:
         raise ValueError(f'{origin}: {_some(strange)} is sparse, quantized or without data; save it as a plain tensor')
     broken = [key for key, value in tensors.items() if not torch.isfinite(value).all()]
@@ -124,12 +132,12 @@ def check_tensors(weights: Mapping[str, Any], origin: str) -> None:
                          'earlier checkpoint')
 
 
-def read_weights(path: str) -> Dict[str, Tensor]:
+def read_weights(path: str) -> dict[str, Tensor]:
     """:func:`weights_of` the checkpoint at ``path``."""
     return weights_of(read_checkpoint(path), str(path))
 
 
-def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], origin: str, role: Optional[str] = None) -> None:
+def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], origin: str, role: str | None = None) -> None:
     """Loads weights that fit ``module`` exactly; anything missing, left over or of another shape is refused.
 
     Args:
@@ -145,7 +153,7 @@ def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], origin: str,
     module.load_state_dict({**_counters(own), **weights}, strict=True)
 
 
-def _counters(own: Mapping[str, Tensor]) -> Dict[str, Tensor]:
+def _counters(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: value for key, value in own.items() if key.endswith(COUNTER)}
 
 

@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmkd_atsc.errors.checks import TrainingStopped, check_flag, check_number, nearest
 from mmkd_atsc.registry import HOOKS
-from mmkd_atsc.runtime.unwrap import rewrap, unwrap
+from mmkd_atsc.runtime.model_wrappers import rewrap_model, unwrap_model
 
 from .warmup import check_has_epochs
 
@@ -57,9 +57,9 @@ class AdaptiveTeacherHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         check_has_epochs(self, runner)
-        model = unwrap(runner)
+        model = unwrap_model(runner)
         if not getattr(model, 'adaptive', False):
-            what = type(model).__name__ + (' with adaptive=False' if hasattr(model, 'adaptive') else '')
+            what = type(model).__name__ + (' with adaptive=False' if hasattr(model, 'set_adapting') else '')
             raise TypeError(f'AdaptiveTeacherHook needs an AdaptiveTeacherDistill whose teacher adapts, not a {what}')
         end, unit = (runner.max_epochs, 'epochs') if self.by_epoch else (runner.max_iters, 'iterations')
         if self.start >= end:
@@ -79,22 +79,22 @@ class AdaptiveTeacherHook(Hook):
 
     @staticmethod
     def _set_adapting(runner: Runner, active: bool, when: str) -> None:
-        if unwrap(runner).adapting == active:
+        if unwrap_model(runner).adapting == active:
             return
-        unwrap(runner).set_adapting(active)
+        unwrap_model(runner).set_adapting(active)
         runner.logger.info(f'the teacher {"adapts from" if active else "is frozen in"} {when} on')
         if is_model_wrapper(runner.model):
             if not active:
                 # Its batch norm has counted other images in each process, and from now on runs on those statistics:
                 # all take those of the process that saves.
-                for buffer in unwrap(runner).teachers.buffers():
+                for buffer in unwrap_model(runner).teachers.buffers():
                     broadcast(buffer)
         if isinstance(runner.model, DistributedDataParallel):
-            rewrap(runner)
+            rewrap_model(runner)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
                          outputs: dict | None = None) -> None:
-        model = unwrap(runner)
+        model = unwrap_model(runner)
         if not model.adapting or not (self.every_n_inner_iters(batch_idx, self.interval)
                                       or self.end_of_epoch(runner.train_dataloader, batch_idx)):
             return
@@ -107,7 +107,7 @@ class AdaptiveTeacherHook(Hook):
         if self.min_teacher_accuracy is None:
             return
         metrics = metrics or {}
-        for name in getattr(unwrap(runner), 'teachers', ()):
+        for name in getattr(unwrap_model(runner), 'teachers', ()):
             key, measured = f'{name}/{self.metric}', [m for m in metrics if m.startswith(f'{name}/')]
             if not measured:  # not its turn
                 continue

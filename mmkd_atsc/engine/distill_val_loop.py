@@ -12,7 +12,7 @@ from mmengine.runner.amp import autocast
 
 from mmkd_atsc.errors.checks import check_flag, check_number, nearest
 from mmkd_atsc.registry import LOOPS
-from mmkd_atsc.runtime.unwrap import unwrap
+from mmkd_atsc.runtime.model_wrappers import unwrap_model
 
 
 class _ScoringLoop(BaseLoop):
@@ -22,7 +22,7 @@ class _ScoringLoop(BaseLoop):
     fp16: bool
 
     def _find_networks(self) -> None:
-        self._model = unwrap(self.runner)
+        self._model = unwrap_model(self.runner)
         if not hasattr(self._model, 'teachers'):
             raise TypeError(f'{type(self).__name__} scores a student and its teachers, {type(self._model).__name__} '
                             'has none; use val_cfg=dict() and test_cfg=dict()')

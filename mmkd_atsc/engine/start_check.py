@@ -9,8 +9,8 @@ from torch import nn
 
 from mmkd_atsc.errors.checks import TrainingStopped, check_flag, check_number, nearest
 from mmkd_atsc.registry import HOOKS
+from mmkd_atsc.runtime.model_wrappers import unwrap_model
 from mmkd_atsc.runtime.random_state import random_state, set_random_state
-from mmkd_atsc.runtime.unwrap import unwrap
 
 MOST_LABELS = 100_000  # that are looked at: more are sampled evenly
 
@@ -45,7 +45,7 @@ class StartCheckHook(Hook):
         self.min_teacher_accuracy, self.metric = min_teacher_accuracy, metric
 
     def before_train(self, runner: Runner) -> None:
-        model, dataset = unwrap(runner), runner.train_dataloader.dataset
+        model, dataset = unwrap_model(runner), runner.train_dataloader.dataset
         classes = check_classes(model, dataset)
         if classes is not None:
             check_labels(dataset, classes)
@@ -69,7 +69,7 @@ class StartCheckHook(Hook):
 
     def _check_accuracy(self, runner: Runner, metrics: dict[str, float]) -> None:
         runner.logger.info('before training: ' + ', '.join(f'{key} {value:.2f}' for key, value in metrics.items()))
-        for name, teacher in unwrap(runner).teachers.items():
+        for name, teacher in unwrap_model(runner).teachers.items():
             key = f'{name}/{self.metric}'
             if self.min_teacher_accuracy is None or not teacher.loaded:  # a random one was asked for
                 continue
@@ -90,14 +90,19 @@ def check_classes(model: nn.Module, dataset: Any) -> int | None:
     names = (getattr(dataset, 'metainfo', None) or {}).get('classes')
     counts['the training data'] = len(names) if isinstance(names, (list, tuple)) else None
     teachers = getattr(model, 'teachers', {})
-    # ATSC's student answers by the teacher's classifier, AEKT's distiller compares answers; others may teach features.
-    if hasattr(model, 'adaptive') or type(getattr(model, 'distiller', None)).__name__ == 'AEKTDistiller':
+    if getattr(model, 'shares_classifier', False) or compares_logits(getattr(model, 'distiller', None)):
         counts.update((name, teacher.num_classes) for name, teacher in teachers.items())
     known = {name: count for name, count in counts.items() if count}
     if len(set(known.values())) > 1:
         raise ValueError('the numbers of classes differ: '
                          + ', '.join(f'{name} has {count}' for name, count in known.items()))
     return next((count for name, count in known.items() if name != 'the training data'), None)
+
+
+def compares_logits(distiller: nn.Module | None) -> bool:
+    """Whether a distiller, or a loss of it, says that it compares logits; others may compare features."""
+    parts = [distiller, *getattr(distiller, 'distill_losses', {}).values()]
+    return any(getattr(part, 'compares_logits', False) for part in parts)
 
 
 def check_labels(dataset: Any, classes: int) -> None:

@@ -7,7 +7,7 @@ from torch import nn
 
 from mmkd_atsc.errors.checks import check_choice, check_flag, check_number
 from mmkd_atsc.registry import HOOKS
-from mmkd_atsc.runtime.unwrap import unwrap
+from mmkd_atsc.runtime.model_wrappers import unwrap_model
 
 
 @HOOKS.register_module()
@@ -72,7 +72,7 @@ class DistillWarmupHook(Hook):
 
     @staticmethod
     def _modules(runner: Runner) -> dict[str, nn.Module]:
-        model = unwrap(runner)
+        model = unwrap_model(runner)
         if not hasattr(getattr(model, 'distiller', None), 'distill_losses'):
             raise ValueError(f'DistillWarmupHook: {type(model).__name__} has no distiller with distill_losses')
         return dict(model.distiller.distill_losses.items())

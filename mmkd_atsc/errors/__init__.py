@@ -1,1 +1,1 @@
-"""What a user can get wrong: checks of values and settings, and what an error says."""
+"""Checks of what a user writes, and one-line error messages."""

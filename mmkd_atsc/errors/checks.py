@@ -1,11 +1,12 @@
-"""Checks of what a user writes in a config: one line that says what is wrong, and what is allowed."""
+"""Checks of config values: one line says what is wrong and what is allowed."""
 import difflib
 import math
-from typing import Any, Iterable, Optional
+from collections.abc import Iterable
+from typing import Any
 
 
 class TrainingStopped(RuntimeError):
-    """Ends a training that has begun, for a reason that is no bug: the tools say it in one line."""
+    """Ends a training that has begun, for a reason that is no bug; the tools print it in one line."""
 
 
 def nearest(name: Any, allowed: Iterable[str]) -> str:
@@ -32,7 +33,7 @@ def check_choice(name: str, value: Any, allowed: Iterable[Any]) -> Any:
 
 
 def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf, *,
-                 above: Optional[float] = None, integer: bool = False) -> Any:
+                 above: float | None = None, integer: bool = False) -> Any:
     """``value`` if it is a finite number in [low, high] (and greater than ``above``), else one line that says so.
 
     >>> check_number('tau', 4.0, above=0)

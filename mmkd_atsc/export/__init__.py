@@ -1,8 +1,7 @@
-"""The student leaves: its config, its checkpoint, ONNX and the other formats, each checked against the training's."""
+"""Exports the student: its config, its checkpoint, ONNX and other formats, each compared with the training."""
 from .config import student_config
 from .formats import FORMATS
 from .hook import ExportStudentHook
-from .report import ExportReport
-from .student import export_student
+from .student import ExportReport, export_student
 
 __all__ = ['FORMATS', 'ExportReport', 'ExportStudentHook', 'export_student', 'student_config']

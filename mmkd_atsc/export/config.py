@@ -1,27 +1,23 @@
 """From the config of a distillation to that of its student alone, as plain MMPretrain reads it."""
-from typing import Any, Dict, Optional, Sequence, Union
+from collections.abc import Sequence
+from typing import Any
 
 from mmengine.config import Config
 
+from mmkd_atsc.errors.messages import dicts_of, types_registered
+from mmkd_atsc.models.algorithms import MultiTeacherDistill
 from mmkd_atsc.models.build import NetworkSource, resolve_network
 from mmkd_atsc.models.teacher import named_teachers
-from mmkd_atsc.paths import get_package_config
+from mmkd_atsc.registry import class_of, short_name
 
-from .images import file_loader, height_and_width, type_name
+from .images import file_loader, height_and_width
 
-# Heads that use the classifiers of their teachers: the argument by which they own them, which `release` takes too,
-# and what it is in terms of {teacher: dict(neck=..., head=...)}.
-SHARED_HEADS = {
-    'SharedClassifierHead': ('classifier', lambda classifiers: next(iter(classifiers.values()))),
-    'MultiClassifierHead': ('classifiers', dict),
-}
-
-# What of a preprocessor is for training.
-TRAINING_ONLY = ('batch_augments', 'to_onehot')
+# What MMPretrain's preprocessor takes, and what of it serves training only.
 CLS_PREPROCESSOR = ('mean', 'std', 'to_rgb', 'pad_size_divisor', 'pad_value', 'num_classes')
+TRAINING_ONLY = ('batch_augments', 'to_onehot')
 
 
-def student_config(config: Config, image_size: Union[None, int, str, Sequence[int]] = None) -> Config:
+def student_config(config: Config, image_size: int | str | Sequence[int] | None = None) -> Config:
     """The config of the student alone: its model, and a test pipeline that takes image files and arrays.
 
     Args:
@@ -33,89 +29,60 @@ def student_config(config: Config, image_size: Union[None, int, str, Sequence[in
     >>> student_config(training, image_size=224).model
     {'type': 'ImageClassifier', 'backbone': {'type': 'ResNet', 'depth': 18}}
     """
-    config, student = _plain(without_pretrained(config)), student_model(config)
-    return Config(dict(
-        **_custom_imports(config, student), default_scope='mmpretrain', model=student,
-        test_dataloader=file_loader(config, height_and_width(image_size)),
+    student, config = student_model(config), _without_scopes(without_pretrained(config))
+    exported = dict(
+        default_scope='mmpretrain', model=student, test_dataloader=file_loader(config, height_and_width(image_size)),
         test_evaluator=config.get('test_evaluator') or config.get('val_evaluator') or dict(type='Accuracy'),
-        test_cfg=dict()))
+        test_cfg=dict())
+    return Config({**_custom_imports(config, exported), **exported})
 
 
 def student_model(config: Config) -> dict:
     """The model of :func:`student_config`, for which no test data is needed."""
     config = without_pretrained(config)
-    model, preprocessor = config.get('model'), config.get('data_preprocessor')
+    model = config.get('model')
     if not isinstance(model, dict):
         raise TypeError(f'the config must hold the model as a dict to export it, not as a {type(model).__name__}')
-    preprocessor = model.get('data_preprocessor') or preprocessor
+    student = model
     if 'architecture' in model:
         student = _source(model['architecture'], 'student').model
         own_classifiers(student, model)
-    else:
-        student = model
-    preprocessor = preprocessor or student.get('data_preprocessor')
-    student = _plain({key: value for key, value in student.items()
-                      if key not in ('train_cfg', 'data_preprocessor', 'pretrained')})
+    preprocessor = (model.get('data_preprocessor') or config.get('data_preprocessor')
+                    or student.get('data_preprocessor'))
+    student = _without_scopes({key: value for key, value in student.items()
+                               if key not in ('train_cfg', 'data_preprocessor', 'pretrained')})
     if preprocessor:
         student['data_preprocessor'] = _deployed_preprocessor(preprocessor)
     return student
 
 
-def _custom_imports(config: dict, student: dict) -> dict:
-    """What imports the user's own modules that the student is made of: the config's, and those of configs it names."""
-    model = config['model']
-    networks = [model['architecture']] if 'architecture' in model else []
-    if networks and classifiers_argument(student.get('head') or {}):
-        networks += [teacher.network for teacher in named_teachers(model['teacher']).values()]
-    wanted = [whole['custom_imports'] for whole in (config, *map(_whole_config, networks))
-              if whole.get('custom_imports')]
-    names = [name for one in wanted
-             for name in ([one['imports']] if isinstance(one['imports'], str) else one['imports'])]
-    # Types of ours and of MMRazor's say by a prefix where they are; a student without them needs neither.
-    names = [name for name in dict.fromkeys(names) if name.split('.')[0] not in ('mmkd_atsc', 'mmrazor')]
-    lenient = any(one.get('allow_failed_imports', False) for one in wanted)
-    return dict(custom_imports=dict(imports=names, allow_failed_imports=lenient)) if names else {}
+def shared_head(head: dict | None) -> Any:
+    """The class of a head that uses its teachers' classifiers; None for any other head.
 
-
-def _whole_config(network: Any) -> dict:
-    """The config of which a network is the model, if it is named by one."""
-    path = network if isinstance(network, str) else network.get('cfg_path')
-    if path is None:
-        return {}
-    return get_package_config(path) if '::' in path else Config.fromfile(path)
+    >>> shared_head(dict(type='mmkd_atsc.SharedClassifierHead')).owned_argument
+    'classifier'
+    """
+    kind = class_of(head)
+    return kind if hasattr(kind, 'owned_argument') else None
 
 
 def own_classifiers(student: dict, model: dict) -> None:
-    """Makes a head that uses its teachers' classifiers own copies of them, in the student's config.
-
-    Args:
-        student: The student's config.
-        model: The algorithm's, with the teachers.
-    """
-    head = student.get('head') or {}
-    argument = classifiers_argument(head)
-    if argument and not head.get(argument):
-        head[argument] = SHARED_HEADS[type_name(head)][1]({
+    """In the student's config, gives a head that uses its teachers' classifiers copies of them."""
+    head = student.get('head')
+    kind = shared_head(head)
+    if kind and not head.get(kind.owned_argument):
+        head[kind.owned_argument] = kind.owned_classifiers({
             name: dict(neck=source.model.get('neck'), head=source.model['head'])
             for name, source in teacher_sources(model).items()})
 
 
-def classifiers_argument(head: dict) -> Optional[str]:
-    """The argument by which a head owns the classifiers of teachers, None for a head that has none of them.
-
-    >>> classifiers_argument(dict(type='mmkd_atsc.SharedClassifierHead'))
-    'classifier'
-    """
-    return SHARED_HEADS.get(type_name(head), (None, ))[0]
-
-
-def teacher_sources(model: dict) -> Dict[str, NetworkSource]:
+def teacher_sources(model: dict) -> dict[str, NetworkSource]:
     """The network of each teacher of an algorithm, without weights to fetch."""
     return {name: _source(teacher.network, name) for name, teacher in named_teachers(model['teacher']).items()}
 
 
 def without_pretrained(value: Any) -> Any:
-    """A copy as plain dicts, with types by their names, in which nothing would fetch weights: the checkpoint has all.
+    """A copy as plain dicts, with types by their names, in which nothing fetches weights: the checkpoint has all.
 
     >>> without_pretrained(dict(init_cfg=dict(type='Pretrained', checkpoint='https://...'), pretrained=True, depth=18))
     {'pretrained': False, 'depth': 18}
@@ -140,22 +107,52 @@ def _source(network: Any, role: str) -> NetworkSource:
     return source._replace(model=without_pretrained(source.model))
 
 
-def _plain(value: Any) -> Any:
-    """A copy without the notes of what package a dict was inherited from, where MMPretrain's own scope says as much."""
+def _without_scopes(value: Any) -> Any:
+    """A copy without ``_scope_``, where a dict was inherited from, if MMPretrain's scope finds its types as well."""
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()
+        return {key: _without_scopes(inner) for key, inner in value.items()
                 if not (key == '_scope_' and inner in ('mmpretrain', 'mmkd_atsc'))}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_plain(inner) for inner in value)
-    return value
+    return type(value)(map(_without_scopes, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _deployed_preprocessor(preprocessor: dict) -> dict:
-    kept = _plain({key: value for key, value in preprocessor.items() if key not in TRAINING_ONLY})
-    if str(kept.get('type', 'mmkd_atsc.')).startswith('mmkd_atsc.'):
-        kept = {key: value for key, value in kept.items() if key in CLS_PREPROCESSOR}
-        kept['type'] = 'ClsDataPreprocessor'
-    return kept
+    kept = _without_scopes({key: value for key, value in preprocessor.items() if key not in TRAINING_ONLY})
+    if not str(kept.get('type', 'mmkd_atsc.')).startswith('mmkd_atsc.'):
+        return kept
+    return {**{key: value for key, value in kept.items() if key in CLS_PREPROCESSOR}, 'type': 'ClsDataPreprocessor'}
+
+
+def _custom_imports(config: dict, exported: dict) -> dict:
+    """What imports the user's own modules that the student needs: the config's, and those of configs it names."""
+    model, sources = config['model'], []
+    if 'architecture' in model:
+        sources.append(_source(model['architecture'], 'student'))
+        if shared_head(exported['model'].get('head')):
+            sources += teacher_sources(model).values()
+    wanted = [*filter(None, [config.get('custom_imports'), *(source.custom_imports for source in sources)])]
+    names = dict.fromkeys(name for one in wanted
+                          for name in ([one['imports']] if isinstance(one['imports'], str) else one['imports']))
+    types = {short_name(part.get('type')) for _, part in dicts_of(exported)}
+    names = [name for name in names if _is_needed(name, types)]
+    lenient = any(one.get('allow_failed_imports', False) for one in wanted)
+    return dict(custom_imports=dict(imports=names, allow_failed_imports=lenient)) if names else {}
+
+
+def _is_needed(module: str, types: set[str]) -> bool:
+    """Whether a module must be imported for the types; one that registers only others, say a loss, need not be."""
+    if module.split('.')[0] in ('mmkd_atsc', 'mmrazor'):  # found by their prefix
+        return False
+    own = [name for name, entry in types_registered() if f'{entry.__module__}.'.startswith(f'{module}.')]
+    return not own or any(short_name(name) in types for name in own)
+
+
+def is_ours(model: dict) -> bool:
+    """Whether an algorithm is of our kind, which takes built teachers and random ones.
+
+    >>> is_ours(dict(type='mmkd_atsc.AdaptiveTeacherDistill')), is_ours(dict(type='mmrazor.SingleTeacherDistill'))
+    (True, False)
+    """
+    return issubclass(class_of(model, 'mmrazor') or object, MultiTeacherDistill)
 
 
 def forget_teacher_checkpoints(config: Config) -> None:
@@ -165,11 +162,8 @@ def forget_teacher_checkpoints(config: Config) -> None:
         return
     if 'teacher_ckpt' in model:
         model.teacher_ckpt = None
-    if str(model.type).startswith('mmkd_atsc.'):
+    if is_ours(model):
         model.allow_random_teacher = True
-    teachers = model.teacher
-    named = {'type', 'cfg_path'} & set(teachers) if isinstance(teachers, dict) else True
-    several = teachers if isinstance(teachers, (list, tuple)) else [teachers] if named else teachers.values()
-    for teacher in several:
-        if isinstance(teacher, dict) and teacher.get('pretrained'):
-            teacher['pretrained'] = False  # else the zoo's weights would be fetched only to be replaced
+    for teacher in named_teachers(model.teacher).values():
+        if isinstance(teacher.network, dict) and teacher.network.get('pretrained'):
+            teacher.network['pretrained'] = False  # else the zoo's weights would be fetched only to be replaced

@@ -1,8 +1,9 @@
 """The student as one file that runs without its Python code: ONNX, TorchScript, an exported program."""
 import warnings
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Callable, Dict, NamedTuple
+from typing import NamedTuple
 from unittest import mock
 
 import torch
@@ -43,7 +44,7 @@ class Format(NamedTuple):
     """A file format: what it is called, how it is written from example images, and how it is run again."""
 
     file: str
-    write: Callable[[Deployed, Tensor, Path, Dict[str, str]], None]
+    write: Callable[[Deployed, Tensor, Path, dict[str, str]], None]
     load: Callable[[Path], Run]
     packages: tuple = ()
 
@@ -53,7 +54,7 @@ class Format(NamedTuple):
             raise ImportError(f'{name} needs {" and ".join(missing)}: pip install {" ".join(missing)}')
 
 
-def write_onnx(network: Deployed, images: Tensor, path: Path, notes: Dict[str, str]) -> None:
+def write_onnx(network: Deployed, images: Tensor, path: Path, notes: dict[str, str]) -> None:
     """ONNX by PyTorch's first exporter: the newer one needs onnxscript, and gives these networks nothing more."""
     import onnx
     # Its log, all of a network that it refuses, is off in PyTorch only until the first export.
@@ -72,14 +73,14 @@ def load_onnx(path: Path) -> Run:
     return lambda images: torch.from_numpy(session.run(['logits'], {'images': images.numpy()})[0])
 
 
-def write_torchscript(network: Deployed, images: Tensor, path: Path, notes: Dict[str, str]) -> None:
+def write_torchscript(network: Deployed, images: Tensor, path: Path, notes: dict[str, str]) -> None:
     torch.jit.save(torch.jit.trace(network, (images, ), check_trace=False), str(path), _extra_files=notes)
 
 
-def write_exported_program(network: Deployed, images: Tensor, path: Path, notes: Dict[str, str]) -> None:
+def write_exported_program(network: Deployed, images: Tensor, path: Path, notes: dict[str, str]) -> None:
     shapes = ({0: torch.export.Dim('batch', min=1, max=1 << 16)}, )
-    torch.export.save(torch.export.export(network, (images, ), dynamic_shapes=shapes, strict=False), str(path),
-                      extra_files=notes)
+    program = torch.export.export(network, (images, ), dynamic_shapes=shapes, strict=False)
+    torch.export.save(program, str(path), extra_files=notes)
 
 
 FORMATS = {
@@ -98,7 +99,7 @@ def window_reverse(windows: Tensor, height: int, width: int, window_size: int) -
     return maps.reshape(-1, height, width, channels)
 
 
-def write(name: str, network: Deployed, images: Tensor, path: Path, notes: Dict[str, str]) -> Run:
+def write(name: str, network: Deployed, images: Tensor, path: Path, notes: dict[str, str]) -> Run:
     """Writes a format, and returns what runs the file."""
     form = FORMATS[name]
     any_batch = mock.patch.object(ShiftWindowMSA, 'window_reverse', staticmethod(window_reverse))

@@ -1,13 +1,13 @@
-"""The student leaves when its training ends."""
+"""Exports the student at the end of its training."""
 import os.path as osp
-from typing import Optional, Sequence, Union
+from collections.abc import Sequence
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import find_latest_checkpoint
 
-from mmkd_atsc.errors.checks import check_choice
+from mmkd_atsc.errors.checks import TrainingStopped, check_choice
 from mmkd_atsc.errors.messages import describe
 from mmkd_atsc.registry import HOOKS
 
@@ -20,7 +20,8 @@ from .student import export_student
 class ExportStudentHook(Hook):
     """Exports the student of the run's checkpoint after training, as ``tools/export_student.py`` does.
 
-    What would keep it from being exported stops the run before its first step.
+    A config that cannot be exported stops the run before its first step; an export that fails all the same ends it
+    with an error, after the training is saved.
 
     Args:
         out_dir: Where to write; default: ``student`` in the work directory.
@@ -35,8 +36,8 @@ class ExportStudentHook(Hook):
 
     priority = 'LOWEST'  # after the last checkpoint is written
 
-    def __init__(self, out_dir: Optional[str] = None, formats: Sequence[str] = (), which: str = 'best',
-                 image_size: Union[None, int, str, Sequence[int]] = None) -> None:
+    def __init__(self, out_dir: str | None = None, formats: Sequence[str] = (), which: str = 'best',
+                 image_size: int | str | Sequence[int] | None = None) -> None:
         self.out_dir = out_dir
         self.formats = tuple(check_choice('formats', name, FORMATS) for name in formats)
         self.which = check_choice('which', which, ('best', 'last'))
@@ -59,12 +60,11 @@ class ExportStudentHook(Hook):
         best = [runner.message_hub.get_info(key) for key in runner.message_hub.runtime_info if 'best_ckpt' in key]
         checkpoint = best[0] if self.which == 'best' and best else find_latest_checkpoint(runner.work_dir)
         if checkpoint is None:
-            runner.logger.warning('ExportStudentHook: the run has written no checkpoint, nothing is exported')
-            return
+            raise TrainingStopped('ExportStudentHook: the run has written no checkpoint, nothing is exported')
         out_dir = self.out_dir or osp.join(runner.work_dir, 'student')
         try:
             report = export_student(runner.cfg, checkpoint, out_dir, self.formats, image_size=self.image_size)
-        except Exception as error:  # the training is done and saved, which this must not make look like a failure
-            runner.logger.error(f'{checkpoint} is not exported: {describe(error)}')
-        else:
-            runner.logger.info(f'exported {osp.basename(checkpoint)}:\n{report}')
+        except Exception as error:  # of a config, a disk or a format
+            raise TrainingStopped(f'the training is done and saved, but {checkpoint} is not exported: '
+                                  f'{describe(error)}') from error
+        runner.logger.info(f'exported {osp.basename(checkpoint)}:\n{report}')

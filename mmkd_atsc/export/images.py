@@ -1,29 +1,30 @@
-"""The images that a student takes: how large they are, their channels, and the pipeline that makes them of files."""
+"""The images that a student takes: their size and channels, and the pipeline that makes them of files."""
 import re
-from typing import List, Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
 
 from mmengine.registry import DATASETS
+from mmpretrain.datasets import CIFAR10, MNIST
 
+from mmkd_atsc.datasets import Digits
 from mmkd_atsc.errors.checks import check_number
-from mmkd_atsc.registry import short_name
+from mmkd_atsc.registry import class_of, short_name
 
-Size = Tuple[int, int]  # height and width
+Size = tuple[int, int]  # height and width
 
 READER = 'LoadImageFromFile'
 
-# Data sets that hold images instead of naming files: the side of an image, and how one that OpenCV has read (in BGR)
-# gets their channels.
+# Data sets that hold images instead of naming files: their classes, the side of an image, and how one that OpenCV has
+# read (in BGR) gets their channels.
 RGB = (dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy'))
 GREY = (dict(type='NumpyToPIL', to_rgb=True), dict(type='torchvision/Grayscale'), dict(type='PILToNumpy'))
-ARRAYS = {**dict.fromkeys(('CIFAR10', 'CIFAR100', 'BatchedCIFAR10', 'BatchedCIFAR100', 'Digits'), (32, RGB)),
-          **dict.fromkeys(('MNIST', 'FashionMNIST'), (28, GREY))}
+ARRAYS = (((CIFAR10, Digits), 32, RGB), ((MNIST, ), 28, GREY))
 
-# Transforms that turn RGB around where an option is set: the option, and what it is unless it is given.
+# Transforms that reverse the channels where an option is set: the option, and its default.
 FLIPS = {**dict.fromkeys(('NumpyToPIL', 'ToPIL'), ('to_rgb', False)),
          **dict.fromkeys(('PILToNumpy', 'ToNumpy'), ('to_bgr', False)), 'Normalize': ('to_rgb', True)}
 
 
-def height_and_width(image_size: Union[None, int, str, Sequence[int]]) -> Optional[Size]:
+def height_and_width(image_size: int | str | Sequence[int] | None) -> Size | None:
     """The size that a user gives: a side, a height and a width, or either as text; None stays None.
 
     >>> height_and_width(32), height_and_width('32x64'), height_and_width((32, 64))
@@ -42,35 +43,23 @@ def height_and_width(image_size: Union[None, int, str, Sequence[int]]) -> Option
     return sides[0], sides[-1]
 
 
-def type_name(part: dict) -> str:
-    """What a part of a config is, without its package.
-
-    >>> type_name(dict(type='mmcv.transforms.LoadImageFromFile')), type_name(dict(type='torchvision/CenterCrop'))
-    ('LoadImageFromFile', 'torchvision/CenterCrop')
-    """
-    return short_name(part.get('type'))
-
-
-def loader_of(config: dict) -> dict:
-    return config.get('test_dataloader') or config.get('val_dataloader') or {}
-
-
-def innermost_dataset(config: dict) -> dict:
+def evaluated_dataset(config: dict) -> dict:
     """The data set that a config tests on, out of its wrappers; of several (``ConcatDataset``) the first."""
-    dataset = loader_of(config).get('dataset') or {}
+    dataset = (config.get('test_dataloader') or config.get('val_dataloader') or {}).get('dataset') or {}
     while dataset.get('dataset') or dataset.get('datasets'):
         dataset = dataset.get('dataset') or dataset['datasets'][0]
     return dataset
 
 
-def said_size(dataset: dict) -> Optional[Size]:
-    """The size of a data set's images, by its pipeline or by their nature; None where it is any.
+def configured_image_size(dataset: dict) -> Size | None:
+    """The size of a data set's images, by its pipeline or its class; None where neither says it.
 
-    >>> said_size(dict(type='CustomDataset', pipeline=[dict(type='Resize', scale=(64, 32)), dict(type='PackInputs')]))
+    >>> steps = [dict(type='Resize', scale=(64, 32)), dict(type='PackInputs')]
+    >>> configured_image_size(dict(type='CustomDataset', pipeline=steps))
     (32, 64)
     """
     for step in reversed(dataset.get('pipeline') or ()):
-        name = type_name(step)
+        name = short_name(step.get('type'))
         size = step.get('crop_size') or {
             'Resize': None if step.get('keep_ratio') else step.get('scale'), 'Pad': step.get('size'),
             'torchvision/CenterCrop': step.get('size')}.get(name)
@@ -78,17 +67,21 @@ def said_size(dataset: dict) -> Optional[Size]:
             sides = height_and_width(size)
             # MMCV's own have the width first, those of MMPretrain and torchvision the height.
             return sides[::-1] if name in ('Resize', 'CenterCrop', 'Pad') else sides
-    return height_and_width(ARRAYS.get(type_name(dataset), (None, ))[0])
+    return height_and_width(_arrays(dataset)[0])
 
 
-def file_loader(config: dict, size: Optional[Size]) -> dict:
+def _arrays(dataset: dict) -> tuple[int | None, tuple[dict, ...]]:
+    """The side of the images that a data set holds, and the steps to their channels; None for one of files."""
+    kind = class_of(dataset, registry=DATASETS) or object
+    return next(((side, steps) for classes, side, steps in ARRAYS if issubclass(kind, classes)), (None, ()))
+
+
+def file_loader(config: dict, size: Size | None) -> dict:
     """A test data loader over image files, whose pipeline MMPretrain's inferencer takes (without the reading).
 
-    Args:
-        config: The whole config, plain.
-        size: Of the images, where neither the pipeline nor the data set says it.
+    ``size`` is that of the images, where neither the pipeline nor the data set says it.
     """
-    loader, dataset = loader_of(config), innermost_dataset(config)
+    loader, dataset = config.get('test_dataloader') or config.get('val_dataloader') or {}, evaluated_dataset(config)
     pipeline = [_own_name(step) for step in dataset.get('pipeline') or ()]
     if any(step['type'] == READER for step in pipeline):
         dataset = {**dataset, 'pipeline': pipeline}
@@ -105,25 +98,18 @@ def _own_name(step: dict) -> dict:
     return {**step, 'type': name} if wanted in ('mmpretrain', 'mmcv') else step
 
 
-def _class_names(dataset: dict) -> List[str]:
-    """The names of a data set's class and of those that it is made of."""
-    kind = dataset.get('type')
-    found = DATASETS.get(kind) if isinstance(kind, str) and '.' in kind else kind
-    return [type_name(dataset), *(base.__name__ for base in getattr(found, '__mro__', ()))]
-
-
-def _from_files(dataset: dict, pipeline: list, size: Optional[Size]) -> list:
-    """A pipeline from files to what a data set without files holds, and then its own."""
-    side, steps = next((ARRAYS[name] for name in _class_names(dataset) if name in ARRAYS), (None, ()))
+def _from_files(dataset: dict, pipeline: list, size: Size | None) -> list:
+    """A pipeline from files to what a data set of arrays holds, and then its own."""
+    side, steps = _arrays(dataset)
     if dataset and side is None:
         raise ValueError(
-            f'the test data ({type_name(dataset)}) is not read by {READER}, so what its network sees of a file is not '
-            f'known: give the config a test_dataloader whose pipeline begins with {READER} (and, if the network '
-            'learned from RGB arrays, NumpyToPIL with to_rgb=True and PILToNumpy)')
+            f'the test data ({short_name(dataset.get("type"))}) is not read by {READER}, so what its network sees of a '
+            f'file is not known: give the config a test_dataloader whose pipeline begins with {READER} (and, if the '
+            'network learned from RGB arrays, NumpyToPIL with to_rgb=True and PILToNumpy)')
     size = size or height_and_width(side)
     if size is None:
         raise ValueError('the config has no test data that says how large an image is; give --image-size')
-    packs = any(type_name(step) == 'PackInputs' for step in pipeline)
+    packs = any(short_name(step['type']) == 'PackInputs' for step in pipeline)
     return [dict(type=READER), *map(dict, steps), dict(type='Resize', scale=size[::-1]), *pipeline,
             *([] if packs else [dict(type='PackInputs')])]
 
@@ -131,7 +117,7 @@ def _from_files(dataset: dict, pipeline: list, size: Optional[Size]) -> list:
 def takes_rgb(student: dict) -> bool:
     """Whether a deployed student's network, after its preprocessor, sees RGB rather than BGR."""
     rgb = bool((student['model'].get('data_preprocessor') or {}).get('to_rgb'))
-    for step in innermost_dataset(student).get('pipeline') or ():
-        option, default = FLIPS.get(type_name(step), (None, False))
+    for step in evaluated_dataset(student).get('pipeline') or ():
+        option, default = FLIPS.get(short_name(step.get('type')), (None, False))
         rgb ^= bool(step.get(option, default))
     return rgb

@@ -2,8 +2,9 @@
 import json
 import os
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Dict, Sequence, Union
+from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -15,21 +16,23 @@ from mmkd_atsc.checkpoints.read import load_strictly, read_checkpoint, weights_o
 from mmkd_atsc.errors.checks import check_choice
 from mmkd_atsc.models.build import build_network
 from mmkd_atsc.models.fit import image_channels
+from mmkd_atsc.registry import class_of
 from mmkd_atsc.version import __version__
 
 from .config import (
-    classifiers_argument,
     forget_teacher_checkpoints,
+    is_ours,
+    shared_head,
     student_config,
     teacher_sources,
     without_pretrained,
 )
 from .formats import FORMATS, Deployed, write
-from .images import height_and_width, innermost_dataset, said_size, takes_rgb
-from .report import ExportReport, check_difference, check_runs
+from .images import configured_image_size, evaluated_dataset, height_and_width, takes_rgb
 
-# Of the largest logit. Half precision rounds each weight to 11 bits.
-EXACT, HALF = 1e-6, 2e-2
+# The largest difference of two sets of logits that is allowed, relative to the largest logit. Half precision rounds
+# each weight to 11 bits; another runtime adds up in another order.
+EXACT, HALF, OTHER_RUNTIME = 1e-6, 2e-2, 1e-4
 
 _HEADER = """# A trained network alone; its weights are in the .pth file beside this one.
 #     mmpretrain.ImageClassificationInferencer('student.py', pretrained='student.pth')('image.png')
@@ -37,10 +40,27 @@ _HEADER = """# A trained network alone; its weights are in the .pth file beside 
 """
 
 
+class ExportReport(NamedTuple):
+    """The files by name (``checkpoint``, ``onnx``, ...), and for each the largest difference of a logit."""
+
+    files: dict[str, Path]
+    config: Path
+    differences: dict[str, float]
+    parameters: int
+    trained_parameters: int
+
+    def __str__(self) -> str:
+        width = max(len(str(path)) for path in self.files.values())
+        lines = [f'{self.config}: {self.parameters:,} parameters of the {self.trained_parameters:,} in the checkpoint']
+        lines += [f'{str(path):<{width}}  {path.stat().st_size / 1e6:8.2f} MB  largest difference of a logit '
+                  f'{self.differences[name]:.1e}' for name, path in self.files.items()]
+        return '\n'.join(lines)
+
+
 @torch.no_grad()
-def export_student(config: Config, checkpoint: Union[str, Path], out_dir: Union[str, Path],
-                   formats: Sequence[str] = (), half: bool = False, with_preprocessing: bool = False,
-                   image_size: Union[None, int, str, Sequence[int]] = None) -> ExportReport:
+def export_student(config: Config, checkpoint: str | Path, out_dir: str | Path, formats: Sequence[str] = (),
+                   half: bool = False, with_preprocessing: bool = False,
+                   image_size: int | str | Sequence[int] | None = None) -> ExportReport:
     """Writes ``student.py`` and ``student.pth``, which MMPretrain loads, and the student in other formats.
 
     What is written is read again and must give the logits of the checkpoint; until then nothing is in ``out_dir``.
@@ -50,18 +70,17 @@ def export_student(config: Config, checkpoint: Union[str, Path], out_dir: Union[
         checkpoint: A checkpoint of it. Everything is in there: no teacher's own file is read, nothing is downloaded.
         out_dir: Where to write.
         formats: Some of :data:`FORMATS`.
-        half: Store the weight matrices of ``student.pth`` in half precision (the vectors are few, and scale them).
+        half: Store the weight matrices of ``student.pth`` in half precision.
         with_preprocessing: The formats take pixels and normalise them.
         image_size: Side of the images, or height and width, where the config's test pipeline does not say it.
     """
     for name in formats:
         FORMATS[check_choice('formats', name, FORMATS)].check_packages(name)
-    size = height_and_width(image_size)
-    out_dir = Path(out_dir)
+    size, out_dir = height_and_width(image_size), Path(out_dir)
     if out_dir.exists() and not out_dir.is_dir():
         raise ValueError(f'{out_dir}: is a file, not a folder to write into')
     deployed = student_config(config, size)
-    size = size or said_size(innermost_dataset(deployed))
+    size = size or configured_image_size(evaluated_dataset(deployed))
     if size is None:
         raise ValueError('nothing in the test pipeline of the config says how large an image is; give --image-size')
     content = read_checkpoint(str(checkpoint))
@@ -69,15 +88,17 @@ def export_student(config: Config, checkpoint: Union[str, Path], out_dir: Union[
     source = getattr(trained, 'architecture', trained)
     pixels = torch.randint(0, 256, (3, image_channels(source), *size), generator=torch.Generator().manual_seed(0))
     expected = logits_of(source, preprocess(trained, pixels))
-    parameters = _count(trained)
-    weights = student_weights(trained, deployed)
+    weights = student_weights(source, deployed)
     meta = _meta(content, config, expected.shape[1], Path(checkpoint).name)
     out_dir.mkdir(parents=True, exist_ok=True)
     files = dict(checkpoint='student.pth', **{name: FORMATS[name].file for name in formats})
     with tempfile.TemporaryDirectory(dir=out_dir, prefix='.export-') as folder:
         aside = Path(folder)
         (aside / 'student.py').write_text(_HEADER + deployed.pretty_text)
-        torch.save(dict(state_dict=halved(weights) if half else weights, meta=meta), aside / 'student.pth')
+        if half:  # not the vectors: they are few, and norms multiply everything by them
+            weights = {key: value.half() if value.is_floating_point() and value.dim() > 1 else value
+                       for key, value in weights.items()}
+        torch.save(dict(state_dict=weights, meta=meta), aside / 'student.pth')
         student = read_student(aside / 'student.py', aside / 'student.pth')
         inputs = preprocess(student, pixels)
         logits = logits_of(student, inputs)
@@ -90,18 +111,19 @@ def export_student(config: Config, checkpoint: Union[str, Path], out_dir: Union[
             differences[name] = check_runs(files[name], run, inputs, logits)
         for name in ('student.py', *files.values()):
             os.replace(aside / name, out_dir / name)
+    parameters, trained_parameters = (sum(map(Tensor.numel, model.parameters())) for model in (student, trained))
     return ExportReport({name: out_dir / file for name, file in files.items()}, out_dir / 'student.py', differences,
-                        _count(student), parameters)
+                        parameters, trained_parameters)
 
 
-def load_trained(config: Config, weights: Dict[str, Tensor], checkpoint: str) -> BaseModel:
+def load_trained(config: Config, weights: dict[str, Tensor], checkpoint: str) -> BaseModel:
     """The model of a training with the weights of its checkpoint, which must fit exactly."""
     filename, config = config.filename, Config(without_pretrained(config))
     forget_teacher_checkpoints(config)
     model = config.model.to_dict()
     if config.get('data_preprocessor') is not None:
         model.setdefault('data_preprocessor', config.data_preprocessor)
-    if 'teacher' in model and str(model['type']).startswith('mmkd_atsc.'):
+    if 'teacher' in model and is_ours(model):
         # Built here, they are taken as they are; the algorithm would initialise them, for nothing.
         teachers = {name: build_network(source, name) for name, source in teacher_sources(model).items()}
         model['teacher'] = teachers['teacher'] if list(teachers) == ['teacher'] else teachers
@@ -112,16 +134,15 @@ def load_trained(config: Config, weights: Dict[str, Tensor], checkpoint: str) ->
     return network
 
 
-def student_weights(trained: BaseModel, deployed: Config) -> Dict[str, Tensor]:
-    """The student's weights, with those of the classifiers that it shares; ``trained`` gives up its student."""
-    student = getattr(trained, 'architecture', trained)
-    head = deployed.to_dict()['model'].get('head') or {}
-    argument = classifiers_argument(head)
-    if argument:
+def student_weights(student: BaseModel, deployed: Config) -> dict[str, Tensor]:
+    """The student's weights, with copies of those of the classifiers that it shares with its teachers."""
+    weights, head = student.state_dict(), deployed.to_dict()['model'].get('head')
+    kind = shared_head(head)
+    if kind:
         with DefaultScope.overwrite_default_scope('mmpretrain'):
-            student.head = student.head.release(head[argument])
-    return {key: value.detach().clone(memory_format=torch.contiguous_format)
-            for key, value in student.state_dict().items()}
+            owned = student.head.release(head[kind.owned_argument]).state_dict()
+        weights.update((f'head.{key}', value) for key, value in owned.items())
+    return {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in weights.items()}
 
 
 def read_student(config: Path, checkpoint: Path) -> BaseModel:
@@ -145,31 +166,45 @@ def logits_of(network: BaseModel, images: Tensor) -> Tensor:
     raise TypeError(f'{type(network).__name__} gives an output {what}; one tensor of logits (N, classes) is needed')
 
 
-def halved(weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
-    """The weights with all matrices in half precision; vectors are few, and norms multiply everything by them."""
-    return {key: value.half() if value.is_floating_point() and value.dim() > 1 else value
-            for key, value in weights.items()}
+def check_difference(name: str, logits: Tensor, expected: Tensor, allowed: float) -> float:
+    """The largest difference of two sets of logits; refused above ``allowed`` times their size (1 at the least).
+
+    >>> check_difference('student.onnx', torch.tensor([[1.5, 4.]]), torch.tensor([[1.5, 4.]]), 1e-4)
+    0.0
+    """
+    if logits.shape != expected.shape:
+        raise ValueError(f'{name} gives an output of shape {tuple(logits.shape)}, the checkpoint one of '
+                         f'{tuple(expected.shape)}')
+    difference = (logits.float() - expected).abs().max().item()
+    limit = allowed * max(1.0, expected.abs().max().item())
+    if not difference <= limit:  # nan too
+        raise ValueError(f'{name} does not predict what the checkpoint does: its logits differ by {difference:.2g}, '
+                         f'at most {limit:.2g} is allowed; nothing was written')
+    return difference
+
+
+def check_runs(name: str, run: Callable[[Tensor], Tensor], images: Tensor, expected: Tensor) -> float:
+    """:func:`check_difference` of another runtime, for all of the images, and for one alone."""
+    difference = check_difference(name, run(images), expected, OTHER_RUNTIME)
+    try:
+        return max(difference, check_difference(name, run(images[:1]), expected[:1], OTHER_RUNTIME))
+    except Exception as error:  # each runtime has its own
+        raise ValueError(f'{name}: the network, as this format sees it, takes {len(images)} images at a time and no '
+                         'other number; nothing was written') from error
 
 
 def _meta(content: dict, config: Config, num_classes: int, source: str) -> dict:
     """Where it came from, and the names of the classes as MMPretrain reads them; all plain values."""
-    meta, classes = dict(source=source, mmkd_atsc_version=__version__), _classes(content.get('meta') or {}, config)
-    if len(classes) == num_classes:
-        meta['dataset_meta'] = dict(classes=classes)
-    return meta
+    meta, dataset = content.get('meta') or {}, evaluated_dataset(config)
+    kind = class_of(dataset, config.get('default_scope') or 'mmpretrain', DATASETS)
+    classes = ((meta.get('dataset_meta') or {}).get('classes') or (dataset.get('metainfo') or {}).get('classes')
+               or getattr(kind, 'METAINFO', {}).get('classes'))
+    named = isinstance(classes, (list, tuple)) and len(classes) == num_classes
+    return dict(source=source, mmkd_atsc_version=__version__,
+                **(dict(dataset_meta=dict(classes=list(map(str, classes)))) if named else {}))
 
 
-def _classes(meta: dict, config: Config) -> list:
-    """The names that the checkpoint has, or the config's test data, or its data set by nature."""
-    dataset = innermost_dataset(config)
-    with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmpretrain'):
-        kind = DATASETS.get(dataset.type) if isinstance(dataset.get('type'), str) else dataset.get('type')
-    found = ((meta.get('dataset_meta') or {}).get('classes') or meta.get('CLASSES')
-             or (dataset.get('metainfo') or {}).get('classes') or getattr(kind, 'METAINFO', {}).get('classes') or ())
-    return [str(name) for name in found] if isinstance(found, (list, tuple)) else []
-
-
-def _notes(network: Deployed, deployed: Config, meta: dict) -> Dict[str, str]:
+def _notes(network: Deployed, deployed: Config, meta: dict) -> dict[str, str]:
     """What someone who has only the one file needs to know, as text."""
     preprocessor = network.network.data_preprocessor
     mean, std = ([round(value, 4) for value in getattr(preprocessor, name).flatten().tolist()]
@@ -177,7 +212,3 @@ def _notes(network: Deployed, deployed: Config, meta: dict) -> Dict[str, str]:
     order = 'RGB' if takes_rgb(deployed) else 'BGR'
     return dict(channels='grey' if image_channels(network) == 1 else order, mean=json.dumps(mean), std=json.dumps(std),
                 classes=json.dumps(meta.get('dataset_meta', {}).get('classes')))
-
-
-def _count(network: BaseModel) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())

@@ -12,11 +12,12 @@ from mmkd_atsc.registry import MODELS
 
 
 class NetworkSource(NamedTuple):
-    """Where a network comes from: its config, the scope its types are looked up in, its published weights."""
+    """A network's config, the scope in which its types are looked up, its published weights, what imports its types."""
 
     model: dict
     scope: Optional[str] = None
     weights: Optional[str] = None
+    custom_imports: Optional[dict] = None
 
 
 def resolve_network(config: Union[dict, str], role: str) -> NetworkSource:
@@ -62,7 +63,8 @@ def resolve_network(config: Union[dict, str], role: str) -> NetworkSource:
     if whole.get('data_preprocessor') is not None:
         model.setdefault('data_preprocessor', whole.data_preprocessor.to_dict())
     model = without_our_scope(Config._merge_a_into_b(config, model))
-    return NetworkSource(model, scope or str(model.get('type', '')).rpartition('.')[0] or None, weights)
+    return NetworkSource(model, scope or str(model.get('type', '')).rpartition('.')[0] or None, weights,
+                         whole.get('custom_imports'))
 
 
 def without_our_scope(config: Any) -> Any:

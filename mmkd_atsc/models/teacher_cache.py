@@ -40,7 +40,7 @@ class CacheHeader(NamedTuple):
         dtype: 'float16' or 'float32'.
         topk: How many logits of an image are kept; None: all.
         tau: The temperature at which the probabilities of the ``topk`` are exact.
-        teachers: By name, the ``fingerprint`` of the weights and ``sees``, what :func:`sees` gives.
+        teachers: By name, the ``fingerprint`` of the weights and ``sees``, what :func:`probe_normalization` gives.
     """
 
     dataset: str
@@ -146,10 +146,30 @@ class TeacherCache:
                 self._refuse(f'holds logits of {self.header.classes} classes, {name} has {teacher.num_classes}')
             if recorded['fingerprint'] != fingerprint_of(teacher):
                 self._refuse(f'holds the answers of another {name} than that of {teacher.origin}')
-            now = sees(teacher, preprocessor)
+            now = probe_normalization(teacher, preprocessor)
             if not np.allclose(recorded['sees'], now, atol=1e-3):
                 self._refuse(f'was recorded with another normalisation: two pixels were {recorded["sees"]} to '
                              f'{name} and are {now}')
+
+    def take_over(self, teachers: Dict[str, Teacher], preprocessor: nn.Module) -> None:
+        """Compares the file with the teachers, and has the batches augmented as they were recorded."""
+        self.check_teachers(teachers, preprocessor)
+        preprocessor.set_augmentation(self.header.seed, self.header.epochs)
+
+    def answer(self, model: nn.Module, inputs: Tensor, data_samples: Optional[List]) -> None:
+        """In place of the teachers: gives the recorders of their heads what the heads answered to these images."""
+        batch = data_samples[0].get('recorded_batch') if data_samples else None
+        if batch is None:
+            raise ValueError('teacher_cache: the batch does not say which images it has; it must come from the data '
+                             'preprocessor, with training=True')
+        self.check_batch(batch)
+        self.check_first_batch(model, inputs, batch)
+        for name in model.teachers:
+            logits = model.data_preprocessor.to_device(self.logits(name, batch)).float()
+            with model.recording_teacher(name):
+                for recorder in model.distiller.teacher_recorders.recorders.values():
+                    recorder = recorder.of(name) if hasattr(recorder, 'of') else recorder
+                    recorder.forward_hook(None, None, logits)
 
     def check_batch(self, batch: RecordedBatch) -> None:
         """Refuses images, or an augmentation, that were not recorded."""
@@ -164,14 +184,14 @@ class TeacherCache:
         if not same.all():
             self._refuse(f'was recorded with other data ({header.dataset}): image {batch.sample_idx[~same][0]} differs')
 
-    def try_out(self, teachers: Dict[str, Teacher], distiller: nn.Module, images: Tensor, batch: RecordedBatch) -> None:
+    def check_first_batch(self, model: nn.Module, images: Tensor, batch: RecordedBatch) -> None:
         """Once, with the first batch of a training: refuses other answers than the teachers', and warns of poor ones.
 
         Fingerprints tell the weights, not what a network does with them.
         """
         if self._tried:
             return
-        for name, teacher in teachers.items():
+        for name, teacher in model.teachers.items():
             with torch.no_grad(), torch.autocast(images.device.type, enabled=False):  # as they were recorded
                 live = teacher(images).float().cpu()
             recorded = self.logits(name, batch).float()
@@ -183,7 +203,7 @@ class TeacherCache:
             if not difference <= MOST_ROUNDING * spread + half_precision:
                 self._refuse(f'holds other logits than the {name} of this config gives to the first batch: they differ '
                              f'by {difference / spread:.0%} of their spread, rounding by at most {MOST_ROUNDING:.0%}')
-        self._warn(distiller)
+        self._warn(model.distiller)
         self._tried = True
 
     def _warn(self, distiller: nn.Module) -> None:
@@ -233,8 +253,8 @@ def fingerprint_of(teacher: Teacher) -> str:
 
 
 @torch.no_grad()
-def sees(teacher: Teacher, preprocessor: nn.Module) -> List[float]:
-    """What two pixels of three channels are to a teacher: enough to tell its mean, std and order of channels."""
+def probe_normalization(teacher: Teacher, preprocessor: nn.Module) -> List[float]:
+    """How a teacher normalises two pixels of three channels: enough to tell its mean, std and order of channels."""
     pixels = torch.tensor([[0., 100., 200.], [255., 155., 55.]]).view(2, 3, 1, 1)
     device = next((parameter.device for parameter in teacher.parameters()), pixels.device)
     seen = teacher.renormalize(preprocessor(dict(inputs=pixels))['inputs'].to(device))

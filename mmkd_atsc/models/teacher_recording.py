@@ -14,7 +14,7 @@ from mmkd_atsc.checkpoints.atomic_file import UNFINISHED
 from mmkd_atsc.errors.checks import check_choice, check_number
 
 from .data_preprocessors.recorded_batch import checksums
-from .teacher_cache import DTYPES, MAGIC, CacheHeader, check_cacheable, fingerprint_of, rest_of, sees
+from .teacher_cache import DTYPES, MAGIC, CacheHeader, check_cacheable, fingerprint_of, probe_normalization, rest_of
 
 
 @torch.no_grad()
@@ -53,7 +53,8 @@ def record_teachers(model: nn.Module, dataset: Any, path: str, epochs: int = 1, 
     classes, = {logits.size(1) for logits in answers(model, first, epoch=0).values()}  # the algorithm has compared them
     header = CacheHeader(
         type(dataset).__name__, len(dataset), classes, *first['augment'], seed, epochs, dtype, topk,
-        tau, {name: dict(fingerprint=fingerprint_of(teacher), sees=sees(teacher, model.data_preprocessor))
+        tau, {name: dict(fingerprint=fingerprint_of(teacher),
+                         sees=probe_normalization(teacher, model.data_preprocessor))
               for name, teacher in model.teachers.items()}).check()
     report(f'{header.epoch_bytes():,} bytes an epoch, {header.epoch_bytes() * epochs / 1e6:,.1f} MB in all')
     with whole_file(Path(path)) as file:

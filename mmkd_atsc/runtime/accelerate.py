@@ -14,7 +14,7 @@ from mmkd_atsc.errors.checks import check_choice
 from mmkd_atsc.registry import HOOKS
 
 from .blocks import BlockCompiler, first_line, has_hooks, raise_limit_on_forms, repeated_blocks
-from .unwrap import rewrap, unwrap
+from .model_wrappers import rewrap_model, unwrap_model
 
 
 @HOOKS.register_module()
@@ -47,12 +47,12 @@ class AccelerateHook(Hook):
         self.blocks: BlockCompiler | None = None
 
     def before_run(self, runner: Runner) -> None:
-        model = unwrap(runner)
+        model = unwrap_model(runner)
         if self._wants_channels_last(runner, model):
             model.to(memory_format=torch.channels_last)
             if isinstance(runner.model, DistributedDataParallel):  # its gradient buckets have the old layout
                 training = model.training
-                rewrap(runner)
+                rewrap_model(runner)
                 runner.model.train(training)
         if self.compile == 'blocks':
             self._compile_blocks(model)

@@ -1,6 +1,5 @@
-"""MMEngine's CheckpointHook, that at no moment leaves a run without a checkpoint."""
+"""MMEngine's CheckpointHook, but a run has a whole checkpoint at every moment."""
 from pathlib import Path
-from typing import Any, Dict
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend
@@ -17,12 +16,9 @@ class AtomicCheckpointHook(CheckpointHook):
     """Saves checkpoints so that a kill, a power failure or a full disk at any moment leaves one that loads.
 
     MMEngine's hook writes in place, and first removes the checkpoint that ``max_keep_ckpts`` has no room for. This one
-    writes aside, flushes, renames, points ``last_checkpoint`` at the new file in the same way, and only then removes
-    what is outdated; the best checkpoints likewise. So the disk holds one checkpoint more for a moment. What a killed
-    run had begun to write is removed when the next one starts in its folder.
-
-    That is for local files. With a remote ``backend_args`` (or the deprecated ``file_client_args``) all goes MMEngine's
-    way.
+    writes to another name, renames, writes ``last_checkpoint`` in the same way, and only then removes what is outdated;
+    the best checkpoints likewise. So the disk holds one checkpoint more for a moment. The next start in a folder
+    removes what a killed run left unfinished. With a remote ``backend_args`` all is as in MMEngine.
 
     Args:
         interval: Save every so many epochs (or iterations).
@@ -48,12 +44,18 @@ class AtomicCheckpointHook(CheckpointHook):
         if is_main_process():
             for folder in {Path(self.out_dir), Path(runner.work_dir)}:
                 for path in remove_unfinished(folder):
-                    runner.logger.info(f'{path}, which a stopped run had begun to write, is removed')
+                    runner.logger.info(f'{path}, which a killed run left unfinished, is removed')
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         if not self.is_atomic:
             return super()._save_checkpoint_with_step(runner, step, meta)
-        self._note_step(runner, step)
+        if self.max_keep_ckpts > 0 and step not in list(self.keep_ckpt_ids)[-1:]:
+            steps = [*self.keep_ckpt_ids, step]
+            # The new checkpoint lists the old one too, so that a run killed before its removal does it on resuming.
+            runner.message_hub.update_info('keep_ckpt_ids', steps)
+            self.keep_ckpt_ids.append(step)  # the oldest drops out
+            for old in steps[:-self.max_keep_ckpts] if is_main_process() else ():
+                self.file_backend.remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old)))
         filename = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
@@ -64,20 +66,9 @@ class AtomicCheckpointHook(CheckpointHook):
             write_whole(Path(runner.work_dir, 'last_checkpoint'), self.last_ckpt.encode())
         self._remove_outdated(runner)
 
-    def _note_step(self, runner: Runner, step: int) -> None:
-        """Counts ``step`` among the checkpoints to keep, and the one that goes for it among those to remove."""
-        if self.max_keep_ckpts <= 0 or step in list(self.keep_ckpt_ids)[-1:]:
-            return
-        steps = [*self.keep_ckpt_ids, step]
-        # The new checkpoint knows of the old one too: a run that is killed before it is removed does so on resuming.
-        runner.message_hub.update_info('keep_ckpt_ids', steps)
-        self.keep_ckpt_ids.append(step)  # the oldest drops out
-        for old in steps[:-self.max_keep_ckpts] if is_main_process() else ():
-            self.file_backend.remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old)))
-
     def _remove_outdated(self, runner: Runner) -> None:
-        best: Dict[str, Any] = getattr(self, 'best_ckpt_path_dict', {})
-        self.file_backend.settle({self.last_ckpt, getattr(self, 'best_ckpt_path', None), *best.values()})
+        best = getattr(self, 'best_ckpt_path_dict', {})
+        self.file_backend.remove_noted({self.last_ckpt, getattr(self, 'best_ckpt_path', None), *best.values()})
         if self.max_keep_ckpts > 0:
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
 

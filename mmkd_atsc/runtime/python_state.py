@@ -7,7 +7,7 @@ SCALARS = (bool, int, float, str)
 
 
 class PythonState:
-    """The numbers and words that modules have as attributes, which parameters learn, and where all tensors lie.
+    """The numbers and words that modules have as attributes, their parts, which parameters learn, where tensors lie.
 
     A data preprocessor is left out: it runs before the captured step.
 
@@ -30,11 +30,16 @@ class PythonState:
         # Looked up once: to walk through the modules of a network in every step takes longer than the step.
         self._owners = [tensors for module in model.modules() for tensors in (module._parameters, module._buffers)
                         if tensors]
+        self._parents = [module._modules for module in model.modules() if module._modules]
         self._values = self._values_now()
+        self._parts = self._parts_now()
         self._tensors = self._tensors_now()
 
     def _values_now(self) -> list[Any]:
         return [attributes.get(key) for _, attributes, keys in self._slots for key in keys]
+
+    def _parts_now(self) -> list[int]:
+        return [id(part) for parts in self._parents for part in parts.values()]
 
     def _tensors_now(self) -> list[tuple[bool, int]]:
         return [(tensor.requires_grad, tensor.data_ptr()) for tensors in self._owners for tensor in tensors.values()
@@ -47,6 +52,8 @@ class PythonState:
             slots = [(name or type(self._model).__name__, key) for name, _, keys in self._slots for key in keys]
             return next(f'{name}.{key} is {now}, it was {before}'
                         for (name, key), now, before in zip(slots, values, self._values) if now != before)
+        if self._parts_now() != self._parts:
+            return 'a module was replaced'
         tensors = self._tensors_now()
         if tensors == self._tensors:
             return None

@@ -1,13 +1,13 @@
-"""Random numbers: where they stand in a process, and batches that bring their own."""
+"""Saves and restores random-number state; seeds each batch of a worker process."""
 import random
-from typing import Iterator, Sequence, Tuple
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
 
 def random_state() -> dict:
-    """Where the random numbers of Python, NumPy and PyTorch stand, in values that a checkpoint may hold.
+    """The state of the random numbers of Python, NumPy and PyTorch, in values that a checkpoint may hold.
 
     >>> state = random_state()
     >>> first = random.random(), np.random.rand(), torch.rand(())
@@ -24,7 +24,7 @@ def random_state() -> dict:
 
 
 def set_random_state(state: dict) -> None:
-    """Goes back to where :func:`random_state` was."""
+    """Restores what :func:`random_state` returned."""
     kind, keys, *rest = state['numpy']
     version, inner, gauss = state['python']
     random.setstate((version, tuple(inner), gauss))
@@ -34,18 +34,8 @@ def set_random_state(state: dict) -> None:
         torch.cuda.set_rng_state(state['cuda'].cpu())
 
 
-def seed_all(entropy: Sequence[int]) -> None:
-    """Seeds Python, NumPy and PyTorch from a few integers; those that differ in one give unrelated numbers."""
-    python, numpy, first, second = np.random.SeedSequence(list(entropy)).generate_state(4).tolist()
-    random.seed(python)
-    np.random.seed(numpy)
-    torch.manual_seed(first << 31 | second >> 1)
-
-
 class SeededBatch(list):
-    """The indices of a batch, for a worker process, whose random numbers are seeded when it begins to fetch them.
-
-    So what is random in a batch depends on what batch it is, not on those that the same worker fetched before.
+    """The indices of a batch; a worker process that iterates over them to fetch the images is seeded first.
 
     >>> batch = SeededBatch([3, 1], (0, 7))
     >>> first, second = ([*batch, random.random()] for _ in range(2))
@@ -53,12 +43,15 @@ class SeededBatch(list):
     ([3, 1], True)
     """
 
-    def __init__(self, indices: Sequence[int], entropy: Tuple[int, ...]) -> None:
+    def __init__(self, indices: Sequence[int], entropy: tuple[int, ...]) -> None:
         super().__init__(indices)
         self.entropy = entropy
 
     def __iter__(self) -> Iterator[int]:
-        seed_all(self.entropy)
+        python, numpy, first, second = np.random.SeedSequence(list(self.entropy)).generate_state(4).tolist()
+        random.seed(python)
+        np.random.seed(numpy)
+        torch.manual_seed(first << 31 | second >> 1)
         return super().__iter__()
 
     def __reduce__(self) -> tuple:  # the default iterates over it in the process that sends it

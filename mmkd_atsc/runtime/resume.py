@@ -1,7 +1,6 @@
-"""What a training starts from: MMEngine loads it as far as it fits, here it is checked before the first step."""
+"""Checks what a training starts from before its first step; MMEngine loads as much as fits."""
 import re
 from pathlib import Path
-from typing import List, Optional, Union
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -11,9 +10,9 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmkd_atsc.checkpoints.read import check_teacher_names, misfit, read_checkpoint, weights_of
 from mmkd_atsc.registry import HOOKS
 
-from .unwrap import unwrap
+from .model_wrappers import unwrap_model
 
-# Without these MMEngine cannot go on where a training stopped.
+# Without these MMEngine cannot resume a training.
 TRAINING_STATE = ('meta', 'optimizer', 'message_hub')
 
 
@@ -28,23 +27,22 @@ class StrictResumeHook(Hook):
     priority = 'HIGHEST'  # EMAHook swaps weights in the checkpoint after this
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        own = unwrap(runner).state_dict()
-        weights = checkpoint.get('state_dict', checkpoint)
-        weights = {re.sub(r'^module\.', '', key): value for key, value in weights.items()}
-        if hasattr(unwrap(runner), 'teachers'):
-            check_teacher_names(weights, unwrap(runner).teachers)
+        model = unwrap_model(runner)
+        own = model.state_dict()
+        weights = {re.sub(r'^module\.', '', key): value
+                   for key, value in checkpoint.get('state_dict', checkpoint).items()}
+        if hasattr(model, 'teachers'):
+            check_teacher_names(weights, model.teachers)
         problem = misfit(own, weights)
-        if runner._resume and not problem:
-            check_groups(checkpoint['optimizer'], runner.optim_wrapper,
-                         f'{runner._load_from or runner.work_dir}: this training cannot be resumed')
-        if not problem:
-            return
         if runner._resume:
-            raise ValueError(f'{runner._load_from or runner.work_dir}: this training cannot be resumed, '
-                             f'the checkpoint does not fit: {problem}')
-        if not own.keys() & weights.keys():
-            raise ValueError(f'load_from={runner._load_from}: nothing in it fits the model: {problem}')
-        runner.logger.warning(f'load_from={runner._load_from} fits in part: {problem}')
+            refusal = f'{runner._load_from or runner.work_dir}: this training cannot be resumed'
+            if problem:
+                raise ValueError(f'{refusal}, the checkpoint does not fit: {problem}')
+            check_groups(checkpoint['optimizer'], runner.optim_wrapper, refusal)
+        elif problem:
+            if not own.keys() & weights.keys():
+                raise ValueError(f'load_from={runner._load_from}: nothing in it fits the model: {problem}')
+            runner.logger.warning(f'load_from={runner._load_from} fits in part: {problem}')
 
     def before_train(self, runner: Runner) -> None:
         loop = runner.train_loop
@@ -55,8 +53,8 @@ class StrictResumeHook(Hook):
                                'are done; to go on, raise them in train_cfg')
 
 
-def check_groups(saved: dict, optim_wrapper: Union[OptimWrapper, OptimWrapperDict], refusal: str) -> None:
-    """Refuses an optimizer's state whose parameters are grouped otherwise: other ones have settings of their own."""
+def check_groups(saved: dict, optim_wrapper: OptimWrapper | OptimWrapperDict, refusal: str) -> None:
+    """Refuses an optimizer's state with other parameter groups: they have learning rates of their own."""
     if isinstance(optim_wrapper, OptimWrapperDict):
         for name, wrapper in optim_wrapper.items():
             check_groups(saved.get(name, {}), wrapper, f'{refusal}: {name}')
@@ -69,22 +67,17 @@ def check_groups(saved: dict, optim_wrapper: Union[OptimWrapper, OptimWrapperDic
                          '(teacher_lr_mult, paramwise_cfg) must stay as it was')
 
 
-def _counts(sizes: List[int]) -> str:
-    """A few numbers as text.
-
-    >>> _counts([3, 5]), _counts(list(range(9)))
-    ('3, 5', '0, 1, 2, 3 ... (9 groups)')
-    """
+def _counts(sizes: list[int]) -> str:
     return ', '.join(map(str, sizes[:4])) + (f' ... ({len(sizes)} groups)' if len(sizes) > 4 else '') or 'no'
 
 
-def find_start(config: Config) -> Optional[str]:
-    """The checkpoint that ``config`` starts from, by ``load_from`` or the last one of a run that is resumed."""
+def find_start(config: Config) -> str | None:
+    """The checkpoint that ``config`` starts from: of ``load_from``, or the last one of a run that is resumed."""
     if config.get('load_from') or not config.get('resume'):
         return config.get('load_from')
     note = Path(config.work_dir, 'last_checkpoint')
     if not note.is_file():
-        return None  # nothing to go on from: a first start
+        return None  # nothing to resume: a first start
     path = note.read_text().strip()
     if not path:
         raise ValueError(f'{note} is empty; name the checkpoint: --resume PATH')
@@ -93,7 +86,7 @@ def find_start(config: Config) -> Optional[str]:
 
 
 def check_start(config: Config) -> None:
-    """Reads the checkpoint that training will start from, so that a bad one is named before anything is built."""
+    """Reads the checkpoint that training will start from, and refuses a bad one before anything is built."""
     path = find_start(config)
     if path is None:
         return
@@ -102,10 +95,12 @@ def check_start(config: Config) -> None:
         raise ValueError(f'{path}: a training is resumed from a whole checkpoint, without #{path.rpartition("#")[2]}')
     content = read_checkpoint(path)
     weights_of(content, path)
+    if not config.get('resume'):
+        return
     lacking = [key for key in TRAINING_STATE if key not in content]
-    if config.get('resume') and lacking:
+    if lacking:
         raise ValueError(f'{path}: holds no training to resume (no {", ".join(lacking)}); '
                          f'to start from its weights: --cfg-options load_from={path}')
-    if config.get('resume') and isinstance(content['meta'], dict) and content['meta'].get('seed') is not None:
-        # Before anything is built: MMEngine takes it over too late for the sampler and the workers.
+    if isinstance(content['meta'], dict) and content['meta'].get('seed') is not None:
+        # MMEngine restores it too, but too late for the sampler and the workers.
         config.randomness = dict(config.get('randomness') or {}, seed=content['meta']['seed'])

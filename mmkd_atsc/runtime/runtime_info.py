@@ -1,6 +1,7 @@
-"""MMEngine's RuntimeInfoHook, that does not make the GPU wait in each step."""
+"""MMEngine's RuntimeInfoHook without its wait for the GPU in each step."""
 import sys
-from typing import Any, Callable, List, Optional, Tuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from mmengine.hooks import RuntimeInfoHook
@@ -10,33 +11,33 @@ from torch import Tensor
 
 from mmkd_atsc.registry import HOOKS
 
-from .step_terms import StepTerms, is_read
-from .unwrap import optim_wrappers
+from .model_wrappers import optim_wrappers
+from .step_terms import StepTerms, losses_are_due
 
 
 @HOOKS.register_module()
 class DeferredRuntimeInfoHook(RuntimeInfoHook):
-    """Hands a step's losses to the message hub only when somebody reads them.
+    """Writes the losses of training steps to the message hub only when they are needed.
 
-    MMEngine's hook calls ``.item()`` on each of them, and its optimizer wrapper ``float()`` on the gradient norm, in
-    each step: the GPU runs dry while Python waits for it. Here they stay on their device until a line is logged, a
-    checkpoint is saved, a validation begins, the epoch ends, or 1000 steps have gathered. The hub then holds what it
-    would have held: every step's value, in order.
+    MMEngine's hook calls ``.item()`` on each loss, and its optimizer wrapper ``float()`` on the gradient norm, in each
+    step: the GPU runs dry while Python waits for it. This hook leaves them on their device until a line is logged, a
+    checkpoint is saved, a validation begins, the epoch ends, or 1000 steps have gathered. The hub then holds every
+    step's value, in order, as with MMEngine's hook.
 
-    A hook of yours that reads ``train/loss`` from the hub in other steps finds the values up to the last such moment;
-    it takes ``outputs['loss']`` instead, or this hook is left away::
-
-        default_hooks = dict(runtime_info=dict(type='mmkd_atsc.DeferredRuntimeInfoHook'))
+    A hook of yours that reads ``train/loss`` from the hub in other steps finds older values; it can read
+    ``outputs['loss']`` instead.
     """
 
     def __init__(self) -> None:
         self._terms = StepTerms()
-        self._gradient_norms: List[Tuple[str, Tensor]] = []
+        self._gradient_norms: list[tuple[str, Tensor]] = []
 
     def before_run(self, runner: Runner) -> None:
         super().before_run(runner)
-        # MMEngine's log begins with the other versions; see analysis/runs.py, which reads both.
-        runner.logger.info(f'packages: {packages_in_use()}; threads: {torch.get_num_threads()}')
+        # MMEngine's log begins with the other versions; tools/analysis/runs.py reads both.
+        loaded = [name for name in ('mmkd_atsc', 'mmrazor', 'mmpretrain', 'mmcv', 'mmengine') if name in sys.modules]
+        packages = ', '.join(f'{name} {sys.modules[name].__version__}' for name in loaded)
+        runner.logger.info(f'packages: {packages}; threads: {torch.get_num_threads()}')
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
@@ -55,40 +56,29 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         return clip_and_keep
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
-                         outputs: Optional[dict] = None) -> None:
+                         outputs: dict | None = None) -> None:
         terms = [*self._gradient_norms, *(outputs or {}).items()]
         self._gradient_norms = []
         self._terms.add(runner.iter, terms)
-        # A line names the terms in the order in which the hub met them: a new one is not kept back.
+        # A line lists the terms in the order in which the hub first got them, so a new one goes there at once.
         known = runner.message_hub.log_scalars
-        if is_read(runner, batch_idx) or any(f'train/{name}' not in known for name, _ in terms):
-            self.hand_over(runner)
+        if losses_are_due(runner, batch_idx) or any(f'train/{name}' not in known for name, _ in terms):
+            self.update_hub(runner)
 
-    def hand_over(self, runner: Runner) -> None:
-        """Brings the message hub up to date."""
+    def update_hub(self, runner: Runner) -> None:
         for _, terms in self._terms.drain():
             for name, value in terms:
                 runner.message_hub.update_scalar(f'train/{name}', value)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        self.hand_over(runner)
+        self.update_hub(runner)
 
     def before_val(self, runner: Runner) -> None:
         super().before_val(runner)
-        self.hand_over(runner)
+        self.update_hub(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if self._terms:  # saved by other means than a CheckpointHook: the hub has been copied already
-            self.hand_over(runner)
+            self.update_hub(runner)
             checkpoint['message_hub'] = apply_to(runner.message_hub.state_dict(), lambda value: hasattr(value, 'cpu'),
                                                  lambda value: value.cpu())
-
-
-def packages_in_use() -> str:
-    """This package and those of OpenMMLab that are loaded, with their versions.
-
-    >>> 'mmengine 0.10' in packages_in_use()
-    True
-    """
-    loaded = [name for name in ('mmkd_atsc', 'mmrazor', 'mmpretrain', 'mmcv', 'mmengine') if name in sys.modules]
-    return ', '.join(f'{name} {sys.modules[name].__version__}' for name in loaded)

@@ -19,8 +19,8 @@ from mmkd_atsc.errors.checks import check_flag, check_number
 from mmkd_atsc.registry import HOOKS
 
 from .blocks import first_line
+from .model_wrappers import unwrap_model
 from .python_state import PythonState
-from .unwrap import unwrap
 
 Logs = dict[str, Any]
 
@@ -55,7 +55,7 @@ class StepGraphHook(Hook):
         self.step: GraphedStep | None = None
 
     def before_train(self, runner: Runner) -> None:
-        model, optim_wrapper = unwrap(runner), runner.optim_wrapper
+        model, optim_wrapper = unwrap_model(runner), runner.optim_wrapper
         why = self._why_not(runner.model, model, optim_wrapper)
         if why:
             runner.logger.warning(f'the training step is not captured: {why}')
@@ -65,7 +65,7 @@ class StepGraphHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         if self.step is not None:
-            del unwrap(runner).train_step  # the class has it again
+            del unwrap_model(runner).train_step  # the class has it again
             self.step = None
 
     def _why_not(self, wrapped: nn.Module, model: nn.Module, optim_wrapper: Any) -> str | None:
@@ -83,8 +83,6 @@ class StepGraphHook(Hook):
             return 'gradients are accumulated over several steps'
         if isinstance(optim_wrapper, AmpOptimWrapper) and optim_wrapper.loss_scaler.is_enabled():
             return 'the loss is scaled; bf16 needs no scaling (loss_scale=dict(enabled=False))'
-        if hasattr(optim_wrapper, 'spoiled'):
-            return 'FiniteLossHook(max_skipped=...) looks at each loss before its backward'
         if getattr(model, 'teacher_cache', None):
             return "the teachers' answers are read from a file (teacher_cache)"
         if get_world_size() > 1 and any(isinstance(part, nn.SyncBatchNorm) for part in model.modules()):

@@ -5,8 +5,8 @@ import pickle
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, List, Optional
 
 import numpy as np
 import torch
@@ -29,8 +29,8 @@ train_cfg.update(max_epochs=3)
 param_scheduler = dict(type='CosineAnnealingLR', by_epoch=True, T_max=3, convert_to_iter_based=True)
 optim_wrapper['optimizer'].update(lr=0.01, momentum=0.9)
 default_hooks.update(checkpoint=dict(
-    type='mmkd_atsc.AtomicCheckpointHook', by_epoch=False, interval=3,
-    max_keep_ckpts=2, save_best='student/accuracy/top1', rule='greater'))
+    type='mmkd_atsc.AtomicCheckpointHook', interval=1, max_keep_ckpts=2,
+    save_best='student/accuracy/top1', rule='greater'))
 val_cfg = dict(type='mmkd_atsc.DistillValLoop', teachers=True)
 model = dict(teacher=TEACHER, teacher_ckpt=CHECKPOINTS[0])
 """
@@ -45,7 +45,7 @@ model.update(
 custom_hooks = [dict(type='mmkd_atsc.AdaptiveTeacherHook', start=1, stop=2)]
 """
 METHODS = dict(
-    # With 10 batches an epoch and steps of 4, gradients wait in checkpoints.
+    # With 10 batches an epoch and steps of 4, a checkpoint holds the gradients of half a step.
     aekt="""
 model.update(type='mmkd_atsc.MultiTeacherDistill', architecture=dict(STUDENT, train_cfg=mixup),
              distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=10))
@@ -112,7 +112,7 @@ class Life:
     """
 
     def __init__(self, config: Path, work_dir: Path, *arguments: object, processes: int = 1,
-                 prepare: Optional[Callable[[], None]] = None) -> None:
+                 prepare: Callable[[], None] | None = None) -> None:
         self.log = work_dir.with_suffix('.log')
         command, port = [str(word) for word in (config, '--work-dir', work_dir, *arguments)], free_port()
         self._processes = [SERVER.Process(target=live, args=(self.log, command, rank, processes, port, prepare))
@@ -126,7 +126,7 @@ class Life:
     def ended(self) -> bool:
         return not any(process.is_alive() for process in self._processes)
 
-    def wait(self, timeout: float = 60) -> List[int]:
+    def wait(self, timeout: float = 60) -> list[int]:
         """The exit codes; what still lives after ``timeout`` seconds is killed, and counts as a signal's."""
         until = time.monotonic() + timeout
         for process in self._processes:
@@ -137,8 +137,8 @@ class Life:
         return [process.exitcode for process in self._processes]
 
 
-def live(log: Path, command: List[str], rank: int, processes: int, port: int,
-         prepare: Optional[Callable[[], None]]) -> None:
+def live(log: Path, command: list[str], rank: int, processes: int, port: int,
+         prepare: Callable[[], None] | None) -> None:
     """What one of the processes does; it ends with the tool's exit code."""
     code = 1
     try:
@@ -185,14 +185,14 @@ def stop_before_the_first_step() -> None:
         loop.run_epoch = loop.run_iter = stop
 
 
-def differences(first: Path, second: Path) -> List[str]:
+def differences(first: Path, second: Path) -> list[str]:
     """Where the last checkpoints of two trainings differ, but for times and paths."""
     one, other = ({key: value for key, value in torch.load(last_of(folder), weights_only=True).items()
                    if key not in ('meta', 'message_hub')} for folder in (first, second))
     return list(compare(one, other))
 
 
-def last_of(folder: Path) -> Optional[Path]:
+def last_of(folder: Path) -> Path | None:
     note = folder / 'last_checkpoint'
     return Path(note.read_text()) if note.is_file() else None
 

@@ -1,10 +1,10 @@
 """Weights are read safely, loaded strictly, and refused in one line that names the file."""
-import json
 import re
 
 import pytest
 import torch
 from mmengine.registry import MODELS
+from safetensors.torch import save_file
 from torch import nn
 
 from mmkd_atsc.checkpoints.read import load_strictly, read_checkpoint, read_weights, weights_of
@@ -34,41 +34,6 @@ def test_what_is_loaded_is_what_was_saved(tmp_path):
 def test_old_files_without_batch_counters_load():
     weights = {k: v for k, v in net().state_dict().items() if 'num_batches' not in k}
     load_strictly(net(), weights, 'old.pth')
-
-
-class Hostile:
-    def __reduce__(self):
-        return print, ('planted',)
-
-
-@pytest.mark.parametrize('content, words', [
-    (b'', 'the file is empty'),
-    (b'<!DOCTYPE html><html>login</html>', 'web page'),
-    (b'version https://git-lfs.github.com/spec/v1\noid sha256:1', 'git lfs pull'),
-    (b'PK\x03\x04 half a file', 'truncated or not a checkpoint'),
-    (b'\x00\x01\x02', 'truncated or not a checkpoint'),
-    (b'resnet14, 69.06 %\n', 'truncated or not a checkpoint'),
-])
-def test_broken_files_are_named(tmp_path, content, words):
-    path = tmp_path / 'broken.pth'
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=f'broken.pth: .*{words}'):
-        read_checkpoint(str(path))
-
-
-def test_truncated_checkpoints_are_refused(tmp_path):
-    path = tmp_path / 'a.pth'
-    torch.save(net().state_dict(), path)
-    path.write_bytes(path.read_bytes()[:-300])
-    with pytest.raises(ValueError, match=r'a\.pth: is truncated'):
-        read_checkpoint(str(path))
-
-
-def test_hostile_pickles_do_not_run(tmp_path, capsys):
-    torch.save(dict(state_dict=Hostile()), tmp_path / 'h.pth')
-    with pytest.raises(ValueError, match=r'h\.pth: asks for code to be run'):
-        read_checkpoint(str(tmp_path / 'h.pth'))
-    assert 'planted' not in capsys.readouterr().out
 
 
 def test_missing_file():
@@ -105,22 +70,11 @@ def test_a_failed_load_changes_nothing():
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 
-def save_safetensors(path, weights, **metadata):
-    header, data = {'__metadata__': metadata}, b''
-    names = {torch.float32: 'F32', torch.int64: 'I64', torch.float16: 'F16'}
-    for key, value in weights.items():
-        raw = value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        header[key] = dict(dtype=names[value.dtype], shape=list(value.shape), data_offsets=[len(data), len(data + raw)])
-        data += raw
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, 'little') + text + data)
-    return str(path)
-
-
 @pytest.mark.parametrize('name', ['net.safetensors', 'net.pth'])
 def test_safetensors_are_read_whatever_their_name(tmp_path, name):
     weights = dict(net().state_dict(), empty=torch.zeros(0, 3), half=torch.tensor([0.5, -2.0]).half())
-    read = read_weights(save_safetensors(tmp_path / name, weights, format='pt'))
+    save_file(weights, tmp_path / name, metadata=dict(format='pt'))
+    read = read_weights(str(tmp_path / name))
     assert read.keys() == weights.keys()
     assert all(value.equal(weights[key]) and value.dtype == weights[key].dtype for key, value in read.items())
 

@@ -8,8 +8,9 @@ from mmengine.registry import MODELS
 
 from mmkd_atsc.datasets import Digits
 from mmkd_atsc.engine import StartCheckHook
-from mmkd_atsc.engine.start_check import check_same_teachers
+from mmkd_atsc.engine.start_check import check_same_teachers, compares_logits
 from mmkd_atsc.errors.checks import TrainingStopped
+from mmkd_atsc.models.losses import AEKTLoss
 from tests.conftest import tiny_classifier
 
 
@@ -56,6 +57,14 @@ def test_what_fits_passes_and_the_normalisation_is_logged(model, caplog):
 def test_data_for_other_networks_are_refused(model, labels, classes, words):
     with pytest.raises(ValueError, match=words):
         start(model, Data(labels, classes))
+
+
+def test_a_distiller_compares_logits_if_a_loss_of_it_does():
+    class Ours(AEKTLoss):
+        pass
+
+    assert compares_logits(SimpleNamespace(distill_losses=dict(loss=Ours())))
+    assert not compares_logits(SimpleNamespace(distill_losses=dict(loss=torch.nn.MSELoss()))) | compares_logits(None)
 
 
 def test_a_plain_network_is_checked_too():

@@ -1,4 +1,4 @@
-"""What MMEngine says of a config, in one line that names the place."""
+"""An unknown type or argument is named with its place in the config, in one line."""
 import pytest
 from mmengine.config import Config
 from mmengine.registry import DATASETS, HOOKS, MODELS
@@ -20,15 +20,6 @@ def with_part(key, part):
      "model.head: LinearClsHead has no argument 'num_clases'; did you mean 'num_classes'?"),
     (with_part('backbone', dict(type='mmkd_atsc.CIFARResNet', depht=8)),
      "model.backbone: CIFARResNet has no argument 'depht'; did you mean 'depth'?"),
-    (with_part('head', dict(type='mmpretrain.LinearClsHead')),
-     "model.head: LinearClsHead needs 'num_classes' and 'in_channels'"),
-    (with_part('neck', dict(tpye='mmpretrain.GlobalAveragePooling')),
-     "model.neck: there is no type; 'tpye' is perhaps meant to be it"),
-    (with_part('neck', {}), 'model.neck: there is no type'),
-    (with_part('head', dict(num_classes=3, loss=dict(type='mmpretrain.CrossEntropyLoss'))),
-     'model.head: there is no type'),
-    (with_part('neck', dict(type=1.5)), 'model.neck: type must be a name'),
-    (with_part('neck', dict(type='')), 'model.neck: type must be a name'),
 ])
 def test_the_place_is_named(config, line):
     with pytest.raises((KeyError, TypeError, RuntimeError, AssertionError)) as error:
@@ -56,7 +47,6 @@ def test_several_places_are_counted():
 
 @pytest.mark.parametrize('error, line', [
     (KeyError('epoch'), "KeyError: 'epoch'"), (TypeError('a\nb'), 'TypeError: a b'),
-    (ValueError('tau=0\n  is no tau'), 'tau=0 is no tau'), (RuntimeError('Failed to get there'),
-                                                          'RuntimeError: Failed to get there')])
+    (ValueError('tau=0\n  is no tau'), 'tau=0 is no tau')])
 def test_what_is_not_about_a_config_is_left_as_it_is(error, line):
     assert describe(error, Config(MODEL)) == line

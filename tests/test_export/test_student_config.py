@@ -7,7 +7,9 @@ from mmengine.registry import MODELS, DefaultScope
 import mmkd_atsc.models  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.export import student_config
-from mmkd_atsc.export.images import innermost_dataset, said_size, takes_rgb
+from mmkd_atsc.export.config import own_classifiers
+from mmkd_atsc.export.images import configured_image_size, evaluated_dataset, takes_rgb
+from mmkd_atsc.models.heads import SharedClassifierHead
 from tests.conftest import ROOT, tiny_classifier
 
 CONFIGS = sorted(path for path in (ROOT / 'configs').glob('*/*.py') if path.parent.name != '_base_')
@@ -130,7 +132,7 @@ def test_test_data_that_is_read_in_a_way_of_its_own_is_refused(pipeline, size):
 def test_files_become_what_a_data_set_of_arrays_holds_and_then_go_its_own_way(dataset, side, steps):
     own = [dict(type='Resize', scale=(96, 64)), dict(type='PackInputs')]
     student = student_config(training(own, dataset))
-    pipeline = innermost_dataset(student).pipeline
+    pipeline = evaluated_dataset(student).pipeline
     assert [step.type for step in pipeline[:-3]] == ['LoadImageFromFile', *steps]
     assert pipeline[-3] == dict(type='Resize', scale=(side, side)) and pipeline[-2:] == own
     assert student_config(training([], dataset), (20, 40)).test_dataloader.dataset.pipeline[-2:] == [
@@ -147,13 +149,21 @@ def test_files_become_what_a_data_set_of_arrays_holds_and_then_go_its_own_way(da
     ([dict(type='ResizeEdge', scale=64)], None),
 ])
 def test_the_size_is_a_height_and_a_width(steps, size):
-    assert said_size(dict(type='ImageNet', pipeline=[FILES[0], *steps, FILES[-1]])) == size
+    assert configured_image_size(dict(type='ImageNet', pipeline=[FILES[0], *steps, FILES[-1]])) == size
 
 
 @pytest.mark.parametrize('size', ['abc', '3x', '1x2x3', (1, 2, 3), ()])
 def test_what_is_no_size_is_refused_with_what_is(size):
     with pytest.raises(ValueError, match=r'^image_size=.* must be a side, or a height and a width \(as text: 32x64\)$'):
         student_config(training(), size)
+
+
+def test_a_subclass_of_a_head_owns_its_classifier_too():
+    class OwnHead(SharedClassifierHead):
+        pass
+
+    own_classifiers(student := dict(head=dict(type=OwnHead)), dict(teacher=tiny_classifier(16)))
+    assert student['head']['classifier']['head']['in_channels'] == 32
 
 
 def test_what_imports_the_users_own_modules_goes_along(tmp_path):

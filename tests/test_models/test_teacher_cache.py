@@ -153,9 +153,9 @@ def test_a_cut_cache_trains_and_says_how_large_it_is(tmp_path, hub):
 def test_a_copy_of_the_model_maps_the_file_again(cache):
     model = distill(teacher_cache=cache).train()
     twin = copy.deepcopy(model)
-    assert twin._cache is not model._cache and isinstance(twin._cache._records.base, (np.memmap, np.ndarray))
-    assert twin._cache.header == model._cache.header
-    assert copy.copy(model._cache)._records.flags.writeable is False
+    assert twin.cache is not model.cache and isinstance(twin.cache._records.base, (np.memmap, np.ndarray))
+    assert twin.cache.header == model.cache.header
+    assert copy.copy(model.cache)._records.flags.writeable is False
 
 
 def test_scoring_needs_no_file_and_changes_nothing():

@@ -238,7 +238,7 @@ def test_what_lies_in_another_folder_is_not_removed(tmp_path):
     write_whole(tmp_path / 'run' / 'best_1.pth', b'old')
     for path in thesis, tmp_path / 'run' / '..' / 'thesis.txt', tmp_path / 'run' / 'best_1.pth':
         backend.remove(path)
-    backend.settle([])
+    backend.remove_noted([])
     assert thesis.exists() and not (tmp_path / 'run' / 'best_1.pth').exists()
 
 

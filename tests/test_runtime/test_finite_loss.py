@@ -1,4 +1,4 @@
-"""A loss that is nan ends the run by name, before anything is saved; or its step is left out."""
+"""A loss or weight that is nan stops the run by name, before anything is saved."""
 import math
 import os
 import sys
@@ -10,7 +10,6 @@ from mmengine.optim import AmpOptimWrapper
 from torch import nn
 
 from mmkd_atsc.errors.checks import TrainingStopped
-from mmkd_atsc.runtime import FiniteLossHook
 from mmkd_atsc.runtime.finite_loss import nonfinite_tensor
 from tests.conftest import ROOT, assert_one_line_error, run_command, run_tool
 from tests.test_runtime.toy_training import OURS, batches, checkpoint_of, toy_runner
@@ -19,9 +18,8 @@ pytestmark = pytest.mark.usefixtures('in_process')
 BY_ITER = dict(by_epoch=False, max_iters=20)
 
 
-def hooks(max_skipped=0, **checkpoint):
-    return dict(OURS, finite_loss=dict(type='mmkd_atsc.FiniteLossHook', max_skipped=max_skipped),
-                checkpoint=dict(OURS['checkpoint'], **checkpoint))
+def hooks(**checkpoint):
+    return dict(OURS, checkpoint=dict(OURS['checkpoint'], **checkpoint))
 
 
 def assert_all_checkpoints_are_good(folder):
@@ -96,46 +94,6 @@ def test_all_that_is_saved_is_looked_at_and_nothing_else():
     assert nonfinite_tensor(model) == 'weight 0.bias'
 
 
-def final(folder):
-    content = checkpoint_of(next(folder.glob('*.pth')))
-    momentum = content['optimizer']['state']
-    return [*content['state_dict'].values(), *(momentum[key]['momentum_buffer'] for key in sorted(momentum))]
-
-
-@pytest.mark.parametrize('accumulate, left_out', [(1, {3}), (2, {2, 3})])
-def test_a_skipped_step_leaves_no_trace(tmp_path, accumulate, left_out):
-    """Weights, momentum and batch norm are those of a training whose data lack the batch."""
-    runs = dict(skipped=batches(factor={3: math.nan}),
-                plain=[batch for index, batch in enumerate(batches()) if index not in left_out])
-    for name, data in runs.items():
-        runner = toy_runner(tmp_path / name, data, hooks=hooks(2, interval=2),
-                            wrapper=dict(accumulative_counts=accumulate))
-        runner.train()
-        assert runner.message_hub.get_info('skipped_steps', 0) == (2 if name == 'skipped' else 0)  # one an epoch
-    # The good half of an accumulated step has been counted by batch norm, whose three buffers come first.
-    first = 0 if accumulate == 1 else 3
-    skipped, plain = final(tmp_path / 'skipped')[first:], final(tmp_path / 'plain')[first:]
-    assert all(torch.equal(got, wanted) for got, wanted in zip(skipped, plain)) and len(plain) == 7 - first
-
-
-def test_an_accumulated_step_is_skipped_as_a_whole(tmp_path):
-    runner = toy_runner(tmp_path, batches(4, factor={1: math.nan}), dict(by_epoch=False, max_iters=4),
-                        hooks(1, by_epoch=False, interval=2), wrapper=dict(accumulative_counts=2))
-    runner.train()
-    start, after_two, after_four = (
-        toy_runner(tmp_path / 'new', batches()).model.layer.weight,
-        checkpoint_of(tmp_path / 'iter_2.pth')['state_dict']['layer.weight'], runner.model.layer.weight)
-    assert torch.equal(start, after_two) and not torch.equal(start, after_four)
-
-
-def test_the_number_of_skipped_steps_is_bounded_and_outlives_a_resume(tmp_path):
-    data = batches(factor={3: math.nan})
-    toy_runner(tmp_path, data, dict(by_epoch=True, max_epochs=1), hooks(1)).train()
-    with pytest.raises(TrainingStopped, match=r'^loss_scaled is nan in iteration 14, after 1 skipped steps '
-                                              r'\(max_skipped=1\); the last checkpoint before it is .*epoch_1.pth$'):
-        toy_runner(tmp_path, data, hooks=hooks(1), resume=True).train()
-
-
 def test_steps_that_the_gradient_scaler_skips_are_no_error(tmp_path, monkeypatch):
     monkeypatch.setattr('mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available', lambda: True)
     monkeypatch.setattr('mmengine.optim.optimizer.amp_optimizer_wrapper.GradScaler',
@@ -150,12 +108,6 @@ def test_steps_that_the_gradient_scaler_skips_are_no_error(tmp_path, monkeypatch
     assert_all_checkpoints_are_good(tmp_path)
 
 
-@pytest.mark.parametrize('value, error', [(-1, ValueError), (1.5, TypeError), (True, TypeError)])
-def test_the_bound_is_checked(value, error):
-    with pytest.raises(error, match='max_skipped=.* must be an integer at least 0'):
-        FiniteLossHook(max_skipped=value)
-
-
 def test_training_ends_in_one_line(tiny_config, tmp_path):
     """A config that names none of the hooks has them, by tools/train.py."""
     done = run_tool('train.py', tiny_config, '--work-dir', tmp_path / 'w', '--cfg-options',
@@ -165,7 +117,7 @@ def test_training_ends_in_one_line(tiny_config, tmp_path):
 
 
 TWO_PROCESSES = """
-import os, sys, traceback
+import os, sys
 import torch
 import torch.distributed as dist
 from mmengine.runner import Runner
@@ -180,28 +132,20 @@ dist.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=
 wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
 data = batches(20, factor={6: float('nan')} if rank else {})
 with open(f'{folder}/{rank}', 'w') as out:
-    for name, max_skipped in ('stop', 0), ('skip', 1):
-        try:
-            runner = toy_runner(f'{folder}/{name}', data, BY_ITER, hooks(max_skipped, by_epoch=False, interval=5),
-                                interval=100, launcher='pytorch', cfg=dict(model_wrapper_cfg=wrapper))
-            runner.train()
-            print(runner.model.module.layer.weight.tolist(), file=out)
-        except Exception as error:
-            print(type(error).__name__, error, file=out)
-    print('done', file=out, flush=True)
+    try:
+        toy_runner(folder, data, BY_ITER, hooks(by_epoch=False, interval=5), interval=100, launcher='pytorch',
+                   cfg=dict(model_wrapper_cfg=wrapper)).train()
+    except Exception as error:
+        print(type(error).__name__, error, file=out, flush=True)
 os._exit(0) if rank else os.wait()
 """
 
 
-def test_all_processes_stop_or_skip_together(tmp_path):
+def test_all_processes_stop_together(tmp_path):
     script = tmp_path / 'script.py'
     script.write_text(TWO_PROCESSES)
     done = run_command(sys.executable, script, tmp_path, PYTHONPATH=str(ROOT), MASTER_ADDR='127.0.0.1', timeout=100)
-    first, second = ((tmp_path / rank).read_text().splitlines() for rank in '01')
-    assert first[-1] == 'done', done.stderr[-2000:]
-    assert first[0] == second[0] == ('TrainingStopped loss_scaled is nan in iteration 7 (process 1); the last '
-                                     f'checkpoint before it is {os.path.join(tmp_path, "stop", "iter_5.pth")}')
-    assert first[1] == second[1] and first[1].startswith('[[')  # the weights, in both alike
-    for name in ('stop', 'skip'):
-        assert_all_checkpoints_are_good(tmp_path / name)
-    assert (tmp_path / 'skip' / 'iter_20.pth').is_file()
+    first, second = ((tmp_path / rank).read_text() for rank in '01')
+    assert first == second == ('TrainingStopped loss_scaled is nan in iteration 7 (process 1); the last checkpoint '
+                               f'before it is {os.path.join(tmp_path, "iter_5.pth")}\n'), done.stderr[-2000:]
+    assert_all_checkpoints_are_good(tmp_path)

@@ -13,7 +13,7 @@ from mmpretrain.structures import DataSample
 import mmkd_atsc
 from analysis.runs import read_environment
 from mmkd_atsc.runtime import DeferredRuntimeInfoHook, FiniteLossHook
-from mmkd_atsc.runtime.step_terms import MOST_STEPS, StepTerms, is_read
+from mmkd_atsc.runtime.step_terms import MOST_STEPS, StepTerms, losses_are_due
 from tests.conftest import tiny_classifier
 from tests.test_runtime.toy_training import OURS, Toy, batches, checkpoint_of, scalar_lines, toy_runner
 
@@ -107,9 +107,9 @@ def test_a_step_waits_for_nothing(teacher_checkpoint, method):
         hook.before_train(runner)
     for _ in range(3):
         runner.step(data, hooks)
-    assert len(hooks[0]._terms) == len(hooks[1]._terms) == 3
+    assert len(hooks[0]._terms) == len(hooks[1]._losses) == 3
     with pytest.raises((RuntimeError, NotImplementedError), match='meta'):  # who reads, waits
-        hooks[0].hand_over(runner)
+        hooks[0].update_hub(runner)
     with pytest.raises((RuntimeError, NotImplementedError), match='meta'):  # and MMEngine's hook reads each step
         runner.step(data, [RuntimeInfoHook()])
 
@@ -135,9 +135,9 @@ def test_what_waits_holds_no_graph_and_is_bounded():
     runner = Unread(Toy(), None)
     runner.max_iters = 10 ** 6
     runner.iter = MOST_STEPS - 2
-    assert not is_read(runner, 5)
+    assert not losses_are_due(runner, 5)
     runner.iter += 1
-    assert is_read(runner, 5)
+    assert losses_are_due(runner, 5)
 
 
 def test_the_log_says_what_ran_so_that_the_summary_can(tmp_path):

@@ -43,7 +43,6 @@ def calls(monkeypatch):
 @pytest.mark.parametrize('tool, args, rows', [
     ('step.py', ['--pairs', 'resnet14_resnet8', '--batch', 2, '--repeats', 1], 2),
     ('step.py', ['--brief', '--methods', 'aekt', '--pairs', 'resnet14_resnet8', '--batch', 2, '--repeats', 1], 1),
-    ('multi_teacher.py', ['--student', 'resnet8', '--teachers', 'resnet8', 'resnet8', '--batch', 2, '--repeats', 1], 4),
     ('train.py', ['--pair', 'wrn_40_2_wrn_40_1', '--batch', 2, '--images', 6], 3),
     ('losses.py', ['--shapes', '8x10', '--threads', 1], 1),
 ])
@@ -59,7 +58,6 @@ def test_a_table_of_ratios_is_printed(tool, args, rows):
 
 def test_what_is_not_known_is_refused():
     assert_one_line_error(run_tool('benchmark/step.py', '--pairs', 'resnet9_resnet8'), 'resnet9_resnet8')
-    assert_one_line_error(run_tool('benchmark/multi_teacher.py', '--teachers', 'resnet9'), "network='resnet9'")
 
 
 @pytest.mark.parametrize('name, argv, words', [

@@ -169,6 +169,18 @@ def test_a_training_ends_with_its_student(tmp_path):
     assert (run / 'student' / 'student.onnx').is_file()
 
 
+def test_a_training_whose_student_cannot_be_exported_is_saved_and_fails(tiny_config, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'file').touch()
+    hook = "custom_hooks = [dict(type='mmkd_atsc.ExportStudentHook', which='last', out_dir='file')]"
+    tiny_config.write_text(f'{tiny_config.read_text()}\n{hook}\n')
+    with pytest.raises(SystemExit, match='2'):
+        load('tools/train.py').main([str(tiny_config), '--work-dir', 'run'])
+    error, = (line for line in capsys.readouterr().err.splitlines() if line.startswith('error: '))
+    assert error.startswith('error: the training is done and saved, but ') and 'file: is a file, not a fo' in error
+    assert (tmp_path / 'run' / 'epoch_2.pth').is_file()
+
+
 @pytest.mark.parametrize('hooks, options, said', [
     ([], {}, 'default_hooks has no CheckpointHook'),
     ([CheckpointHook()], {}, "which='best'\\) needs default_hooks.checkpoint.save_best"),

@@ -4,9 +4,11 @@ import json
 
 import pytest
 from mmengine.config import Config
+from mmrazor.models.losses import KLDivergence
 
 from analysis.runs import publish_log
 from analysis.summary import method_of, network_name, read_run, run_names, teachers_of
+from mmkd_atsc.models.distillers import AEKTDistiller
 from tests.conftest import ROOT
 from tests.test_tools.logs import BY_ITERATIONS, demo_config, lines_by_iterations, lines_of, write_run
 
@@ -19,6 +21,9 @@ from tests.test_tools.logs import BY_ITERATIONS, demo_config, lines_by_iteration
     ('aekt/resnet34_resnet18_imagenet', 'AEKT', ['resnet34'], 'resnet18'),
     ('aekt/multi/resnet32x4_resnet110x2_resnet8x4_cifar100', 'AEKT', ['resnet32x4', 'resnet110x2'], 'resnet8x4'),
     ('atsc/multi/resnet32x4_seeds_resnet8x4_cifar100', 'ATSC', ['resnet32x4'] * 3, 'resnet8x4'),
+    ('fast/kd_ls_resnet110_resnet32', 'KD, standardized logits', ['resnet110'], 'resnet32'),
+    ('fast/dkd_ls_resnet110_resnet32', 'DKD, standardized logits', ['resnet110'], 'resnet32'),
+    ('fast/aekt_ls_resnet110_resnet32', 'AEKT, standardized logits', ['resnet110'], 'resnet32'),
     ('teachers/wrn_16_2_cifar100', 'no teacher', [], 'wrn_16_2'),
 ])
 def test_method_and_networks_of_our_configs(path, method, teachers, student):
@@ -34,6 +39,20 @@ def test_losses_that_were_added_are_named():
                  distiller=dict(type='mmkd_atsc.ATSCDistiller', distill_losses=losses))
     assert method_of(model) == 'ATSC + DKD + OwnLoss'
     assert method_of(dict(model, type='SingleTeacherDistill')) == 'DKD + OwnLoss'
+
+
+def test_a_subclass_goes_by_its_parents_name_until_it_gives_one():
+    class Ours(AEKTDistiller):
+        pass
+
+    class Another(KLDivergence):
+        method_name = 'KD, ours'
+
+    model = dict(type='mmkd_atsc.MultiTeacherDistill', teacher=dict(type='Net'))
+    assert method_of(dict(model, distiller=dict(type=Ours))) == 'AEKT'
+    assert method_of(dict(model, distiller=dict(type=Ours, gamma=0))) == 'DKD'
+    losses = dict(loss_aekt=dict(type=Another), loss_kd=dict(type=KLDivergence))
+    assert method_of(dict(model, distiller=dict(type=Ours, distill_losses=losses))) == 'KD, ours + KD'
 
 
 def test_speed_is_of_all_processes_and_a_resume_counts_no_step_twice(tmp_path):

@@ -6,10 +6,11 @@ Rows are the target forms of AEKT, columns the teacher's confidence, curves the 
 The numbers are autograd's, of the losses that train: AEKTLoss, and MMRazor's KLDivergence and DKDLoss.
 """
 import argparse
-import csv
 import math
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ from mmkd_atsc import cli
 from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.models.losses import AEKTLoss
 from mmkd_atsc.models.losses.aekt_loss import TARGET_FORMS
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
+from analysis.tables import pyplot, write_csv
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 STUDENT_CONFIDENCES = torch.linspace(0.01, 0.99, 197, dtype=torch.float64)
@@ -30,7 +34,7 @@ class Curve(NamedTuple):
     loss: str
     target_form: str  # empty for KD and DKD
     max_ratio: str  # 'none' for the bare ratio, empty for KD and DKD
-    gradients: Dict[float, Tensor]  # by the teacher's confidence, over STUDENT_CONFIDENCES
+    gradients: dict[float, Tensor]  # by the teacher's confidence, over STUDENT_CONFIDENCES
 
 
 def logits_of(confidence: Tensor, tau: float) -> Tensor:
@@ -49,7 +53,7 @@ def gradient_on_target(loss: Loss, teacher_confidence: float, tau: float) -> Ten
     return gradient[:, 0]
 
 
-def make_curves(tau: float, teacher_confidences: List[float], max_ratios: List[Optional[float]]) -> List[Curve]:
+def make_curves(tau: float, teacher_confidences: list[float], max_ratios: list[float | None]) -> list[Curve]:
     from mmrazor.models.losses import DKDLoss, KLDivergence
     kd = KLDivergence(tau=tau, reduction='sum')
     losses = [('KD', '', '', lambda student, teacher, labels: kd(student, teacher)),
@@ -62,17 +66,14 @@ def make_curves(tau: float, teacher_confidences: List[float], max_ratios: List[O
             for *names, loss in losses]
 
 
-def write_table(path: Path, curves: List[Curve], tau: float) -> None:
-    with path.open('w', newline='') as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for curve in curves:
-            for teacher, gradients in curve.gradients.items():
-                writer.writerows((*curve[:3], tau, teacher, f'{student:.4f}', f'{gradient:.9g}')
-                                 for student, gradient in zip(STUDENT_CONFIDENCES.tolist(), gradients.tolist()))
+def write_table(path: Path, curves: list[Curve], tau: float) -> None:
+    write_csv(path, COLUMNS, (
+        (*curve[:3], tau, teacher, f'{student:.4f}', f'{gradient:.9g}') for curve in curves
+        for teacher, gradients in curve.gradients.items()
+        for student, gradient in zip(STUDENT_CONFIDENCES.tolist(), gradients.tolist())))
 
 
-def line_style(curve: Curve, bounds: List[str]) -> dict:
+def line_style(curve: Curve, bounds: list[str]) -> dict:
     if curve.loss == 'KD':
         return dict(label='KD', color='tab:red', linewidth=3.5, alpha=0.45)
     if curve.loss == 'DKD':  # on the target logit DKD's gradient is KD's: both lines have to show
@@ -83,13 +84,11 @@ def line_style(curve: Curve, bounds: List[str]) -> dict:
     return dict(label=f'AEKT, {bound}', color=f'C{(0, 1, 2, 4, 5, 6, 8, 9)[rank % 8]}', linewidth=1.8, zorder=9 - rank)
 
 
-def draw(path: Path, curves: List[Curve], tau: float) -> None:
-    import matplotlib
-    matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
+def draw(path: Path, curves: list[Curve], tau: float) -> None:
+    plot = pyplot()
     teachers = list(curves[0].gradients)
     bounds = list(dict.fromkeys(curve.max_ratio for curve in curves if curve.loss == 'AEKT'))
-    figure, grid = plt.subplots(len(TARGET_FORMS), len(teachers), sharex=True, sharey=True, squeeze=False,
+    figure, grid = plot.subplots(len(TARGET_FORMS), len(teachers), sharex=True, sharey=True, squeeze=False,
                                 figsize=(1.2 + 3.3 * len(teachers), 7.2), layout='constrained')
     for row, form in enumerate(TARGET_FORMS):
         for axes, teacher in zip(grid[row], teachers):
@@ -114,17 +113,17 @@ def draw(path: Path, curves: List[Curve], tau: float) -> None:
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc='outside lower center', ncol=len(labels), frameon=False, fontsize=9)
     figure.savefig(path, dpi=150)
-    plt.close(figure)
+    plot.close(figure)
 
 
-def parse_bound(text: str) -> Optional[float]:
+def parse_bound(text: str) -> float | None:
     try:
         return None if text.lower() == 'none' else check_number('--max-ratios', float(text), above=0)
     except ValueError:
         raise ValueError(f'--max-ratios {text} must be a number greater than 0, or none for the bare ratio') from None
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--tau', type=float, default=4.0, help='temperature (default: 4)')
     parser.add_argument('--teacher', type=float, nargs='+', default=[0.3, 0.6, 0.9], help="the teacher's confidences")

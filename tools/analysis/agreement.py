@@ -9,7 +9,7 @@ largest difference first) and DIR/agreement.png. The teachers are those in the c
 import argparse
 import sys
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -34,7 +34,7 @@ class Answers(NamedTuple):
     """The labels of a data set (N), and the class that each network gives each image (N), the student's first."""
 
     labels: Tensor
-    predictions: Dict[str, Tensor]
+    predictions: dict[str, Tensor]
     num_classes: int
 
     def accuracy(self, name: str) -> float:
@@ -54,7 +54,7 @@ class Answers(NamedTuple):
         pairs = self.labels * self.num_classes + self.predictions[name]
         return torch.bincount(pairs, minlength=self.num_classes ** 2).view(self.num_classes, -1)
 
-    def outcomes(self, teacher: str) -> Dict[str, float]:
+    def outcomes(self, teacher: str) -> dict[str, float]:
         """Percent of the images by who is right, and where none is, whether both make the same mistake.
 
         >>> labels = torch.tensor([0, 0, 1, 1])
@@ -80,8 +80,8 @@ class Answers(NamedTuple):
 def collect_answers(model: BaseModel, data: DataLoader) -> Answers:
     """Runs a distillation's student and teachers over labelled images, each with its own input normalisation."""
     model.eval()  # MMRazor's own returns nothing
-    labels: List[Tensor] = []
-    found: Dict[str, List[Tensor]] = {name: [] for name in ('student', *model.teachers)}
+    labels: list[Tensor] = []
+    found: dict[str, list[Tensor]] = {name: [] for name in ('student', *model.teachers)}
     for batch in data:
         batch = model.data_preprocessor(batch, False)
         inputs, samples = batch['inputs'], batch['data_samples']
@@ -97,7 +97,7 @@ def collect_answers(model: BaseModel, data: DataLoader) -> Answers:
                          'agreement is of images with one label each')
     return answers
 
-def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='the config of the training, or package::path')
     parser.add_argument('checkpoint', help='a checkpoint that tools/train.py wrote with this config')
@@ -108,7 +108,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def build(config: Config, path: str, checkpoint: str) -> Tuple[BaseModel, DataLoader]:
+def build(config: Config, path: str, checkpoint: str) -> tuple[BaseModel, DataLoader]:
     """The trained model of a config, its teachers with their own input normalisation, and its test data."""
     MMLogger.get_instance('agreement', log_level='WARNING')  # else a line for each parameter that is initialised
     forget_teacher_checkpoints(config)
@@ -123,12 +123,12 @@ def build(config: Config, path: str, checkpoint: str) -> Tuple[BaseModel, DataLo
         return model.to(get_device()), Runner.build_dataloader(config.test_dataloader, seed=0)
 
 
-def class_names(data: DataLoader, num_classes: int) -> List[str]:
+def class_names(data: DataLoader, num_classes: int) -> list[str]:
     names = (getattr(data.dataset, 'metainfo', None) or {}).get('classes') or ()
     return list(map(str, names if len(names) == num_classes else range(num_classes)))
 
 
-def write_tables(out: Path, answers: Answers, names: List[str], teachers: List[str]) -> None:
+def write_tables(out: Path, answers: Answers, names: list[str], teachers: list[str]) -> None:
     right = {name: answers.by_class(predicted == answers.labels) for name, predicted in answers.predictions.items()}
     same = [answers.by_class(answers.predictions['student'] == answers.predictions[name]) for name in teachers]
     counts = torch.bincount(answers.labels, minlength=answers.num_classes).tolist()
@@ -141,7 +141,7 @@ def write_tables(out: Path, answers: Answers, names: List[str], teachers: List[s
               (row for teacher in teachers for row in confusion_rows(answers, teacher, names)))
 
 
-def confusion_rows(answers: Answers, teacher: str, names: List[str]) -> List[tuple]:
+def confusion_rows(answers: Answers, teacher: str, names: list[str]) -> list[tuple]:
     """Each mistake whose number of images differs, the largest difference first."""
     mine, other = answers.confusion('student'), answers.confusion(teacher)
     difference = (mine - other).fill_diagonal_(0)
@@ -150,7 +150,7 @@ def confusion_rows(answers: Answers, teacher: str, names: List[str]) -> List[tup
     return sorted(rows, key=lambda row: -abs(row[-1]))
 
 
-def draw(path: Path, answers: Answers, names: List[str], teachers: List[str]) -> None:
+def draw(path: Path, answers: Answers, names: list[str], teachers: list[str]) -> None:
     """A row for each teacher: the classes by both accuracies, and the confusions of which the student has more."""
     plot = pyplot()
     figure, grid = plot.subplots(len(teachers), 2, figsize=(11.5, 5.2 * len(teachers)), squeeze=False,
@@ -179,7 +179,7 @@ def draw(path: Path, answers: Answers, names: List[str], teachers: List[str]) ->
     plot.close(figure)
 
 
-def summary(answers: Answers, teachers: List[str]) -> str:
+def summary(answers: Answers, teachers: list[str]) -> str:
     scores = ', '.join(f'{name} {answers.accuracy(name):.2f}%' for name in answers.predictions)
     outcomes = [answers.outcomes(teacher) for teacher in teachers]
     columns = ['teacher', 'agreement %', *(f'{name} %' for name in outcomes[0])]
@@ -188,7 +188,7 @@ def summary(answers: Answers, teachers: List[str]) -> str:
     return f'{len(answers.labels)} images: {scores}\n\n{markdown(columns, rows, left=["teacher"])}'
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with cli.one_line_errors():
         config = cli.load_config(args.config, args.cfg_options)

@@ -11,8 +11,8 @@ steps, without validation.
 import argparse
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
 
 import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
@@ -30,9 +30,9 @@ CSV_COLUMNS = ('method', 'teachers', 'student', 'seeds', 'runs', 'done', 'goal',
                'config')
 
 
-def grouped(runs: Sequence[Run]) -> List[List[Run]]:
+def grouped(runs: Sequence[Run]) -> list[list[Run]]:
     """Runs of the same config together, by their seeds, in the order in which each config was met first."""
-    groups: Dict[str, List[Run]] = {}
+    groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.identity, []).append(run)
     return [sorted(group, key=lambda run: run.seed or 0) for group in groups.values()]
@@ -48,11 +48,11 @@ def method_in(run: Run, runs: Sequence[Run]) -> str:
     return 'teacher' if any(run.student in other.teachers for other in others) else NO_TEACHER
 
 
-def values_of(group: Sequence[Run], field: str) -> List[float]:
+def values_of(group: Sequence[Run], field: str) -> list[float]:
     return [value for value in (getattr(run, field) for run in group) if value is not None]
 
 
-def mean_and_deviation(group: Sequence[Run], field: str) -> List[Optional[float]]:
+def mean_and_deviation(group: Sequence[Run], field: str) -> list[float | None]:
     values = values_of(group, field)
     return [statistics.mean(values) if values else None, statistics.stdev(values) if len(values) > 1 else None]
 
@@ -95,7 +95,7 @@ def csv_row(group: Sequence[Run], runs: Sequence[Run]) -> list:
 
 
 def text_row(group: Sequence[Run], values: dict) -> list:
-    def number(name: str, form: str, deviation: Optional[str] = None) -> str:
+    def number(name: str, form: str, deviation: str | None = None) -> str:
         text = '-' if values[name] is None else format(values[name], form)
         return text if values.get(deviation) is None else f'{text} ± {format(values[deviation], form)}'
 
@@ -104,8 +104,8 @@ def text_row(group: Sequence[Run], values: dict) -> list:
             number('images_per_second', ',.0f'), number('hours', '.3g'), values['environment'], values['config']]
 
 
-def new_pages(pages: Sequence[Path], groups: Sequence[List[Run]], cells: Sequence[list],
-              files: Dict[str, Path]) -> Dict[Path, str]:
+def new_pages(pages: Sequence[Path], groups: Sequence[list[Run]], cells: Sequence[list],
+              files: dict[str, Path]) -> dict[Path, str]:
     """What ``pages`` will say; what they have no line for is said here.
 
     Args:
@@ -114,7 +114,7 @@ def new_pages(pages: Sequence[Path], groups: Sequence[List[Run]], cells: Sequenc
         cells: These lines.
         files: Where each run's log is, or will be, published: in a folder beside its config.
     """
-    results: Dict[Path, ConfigResult] = {}
+    results: dict[Path, ConfigResult] = {}
     for group, row in zip(groups, cells):
         for run in group:
             if run.done != run.goal:
@@ -138,7 +138,7 @@ def new_pages(pages: Sequence[Path], groups: Sequence[List[Run]], cells: Sequenc
     return texts
 
 
-def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('runs', nargs='+', metavar='RUN', help='work directory, or published log')
     parser.add_argument('--out', type=Path, metavar='DIR', help='also write compare.md and compare.csv there')
@@ -149,7 +149,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with cli.one_line_errors():
         names = run_names(args.runs)

@@ -10,8 +10,9 @@ import argparse
 import copy
 import sys
 import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Set
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -75,7 +76,7 @@ class Refused(Exception):
     """A network cannot have a role, for a reason of one line."""
 
 
-def build(model: Dict[str, Any]) -> BaseModel:
+def build(model: dict[str, Any]) -> BaseModel:
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         return MODELS.build(copy.deepcopy(model))
 
@@ -87,7 +88,7 @@ def feature_of(encoder: nn.Module, network: Network) -> Any:
         return encoder(torch.randn(2, network.colours, network.image_size, network.image_size))
 
 
-def small_model(network: Network) -> Dict[str, Any]:
+def small_model(network: Network) -> dict[str, Any]:
     """The model of a config, with ten classes and the small backbone."""
     model = Config.fromfile(CONFIGS / f'{network.config}.py').model.to_dict()
     model.pop('train_cfg', None)  # mixup and CutMix are the data's affair
@@ -119,7 +120,7 @@ def made(make: Callable[[], BaseModel]) -> BaseModel:
         raise Refused(str(error)) from error
 
 
-def step(algorithm: BaseModel, network: Network) -> Set[str]:
+def step(algorithm: BaseModel, network: Network) -> set[str]:
     """One optimizer step, and an answer; the names of the parameters that it gave no gradient."""
     size = network.image_size
     images = torch.randn(2, network.colours, size, size, generator=torch.Generator().manual_seed(0))
@@ -140,7 +141,7 @@ def step(algorithm: BaseModel, network: Network) -> Set[str]:
     return {name for name, parameter in trainable.items() if parameter.grad is None}
 
 
-def check_learning(trainable: Dict[str, nn.Parameter], network: Network) -> None:
+def check_learning(trainable: dict[str, nn.Parameter], network: Network) -> None:
     """Fails where an encoder or a classifier that is trained gets no gradient, or one of zeros."""
     parts = {name.partition('backbone.')[0] + 'backbone' if 'backbone.' in name else name.partition('head.')[0] + 'head'
              for name in trainable if 'backbone.' in name or 'head.' in name}
@@ -150,7 +151,7 @@ def check_learning(trainable: Dict[str, nn.Parameter], network: Network) -> None
             raise ValueError(f'{network.config}: {part} learns nothing')
 
 
-def aekt_step(model: Dict[str, Any], network: Network) -> Set[str]:
+def aekt_step(model: dict[str, Any], network: Network) -> set[str]:
     """The network as the student of itself, without a distillation branch that MMPretrain does not train."""
     student = copy.deepcopy(model)
     if student['head']['type'] in ('LeViTClsHead', 'EfficientFormerClsHead'):
@@ -160,7 +161,7 @@ def aekt_step(model: Dict[str, Any], network: Network) -> Set[str]:
         allow_random_teacher=True)), network)
 
 
-def atsc_step(student: Dict[str, Any], teacher: Dict[str, Any], network: Network) -> Set[str]:
+def atsc_step(student: dict[str, Any], teacher: dict[str, Any], network: Network) -> set[str]:
     """The backbone of one with the classifier of the other."""
 
     def make() -> AdaptiveTeacherDistill:
@@ -228,7 +229,7 @@ def row(outcome: Outcome) -> str:
     return f'| {outcome.family} | {" | ".join(answers)} | {outcome.gives} | {outcome.idle} |'
 
 
-def outcomes_of(names: Iterable[str]) -> List[Outcome]:
+def outcomes_of(names: Iterable[str]) -> list[Outcome]:
     """The rows of some networks."""
     outcomes = []
     with warnings.catch_warnings():
@@ -241,7 +242,7 @@ def outcomes_of(names: Iterable[str]) -> List[Outcome]:
     return outcomes
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='the table, in Markdown')
     args = parser.parse_args(argv)

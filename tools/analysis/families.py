@@ -5,7 +5,7 @@ widths and depths where MMPretrain takes them as options, else its smallest netw
 why a folder is no family of classifiers; a folder in neither is an error, so that none is forgotten.
 """
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, NamedTuple
 
 import mmpretrain
 
@@ -17,7 +17,7 @@ class Network(NamedTuple):
     """A config of MMPretrain, and what is changed in it."""
 
     config: str
-    backbone: Dict[str, Any] = {}
+    backbone: dict[str, Any] = {}
     image_size: int = 64
     colours: int = 3
 
@@ -41,7 +41,7 @@ _POOLFORMER = dict(layers=[1, 1, 1, 1], embed_dims=[8, 16, 24, 32], mlp_ratios=[
 _HRNET = {f'stage{i}': dict(num_modules=1, num_branches=i, block='BASIC' if i > 1 else 'BOTTLENECK',
                             num_blocks=(1, ) * i, num_channels=tuple(8 * 2**j for j in range(i))) for i in range(1, 5)}
 
-NETWORKS: Dict[str, Network] = {
+NETWORKS: dict[str, Network] = {
     'beit': vit('beit/benchmarks/beit-base-p16_8xb128-coslr-100e_in1k'),
     'beitv2': vit('beitv2/benchmarks/beit-base-p16_8xb128-coslr-100e_in1k'),
     'clip': vit('clip/vit-base-p32_pt-64xb64_in1k'),
@@ -136,7 +136,7 @@ NETWORKS: Dict[str, Network] = {
     'xcit': Network('xcit/xcit-nano-12-p16_8xb128_in1k', dict(embed_dims=32, depth=2, num_heads=2, cls_attn_layers=1)),
 }
 
-EXCLUDED: Dict[str, Tuple[str, ...]] = {
+EXCLUDED: dict[str, tuple[str, ...]] = {
     'parts of configs': ('_base_', ),
     'pretraining without labels, judged by networks of other families': (
         'barlowtwins', 'byol', 'cae', 'densecl', 'itpn', 'mae', 'maskfeat', 'mff', 'milan', 'mocov2', 'mocov3',
@@ -148,7 +148,7 @@ EXCLUDED: Dict[str, Tuple[str, ...]] = {
 }
 
 
-def unsorted_folders() -> List[str]:
+def unsorted_folders() -> list[str]:
     """Folders of MMPretrain's configs that are in neither list or in both, and names without a folder."""
     families = {network.family for network in NETWORKS.values()}
     excluded = {folder for folders in EXCLUDED.values() for folder in folders}
@@ -156,14 +156,14 @@ def unsorted_folders() -> List[str]:
     return sorted(folders ^ (families | excluded) | (families & excluded))
 
 
-def small_cnn(network: Network) -> Dict[str, Any]:
+def small_cnn(network: Network) -> dict[str, Any]:
     """A partner that gives a map."""
     return dict(type='mmpretrain.ImageClassifier', neck=dict(type='GlobalAveragePooling'), backbone=dict(
         type='ResNet_CIFAR', depth=18, in_channels=network.colours, stem_channels=4, base_channels=4),
                 head=dict(type='LinearClsHead', num_classes=CLASSES, in_channels=32))
 
 
-def small_transformer(network: Network) -> Dict[str, Any]:
+def small_transformer(network: Network) -> dict[str, Any]:
     """A partner that gives a vector."""
     arch = dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32)
     return dict(type='mmpretrain.ImageClassifier', backbone=dict(

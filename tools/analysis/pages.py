@@ -1,8 +1,9 @@
 """The tables of results in our pages: read, and written from the logs."""
 import os
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple
 
 from .tables import markdown_line
 
@@ -16,9 +17,9 @@ class ResultLine(NamedTuple):
     """A line of a table of results: its index among the page's lines, and its cells by their columns."""
 
     index: int
-    cells: Dict[str, str]
+    cells: dict[str, str]
 
-    def config(self, page: Path) -> Optional[Path]:
+    def config(self, page: Path) -> Path | None:
         """The config file that the line links to; None for somebody else's result, which has none."""
         link = LINK.search(self.cells['config'])
         return (page.parent / link.group(2)).resolve() if link else None
@@ -28,10 +29,10 @@ class ConfigResult(NamedTuple):
     """What a page says of a config: cells by their columns, and the seeds with their logs."""
 
     cells: Mapping[str, str]
-    logs: Sequence[Tuple[int, Path]]
+    logs: Sequence[tuple[int, Path]]
 
 
-def result_lines(text: str) -> List[ResultLine]:
+def result_lines(text: str) -> list[ResultLine]:
     """The lines of a page's tables of results, without those of other tables and of code blocks.
 
     >>> line, = result_lines('''| method | seeds | last % | config |
@@ -43,8 +44,8 @@ def result_lines(text: str) -> List[ResultLine]:
     return [ResultLine(index, cells) for index, cells in _table_lines(text) if set(REQUIRED_COLUMNS) <= cells.keys()]
 
 
-def _table_lines(text: str) -> Iterator[Tuple[int, Dict[str, str]]]:
-    header: List[str] = []
+def _table_lines(text: str) -> Iterator[tuple[int, dict[str, str]]]:
+    header: list[str] = []
     in_code = False
     for index, line in enumerate(text.split('\n')):
         in_code ^= line.lstrip().startswith('```')
@@ -54,13 +55,13 @@ def _table_lines(text: str) -> Iterator[Tuple[int, Dict[str, str]]]:
         header = header or cells if cells else []
 
 
-def _cells(line: str) -> List[str]:
+def _cells(line: str) -> list[str]:
     """What stands between the bars; ``\\\\|`` is a letter, and the last bar may be missing."""
     inner = re.sub(r'(?<!\\)\|$', '', line.strip()[1:])
     return [cell.strip() for cell in re.split(r'(?<!\\)\|', inner)]
 
 
-def updated(page: Path, text: str, results: Mapping[Path, ConfigResult]) -> Tuple[str, List[Path]]:
+def updated(page: Path, text: str, results: Mapping[Path, ConfigResult]) -> tuple[str, list[Path]]:
     """The page's text with results in the lines that are there for them, and the configs that have none.
 
     A line belongs to the config that it links to. Its method and its config are the page's own words, its seeds become

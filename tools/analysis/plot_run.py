@@ -8,8 +8,8 @@ have a colour each and show their sums only.
 import argparse
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Tuple
 
 import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
@@ -19,12 +19,12 @@ from analysis.runs import find_curve, is_training, read_scalars
 from analysis.summary import run_names
 from analysis.tables import picture_path, pyplot
 
-Points = List[Tuple[float, float]]
+Points = list[tuple[float, float]]
 # A student's line is solid; its teachers' are told apart by their dashes.
 DASHES = ('--', ':', '-.', (0, (6, 1, 1, 1, 1, 1)))
 
 
-def epoch_length(scalars: List[Dict]) -> Optional[float]:
+def epoch_length(scalars: list[dict]) -> float | None:
     """Iterations of an epoch, to within a logging interval over the number of epochs; None without epochs.
 
     >>> epoch_length([{'iter': 700, 'step': 700, 'epoch': 1}, {'iter': 186000, 'step': 186000, 'epoch': 240}])
@@ -34,27 +34,27 @@ def epoch_length(scalars: List[Dict]) -> Optional[float]:
                default=None)
 
 
-def training_curve(scalars: List[Dict], key: str) -> Points:
+def training_curve(scalars: list[dict], key: str) -> Points:
     """A value of training's lines over the epochs; over the iterations where a run has no epochs."""
     length = epoch_length(scalars) or 1
     return [(step / length, value) for step, value in find_curve(scalars, key, training=True)]
 
 
-def keys_of(scalars: List[Dict], pattern: str, training: bool) -> List[str]:
+def keys_of(scalars: list[dict], pattern: str, training: bool) -> list[str]:
     """The keys that match a pattern as a whole, in the order of the log."""
     keys = dict.fromkeys(key for line in scalars if is_training(line) == training for key in line)
     return [key for key in keys if re.fullmatch(pattern, key)]
 
 
-def accuracy_curves(scalars: List[Dict], metric: str) -> Dict[str, Points]:
+def accuracy_curves(scalars: list[dict], metric: str) -> dict[str, Points]:
     """The validation metric by whose it is: '' for the student's."""
     owners = {key: key[:-len(metric)].rstrip('/') for key in keys_of(scalars, f'(.+/)?{re.escape(metric)}', False)}
     return {'' if owner == 'student' else owner: find_curve(scalars, key) for key, owner in owners.items()}
 
 
-def curves_of(scalars: List[Dict], metric: str, alone: bool) -> Dict[str, Dict[str, Points]]:
+def curves_of(scalars: list[dict], metric: str, alone: bool) -> dict[str, dict[str, Points]]:
     """The lines of each panel by their names; a run that is alone shows its single losses and stages too."""
-    def of(pattern: str, unsaid: str = '') -> Dict[str, Points]:
+    def of(pattern: str, unsaid: str = '') -> dict[str, Points]:
         return {key.replace(unsaid, ''): training_curve(scalars, key) for key in keys_of(scalars, pattern, True)}
 
     return {'loss': of(r'(.*\.)?loss\w*') if alone else of('loss', 'loss'),
@@ -63,7 +63,7 @@ def curves_of(scalars: List[Dict], metric: str, alone: bool) -> Dict[str, Dict[s
             'learning rate': of('lr', 'lr')}
 
 
-def plot_runs(runs: Dict[str, List[Dict]], path: Path, metric: str = 'accuracy/top1') -> None:
+def plot_runs(runs: dict[str, list[dict]], path: Path, metric: str = 'accuracy/top1') -> None:
     """Draws runs, given by their names and logged lines, into a file.
 
     One run: a colour for each line. Several: a colour for each run, in all panels the same.
@@ -99,7 +99,7 @@ def _is_positive(lines: Iterable[tuple]) -> bool:
     return all(value > 0 for *_, points in lines for _, value in points)
 
 
-def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('runs', nargs='+', metavar='RUN', help='work directory, or published log')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='picture: .png, .svg, .pdf')
@@ -107,7 +107,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with cli.one_line_errors():
         runs = {name: read_scalars(run) for run, name in zip(args.runs, run_names(args.runs))}

@@ -7,7 +7,7 @@ import json
 import re
 import zlib
 from pathlib import Path
-from typing import Any, Dict, List, Tuple, Union
+from typing import Any
 
 from mmengine.config import Config
 
@@ -19,7 +19,7 @@ ENVIRONMENT = {'Python': 'python', 'PyTorch': 'torch', 'TorchVision': 'torchvisi
                'Distributed launcher': 'launcher', 'GPU number': 'processes'}
 
 
-def read_published(file: Union[str, Path]) -> Dict[str, Any]:
+def read_published(file: str | Path) -> dict[str, Any]:
     """The content of a published log."""
     try:
         with gzip.open(file, 'rt', encoding='utf-8') as stream:
@@ -31,7 +31,7 @@ def read_published(file: Union[str, Path]) -> Dict[str, Any]:
     return content
 
 
-def find_logs(run: Union[str, Path]) -> List[Path]:
+def find_logs(run: str | Path) -> list[Path]:
     """The logs in a work directory, a resumed run's later ones after the earlier; of several runs those of the last."""
     files = sorted(Path(run).glob('*/vis_data/scalars.json'))
     if not files:
@@ -50,14 +50,14 @@ def _begins_anew(log: Path, earlier: Path) -> bool:
     return first <= interval
 
 
-def read_scalars(run: Union[str, Path]) -> List[Dict]:
+def read_scalars(run: str | Path) -> list[dict]:
     """All logged lines of a run in order, a resumed run's later parts after the earlier ones."""
     if Path(run).is_file():
         return read_published(run)['scalars']
     return _by_iterations([line for file in find_logs(run) for line in _read_lines(file)])
 
 
-def _by_iterations(lines: List[Dict]) -> List[Dict]:
+def _by_iterations(lines: list[dict]) -> list[dict]:
     """Lines without the one epoch that is MMEngine's loop by iterations, and whose validations it gives the step 0.
 
     >>> _by_iterations([{'epoch': 1, 'iter': 50, 'step': 50}, {'accuracy/top1': 9.0, 'step': 0}])
@@ -73,7 +73,7 @@ def _by_iterations(lines: List[Dict]) -> List[Dict]:
     return counted
 
 
-def _read_lines(file: Path) -> List[Dict]:
+def _read_lines(file: Path) -> list[dict]:
     lines, parsed = file.read_text().split('\n'), []
     for number, line in enumerate(lines, start=1):
         try:
@@ -84,12 +84,12 @@ def _read_lines(file: Path) -> List[Dict]:
     return parsed
 
 
-def is_training(line: Dict) -> bool:
+def is_training(line: dict) -> bool:
     """Whether a line is of training iterations, and its ``step`` a number of them; else it is of a validation."""
     return 'iter' in line
 
 
-def find_curve(scalars: List[Dict], key: str, training: bool = False) -> List[Tuple[int, float]]:
+def find_curve(scalars: list[dict], key: str, training: bool = False) -> list[tuple[int, float]]:
     """``(step, value)`` of a key, from training's lines or from validation's; what was done again counts once.
 
     >>> lines = [{'loss': 3.0, 'iter': 5, 'step': 5}, {'loss': 2.0, 'iter': 9, 'step': 9}]
@@ -100,7 +100,7 @@ def find_curve(scalars: List[Dict], key: str, training: bool = False) -> List[Tu
     return sorted({line['step']: line[key] for line in lines}.items())
 
 
-def find_metric(scalars: List[Dict], name: str) -> List[Tuple[int, float]]:
+def find_metric(scalars: list[dict], name: str) -> list[tuple[int, float]]:
     """``(epoch, value)`` of a validation metric; a student's own (``student/...``) goes before a bare one.
 
     An epoch that was validated twice, before and after a resume, counts once, the later one.
@@ -114,7 +114,7 @@ def find_metric(scalars: List[Dict], name: str) -> List[Tuple[int, float]]:
     return curves[0]
 
 
-def read_config(run: Union[str, Path]) -> Config:
+def read_config(run: str | Path) -> Config:
     """The config that a run was trained with; a resumed run's is the last."""
     if Path(run).is_file():
         return Config(read_published(run)['config'])
@@ -122,10 +122,10 @@ def read_config(run: Union[str, Path]) -> Config:
     found = [file for file in files if file.is_file()]
     if not found:
         raise FileNotFoundError(f'{files[-1]}: no such file; without its config a run cannot be told from others')
-    return Config.fromfile(found[-1])
+    return Config.fromfile(found[-1], import_custom_modules=False)
 
 
-def read_environment(run: Union[str, Path]) -> Dict[str, Any]:
+def read_environment(run: str | Path) -> dict[str, Any]:
     """Where a run was trained, as far as it is known: versions, device, the number of processes, the config's name.
 
     Of a work directory it is what MMEngine wrote at the top of the text log (``log_level='INFO'``).
@@ -134,14 +134,14 @@ def read_environment(run: Union[str, Path]) -> Dict[str, Any]:
         return read_published(run)['environment']
     # MMEngine puts the config there under its own name.
     configs = [file.stem for file in sorted(Path(run).glob('*.py'))]
-    environment: Dict[str, Any] = dict(config=configs[0]) if len(configs) == 1 else {}
+    environment: dict[str, Any] = dict(config=configs[0]) if len(configs) == 1 else {}
     for folder in sorted({log.parent.parent for log in find_logs(run)}):
         for log in sorted(folder.glob('*.log')):
             environment.update(parse_environment(log.read_text(errors='replace')))
     return environment
 
 
-def parse_environment(text: str) -> Dict[str, Any]:
+def parse_environment(text: str) -> dict[str, Any]:
     """What MMEngine's text log says of versions and devices, at its top and before the first step.
 
     >>> parse_environment('Python: 3.11.7 (main) [GCC]\\n    GPU 0,1: NVIDIA H200\\n    GPU number: 2\\n' + '-' * 60)
@@ -152,7 +152,7 @@ def parse_environment(text: str) -> Dict[str, Any]:
     top = text.split(' - INFO - Config:')[0]
     found = dict(re.findall(r'^\s*([^:\n]+): (.*)$', top, flags=re.M))
     gpus = [value for name, value in found.items() if re.fullmatch(r'GPU [\d,]+', name)]
-    environment: Dict[str, Any] = {}
+    environment: dict[str, Any] = {}
     if gpus or 'CUDA available' in found:
         environment['device'] = ', '.join(gpus) or 'CPU'
     environment.update((ours, found[theirs].split()[0]) for theirs, ours in ENVIRONMENT.items() if found.get(theirs))
@@ -165,7 +165,7 @@ def parse_environment(text: str) -> Dict[str, Any]:
     return environment
 
 
-def publish_log(run: Union[str, Path], file: Union[str, Path]) -> Path:
+def publish_log(run: str | Path, file: str | Path) -> Path:
     """Writes a run's log as it is committed beside the configs: one small file, without the paths of a machine.
 
     Numbers keep six digits. Of absolute paths in the config the run's name stays.

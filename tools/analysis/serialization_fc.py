@@ -7,16 +7,20 @@ from --classes (a file with a name a line), or from MMPretrain for 10, 100 and 1
 --classes cifar10, cifar100 or imagenet; else classes are numbers.
 """
 import argparse
-import csv
 import re
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import List, Mapping, NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 from torch import Tensor
 
 from mmkd_atsc import cli
 from mmkd_atsc.checkpoints.read import read_checkpoint
 from mmkd_atsc.errors.checks import check_number, nearest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
+from analysis.tables import pyplot, write_csv
 
 FC_KEY = re.compile(r'(^|\.)connectors\.[^.]+\.fc\.weight$')
 KNOWN_CLASSES = {'cifar10': 'CIFAR10_CATEGORIES', 'cifar100': 'CIFAR100_CATEGORIES', 'imagenet': 'IMAGENET_CATEGORIES'}
@@ -32,7 +36,7 @@ def is_square(value: object) -> bool:
     return isinstance(value, Tensor) and value.dim() == 2 and value.shape[0] == value.shape[1]
 
 
-def find_weight(content: Mapping, key: Optional[str]) -> Tuple[str, Tensor]:
+def find_weight(content: Mapping, key: str | None) -> tuple[str, Tensor]:
     """The layer's key and matrix; ``key`` may be the end of one."""
     weights = content.get('state_dict', content)
     square = [name for name, value in weights.items() if is_square(value)]
@@ -48,7 +52,7 @@ def find_weight(content: Mapping, key: Optional[str]) -> Tuple[str, Tensor]:
     raise ValueError(f'the checkpoint has no square matrix {wanted}{others}')
 
 
-def class_names(content: Mapping, source: Optional[str], num_classes: int) -> List[str]:
+def class_names(content: Mapping, source: str | None, num_classes: int) -> list[str]:
     if source in KNOWN_CLASSES:
         from mmpretrain.datasets import categories
         names = list(getattr(categories, KNOWN_CLASSES[source]))
@@ -65,7 +69,7 @@ def class_names(content: Mapping, source: Optional[str], num_classes: int) -> Li
     return [str(name) for name in names]
 
 
-def class_index(name: str, names: List[str]) -> int:
+def class_index(name: str, names: list[str]) -> int:
     if name in names:
         return names.index(name)
     if name.isdecimal() and int(name) < len(names):
@@ -73,33 +77,19 @@ def class_index(name: str, names: List[str]) -> int:
     raise ValueError(f'--class {name} is no class name and no number from 0 to {len(names) - 1}{nearest(name, names)}')
 
 
-def largest_weights(row: Tensor, top: int) -> List[Weight]:
+def largest_weights(row: Tensor, top: int) -> list[Weight]:
     """The ``top`` weights of one output, the largest absolute value first."""
     order = row.abs().sort(descending=True, stable=True).indices[:top]
     return [Weight(rank, index, row[index].item()) for rank, index in enumerate(order.tolist(), start=1)]
 
 
-def write_table(path: Path, output_class: str, weights: List[Weight], names: List[str]) -> None:
-    with path.open('w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file)
-        writer.writerow(('output_class', 'rank', 'input_index', 'input_class', 'weight'))
-        writer.writerows((output_class, w.rank, w.input_class, names[w.input_class], f'{w.value:.9g}') for w in weights)
-
-
-def write_matrix(path: Path, matrix: Tensor, names: List[str]) -> None:
-    with path.open('w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file)
-        writer.writerow(('output_class', *names))
-        writer.writerows((name, *(f'{value:.9g}' for value in row)) for name, row in zip(names, matrix.tolist()))
-
-
-def draw_matrix(plt, path: Path, matrix: Tensor, names: List[str]) -> None:
+def draw_matrix(path: Path, matrix: Tensor, names: list[str]) -> None:
     """Diagonal and the rest have a colour scale each: the diagonal begins at 1 and would drown the others, at 0."""
     size = len(names)
     off_diagonal = matrix.clone().fill_diagonal_(float('nan'))
     bound = max(off_diagonal.nan_to_num(0).abs().max().item(), 1e-12)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11.5, 8), width_ratios=[4, 1], layout='constrained')
-    colours = plt.get_cmap('RdBu_r').with_extremes(bad='0.85')
+    figure, (left, right) = pyplot().subplots(1, 2, figsize=(11.5, 8), width_ratios=[4, 1], layout='constrained')
+    colours = pyplot().get_cmap('RdBu_r').with_extremes(bad='0.85')
     image = left.imshow(off_diagonal, cmap=colours, vmin=-bound, vmax=bound, interpolation='nearest')
     left.set_title('weights between classes (the diagonal is left out)', fontsize=11)
     left.set_xlabel("input: the student's logit")
@@ -114,11 +104,11 @@ def draw_matrix(plt, path: Path, matrix: Tensor, names: List[str]) -> None:
     right.set_ylabel('classes')
     right.spines[['top', 'right']].set_visible(False)
     figure.savefig(path, dpi=150)
-    plt.close(figure)
+    pyplot().close(figure)
 
 
-def draw_class(plt, path: Path, output_class: str, weights: List[Weight], names: List[str]) -> None:
-    figure, axes = plt.subplots(figsize=(7.5, 1.4 + 0.27 * len(weights)), layout='constrained')
+def draw_class(path: Path, output_class: str, weights: list[Weight], names: list[str]) -> None:
+    figure, axes = pyplot().subplots(figsize=(7.5, 1.4 + 0.27 * len(weights)), layout='constrained')
     values = [weight.value for weight in weights]
     labels = [names[weight.input_class] for weight in weights]
     bars = axes.barh(range(len(weights)), values, color=['tab:red' if value > 0 else 'tab:blue' for value in values])
@@ -132,10 +122,10 @@ def draw_class(plt, path: Path, output_class: str, weights: List[Weight], names:
     axes.spines[['top', 'right', 'left']].set_visible(False)
     axes.tick_params(axis='y', length=0)
     figure.savefig(path, dpi=150)
-    plt.close(figure)
+    pyplot().close(figure)
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('checkpoint', help='a training checkpoint of AEKT (an exported student has no such layer)')
     parser.add_argument('--class', dest='class_name', metavar='NAME_OR_INDEX', help='also look at one output')
@@ -150,19 +140,18 @@ def main(argv: Optional[List[str]] = None) -> None:
         key, matrix = find_weight(content, args.key)
         names = class_names(content, args.classes, len(matrix))
         chosen = None if args.class_name is None else class_index(args.class_name, names)
-        import matplotlib
-        matplotlib.use('Agg')
-        import matplotlib.pyplot as plt
         out = Path(args.out)
         out.mkdir(parents=True, exist_ok=True)
-        write_matrix(out / 'serialization_fc.csv', matrix, names)
-        draw_matrix(plt, out / 'serialization_fc.png', matrix, names)
+        write_csv(out / 'serialization_fc.csv', ('output_class', *names),
+                  ((name, *(f'{value:.9g}' for value in row)) for name, row in zip(names, matrix.tolist())))
+        draw_matrix(out / 'serialization_fc.png', matrix, names)
         print(f'{key}: {len(matrix)} classes; wrote {out / "serialization_fc.png"} and .csv')
         if chosen is not None:
             weights = largest_weights(matrix[chosen], args.top)
             stem = f'serialization_fc_class{chosen}'
-            write_table(out / f'{stem}.csv', names[chosen], weights, names)
-            draw_class(plt, out / f'{stem}.png', names[chosen], weights, names)
+            write_csv(out / f'{stem}.csv', ('output_class', 'rank', 'input_index', 'input_class', 'weight'),
+                      ((names[chosen], w.rank, w.input_class, names[w.input_class], f'{w.value:.9g}') for w in weights))
+            draw_class(out / f'{stem}.png', names[chosen], weights, names)
             print(f'output {chosen} ({names[chosen]}): wrote {out / stem}.png and .csv')
 
 

@@ -5,10 +5,11 @@ import itertools
 import json
 import os
 import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple
 
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
@@ -35,9 +36,9 @@ class Row(NamedTuple):
     name: str
     config: Path
     folder: str
-    needs: Tuple[str, ...] = ()
-    options: Tuple[str, ...] = ()
-    switches: Tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    switches: tuple[str, ...] = ()
 
 
 class Result(NamedTuple):
@@ -51,13 +52,13 @@ class Result(NamedTuple):
 class Failed(RuntimeError):
     """A row failed. The others have been trained; ``results`` says what became of each."""
 
-    def __init__(self, error: Exception, results: List[Result]) -> None:
+    def __init__(self, error: Exception, results: list[Result]) -> None:
         super().__init__(str(error))
         self.results = results
 
 
-def run_suite(rows: Sequence[Row], out: Path, workers: int = 1, stop: Optional[Stop] = None,
-              **environment: str) -> List[Result]:
+def run_suite(rows: Sequence[Row], out: Path, workers: int = 1, stop: Stop | None = None,
+              **environment: str) -> list[Result]:
     """Trains what is not done. Where a row fails the others go on, and :class:`Failed` is raised at the end.
 
     Args:
@@ -84,8 +85,8 @@ def _alone_in(out: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def _run_rows(rows: Sequence[Row], out: Path, workers: int, stop: Stop, environment: Dict[str, str],
-              lock: int) -> List[Result]:
+def _run_rows(rows: Sequence[Row], out: Path, workers: int, stop: Stop, environment: dict[str, str],
+              lock: int) -> list[Result]:
     os.environ.update(environment)  # our own reading of the configs must see what the processes see
     MMLogger.get_instance('suite', log_level='WARNING')  # else a line for each variable that is read
     if workers > 1:
@@ -96,7 +97,7 @@ def _run_rows(rows: Sequence[Row], out: Path, workers: int, stop: Stop, environm
     for row in rows:
         if not folders.issuperset(row.needs):
             raise ValueError(f'{row.folder} needs {", ".join(row.needs)}, not all of which are rows')
-    results: Dict[str, Result] = {}
+    results: dict[str, Result] = {}
     waiting, running, errors = list(rows), {}, []
     with ThreadPoolExecutor(workers) as pool:
         while waiting or running:
@@ -126,7 +127,7 @@ def _run_rows(rows: Sequence[Row], out: Path, workers: int, stop: Stop, environm
     return ordered
 
 
-def _run(row: Row, out: Path, stop: Stop, environment: Dict[str, str], lock: int) -> Result:
+def _run(row: Row, out: Path, stop: Stop, environment: dict[str, str], lock: int) -> Result:
     work_dir, note = out / row.folder, out / row.folder / 'suite.json'
     identity = identity_of(row, out)
     known = json.loads(note.read_text()) if note.is_file() else {}
@@ -168,8 +169,11 @@ def identity_of(row: Row, out: Path) -> str:
     decides = portable({key: config.get(key) for key in (*DECISIVE, 'randomness')})
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode())
     digest.update(' '.join(row.switches).encode())
-    for name in row.needs:
-        digest.update(hashlib.sha256(find_checkpoint(str(out / name)).read_bytes()).digest())
+    given = (config.get('model') or {}).get('teacher_ckpt') or []
+    given = list(given.values()) if isinstance(given, dict) else [given] if isinstance(given, str) else list(given)
+    for checkpoint in [*(str(out / name) for name in row.needs), *given]:
+        if '://' not in checkpoint:
+            digest.update(hashlib.sha256(find_checkpoint(checkpoint).read_bytes()).digest())
     return digest.hexdigest()
 
 

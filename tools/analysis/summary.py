@@ -2,23 +2,27 @@
 import json
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, NamedTuple
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import MODELS, DefaultScope
+from mmengine.utils import import_modules_from_strings
+from mmrazor.models.losses import DKDLoss, KLDivergence
 
 from mmkd_atsc import cli
 from mmkd_atsc.cifar_networks import CIFAR_NETWORKS
 from mmkd_atsc.errors.messages import describe
 from mmkd_atsc.export.config import student_model
-from mmkd_atsc.registry import short_name
+from mmkd_atsc.models.teacher import named_teachers
+from mmkd_atsc.registry import class_of, short_name
 
 from .runs import PUBLISHED, find_curve, find_metric, is_training, portable, read_config, read_environment, read_scalars
 
 NO_TEACHER = 'no teacher'
-LOSS_METHODS = {'AEKTLoss': 'AEKT', 'DKDLoss': 'DKD', 'KLDivergence': 'KD'}
+MMRAZOR_NAMES = {DKDLoss: 'DKD', KLDivergence: 'KD'}  # MMRazor's classes say nothing of themselves
 
 # What of a config decides what a run comes to, beside its seed.
 DECISIVE = ('model', 'data_preprocessor', 'train_dataloader', 'val_dataloader', 'val_evaluator', 'optim_wrapper',
@@ -35,17 +39,17 @@ class Run(NamedTuple):
 
     name: str
     method: str
-    teachers: Tuple[str, ...]
+    teachers: tuple[str, ...]
     student: str
-    seed: Optional[int]
+    seed: int | None
     unit: str
-    done: Optional[int]
-    goal: Optional[int]
-    last: Optional[float]
-    best: Optional[float]
-    processes: Optional[int]
-    images_per_second: Optional[float]
-    hours: Optional[float]
+    done: int | None
+    goal: int | None
+    last: float | None
+    best: float | None
+    processes: int | None
+    images_per_second: float | None
+    hours: float | None
     environment: str
     config_name: str
     config: Config
@@ -56,7 +60,7 @@ class Run(NamedTuple):
         return ' → '.join(filter(None, [', '.join(self.teachers), self.student]))
 
 
-def read_run(run: Union[str, Path], name: Optional[str] = None, metric: str = 'accuracy/top1') -> Run:
+def read_run(run: str | Path, name: str | None = None, metric: str = 'accuracy/top1') -> Run:
     """Summarises a work directory or a published log.
 
     Args:
@@ -70,6 +74,8 @@ def read_run(run: Union[str, Path], name: Optional[str] = None, metric: str = 'a
     schedule = config.get('train_cfg') or {}
     unit = 'iterations' if 'max_iters' in schedule else 'epochs'
     model, name = config.model, name or run_names([run])[0]
+    if config.get('custom_imports'):
+        import_modules_from_strings(**{**config.custom_imports, 'allow_failed_imports': True})
     processes = environment.get('processes') or (1 if config.get('launcher') == 'none' else None)
     iterations, seconds = training_time(scalars)
     images = iterations * ((config.get('train_dataloader') or {}).get('batch_size') or 0) * (processes or 0)
@@ -85,7 +91,7 @@ def read_run(run: Union[str, Path], name: Optional[str] = None, metric: str = 'a
                             default=str))
 
 
-def describe_environment(environment: Dict[str, Any]) -> str:
+def describe_environment(environment: dict[str, Any]) -> str:
     """What a run was trained on, as far as its log tells.
 
     >>> describe_environment(dict(device='CPU', processes=2, threads=1, torch='2.15.0+cu132'))
@@ -98,7 +104,7 @@ def describe_environment(environment: Dict[str, Any]) -> str:
     return ', '.join(part for part in parts if part)
 
 
-def training_time(scalars: List[Dict]) -> Tuple[int, float]:
+def training_time(scalars: list[dict]) -> tuple[int, float]:
     """Iterations and the seconds they took, each line's ``time`` standing for all iterations since the line before.
 
     >>> training_time([{'time': 0.5, 'iter': 10, 'step': 10}, {'time': 0.25, 'iter': 20, 'step': 20}])
@@ -112,7 +118,10 @@ def training_time(scalars: List[Dict]) -> Tuple[int, float]:
 
 
 def method_of(model: dict) -> str:
-    """How the student is taught, from its model's config.
+    """How the student is taught: the names that the classes in its model's config give to the method.
+
+    The algorithm, the distiller and the losses have a ``method_name``, a string or a function of their config; a loss
+    that has none, or is not installed, counts by its type's name. Connectors may add a ``method_note``.
 
     >>> method_of(dict(type='mmkd_atsc.AdaptiveTeacherDistill', teacher=dict(), adaptive=False))
     'SimKD'
@@ -124,30 +133,26 @@ def method_of(model: dict) -> str:
         return NO_TEACHER
     distiller = model.get('distiller') or {}
     losses = (distiller.get('distill_losses') or {}).values()
-    methods = [loss_method(loss) for loss in losses]
-    if short_name(model['type']) == 'AdaptiveTeacherDistill':
-        methods.insert(0, 'ATSC' if model.get('adaptive', True) else 'SimKD')
-    elif short_name(distiller.get('type')) == 'AEKTDistiller':
-        methods.insert(0, 'AEKT')
-    return ' + '.join(dict.fromkeys(methods)) or short_name(distiller.get('type'))
+    names = [own_name(model), own_name(distiller), *(own_name(loss) or short_name(loss.get('type')) for loss in losses)]
+    connectors = [part for given in (distiller.get('connectors') or {}).values()
+                  for part in (given if isinstance(given, (list, tuple)) else [given])]
+    notes = [getattr(class_of(part, 'mmrazor'), 'method_note', None) for part in connectors]
+    method = ' + '.join(dict.fromkeys(filter(None, names))) or short_name(distiller.get('type'))
+    return ', '.join(dict.fromkeys(filter(None, [method, *notes])))
 
 
-def loss_method(loss: dict) -> str:
-    """What a loss is called; AEKT's without its third term is DKD.
-
-    >>> loss_method(dict(type='mmkd_atsc.AEKTLoss', gamma=0.0))
-    'DKD'
-    """
-    name = short_name(loss['type'])
-    return 'DKD' if name == 'AEKTLoss' and loss.get('gamma') == 0 else LOSS_METHODS.get(name, name)
+def own_name(part: dict) -> str | None:
+    """What the class of a part of the model calls the method; None if it says nothing or is not installed."""
+    kind = class_of(part, 'mmrazor')
+    name = getattr(kind, 'method_name', None) or next(
+        (MMRAZOR_NAMES[base] for base in getattr(kind, '__mro__', ()) if base in MMRAZOR_NAMES), None)
+    return name(part) if callable(name) else name
 
 
-def teachers_of(model: dict) -> List[str]:
+def teachers_of(model: dict) -> list[str]:
     """The names of the teachers' networks."""
-    teacher = model.get('teacher') or ()
-    if isinstance(teacher, str) or isinstance(teacher, dict) and {'type', 'cfg_path'} & teacher.keys():
-        teacher = [teacher]
-    return [network_name(network) for network in (teacher.values() if isinstance(teacher, dict) else teacher)]
+    return [network_name(teacher.network) for teacher in named_teachers(model['teacher']).values()] \
+        if 'teacher' in model else []
 
 
 def network_name(network: Any) -> str:
@@ -172,7 +177,7 @@ def network_name(network: Any) -> str:
     return short_name(backbone.get('type')) + suffix
 
 
-def deployed_parameters(config: Config) -> Optional[int]:
+def deployed_parameters(config: Config) -> int | None:
     """Parameters of the deployed student: a shared classifier counts, it goes along as a copy.
 
     None where the network cannot be built here, as when its config is a file of another machine.
@@ -191,7 +196,7 @@ def deployed_parameters(config: Config) -> Optional[int]:
     return sum(parameter.numel() for parameter in student.parameters())
 
 
-def run_names(runs: Sequence[Union[str, Path]]) -> List[str]:
+def run_names(runs: Sequence[str | Path]) -> list[str]:
     """A name for each run: its folder's or file's, with as many of its parents as tell it from the others.
 
     >>> run_names(['work_dirs/seed0/atsc', 'work_dirs/seed1/atsc', 'logs/kd.json.gz'])

@@ -1,8 +1,9 @@
 """Tables in Markdown and CSV, and pictures without a screen: what the tools' outputs have in common."""
 import csv
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Iterable, Sequence, Union
+from typing import Any
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[Any]], left: Sequence[str] = ()) -> str:
@@ -22,7 +23,7 @@ def markdown_line(cells: Iterable[Any]) -> str:
     return f'| {" | ".join(map(str, cells))} |'
 
 
-def write_csv(path: Union[str, Path], columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     with open(path, 'w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file)
         writer.writerow(columns)

@@ -4,9 +4,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Iterator, Optional, Sequence, Union
 
 TRAIN = Path(__file__).resolve().parents[1] / 'train.py'
 
@@ -19,11 +19,11 @@ class Stop:
     (False, None, True)
     """
 
-    def __init__(self, seconds: Optional[float] = None) -> None:
+    def __init__(self, seconds: float | None = None) -> None:
         self._end = float('inf') if seconds is None else time.monotonic() + seconds
-        self._signal: Optional[int] = None
+        self._signal: int | None = None
 
-    def now(self, by_signal: Optional[int] = None) -> None:
+    def now(self, by_signal: int | None = None) -> None:
         self._end, self._signal = float('-inf'), by_signal
 
     @property
@@ -60,8 +60,8 @@ class TrainingFailed(RuntimeError):
     """A training ended with an error."""
 
 
-def run_training(config: Union[str, Path], work_dir: Path, stop: Stop, options: Sequence[str] = (),
-                 switches: Sequence[str] = (), resume: bool = False, lock: Optional[int] = None,
+def run_training(config: str | Path, work_dir: Path, stop: Stop, options: Sequence[str] = (),
+                 switches: Sequence[str] = (), resume: bool = False, lock: int | None = None,
                  **environment: str) -> None:
     """Trains a config in a process of its own; what it prints goes to ``output.log`` in the work directory.
 

@@ -10,8 +10,8 @@ count as one FLOP, as in the papers. --out writes DIR/deploy.md and DIR/deploy.c
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
 
 from measure import environment, median_times
 
@@ -29,9 +29,9 @@ import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.export import FORMATS
-from mmkd_atsc.export.config import classifiers_argument, student_model, teacher_sources, without_pretrained
+from mmkd_atsc.export.config import shared_head, student_model, teacher_sources, without_pretrained
 from mmkd_atsc.export.formats import Deployed, write
-from mmkd_atsc.export.images import Size, height_and_width, innermost_dataset, said_size
+from mmkd_atsc.export.images import Size, configured_image_size, evaluated_dataset, height_and_width
 from mmkd_atsc.models.build import build_network
 from mmkd_atsc.models.fit import image_channels
 
@@ -56,13 +56,13 @@ class EncoderAlone(nn.Module):
         return self.backbone(images)[-1]
 
 
-def build_networks(config: Config) -> Dict[str, nn.Module]:
+def build_networks(config: Config) -> dict[str, nn.Module]:
     """The deployed student, what of it is its encoder if it shares a classifier, and the teachers, by their names."""
     student = student_model(config)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         network = MODELS.build(student)
-    networks: Dict[str, nn.Module] = {'student': Deployed(network)}
-    if classifiers_argument(student.get('head') or {}):
+    networks: dict[str, nn.Module] = {'student': Deployed(network)}
+    if shared_head(student.get('head')):
         networks[ENCODER] = EncoderAlone(network.backbone)
     model = config.model.to_dict()
     teachers = teacher_sources(model) if 'teacher' in model else {}
@@ -82,7 +82,7 @@ def onnx_runner(name: str, network: nn.Module, images: Tensor, folder: Path) -> 
 
 
 @torch.inference_mode()
-def measure(networks: Dict[str, nn.Module], size: Size, batch: int, repeats: int, with_onnx: bool) -> List[list]:
+def measure(networks: dict[str, nn.Module], size: Size, batch: int, repeats: int, with_onnx: bool) -> list[list]:
     """A row of COLUMNS for each network; the last two are None without onnxruntime."""
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     shapes = {name: (image_channels(network), *size) for name, network in networks.items()}
@@ -106,7 +106,7 @@ def measure(networks: Dict[str, nn.Module], size: Size, batch: int, repeats: int
     return rows
 
 
-def added(rows: List[list]) -> str:
+def added(rows: list[list]) -> str:
     """What projector and shared classifier add to the encoder, in a sentence; '' where none are shared."""
     by_name = {row[0]: row for row in rows}
     if ENCODER not in by_name:
@@ -116,7 +116,7 @@ def added(rows: List[list]) -> str:
     return f'projector and shared classifier add {", ".join(parts)} to the encoder'
 
 
-def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='the config of a distillation or of one network, or package::path')
     parser.add_argument('--out', type=Path, metavar='DIR', help='also write deploy.md and deploy.csv there')
@@ -127,7 +127,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with cli.one_line_errors():
         check_number('--batch', args.batch, 1, integer=True)
@@ -136,7 +136,8 @@ def main(argv: Optional[List[str]] = None) -> None:
             torch.set_num_threads(check_number('--threads', args.threads, 1, integer=True))
         config = cli.load_config(args.config)
         cli.require(config, args.config, 'model')
-        size = height_and_width(args.image_size) or said_size(innermost_dataset(without_pretrained(config)))
+        size = height_and_width(args.image_size) or configured_image_size(
+            evaluated_dataset(without_pretrained(config)))
         missing = None
         if size is None:
             raise ValueError(f'{args.config}: nothing in its test data says how large an image is; give --image-size')

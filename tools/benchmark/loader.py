@@ -8,8 +8,8 @@ images are random ones of CIFAR-100's shape.
 """
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, List, Optional
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class RandomCIFAR100(CIFAR100):
 
     num_images = 50_000
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         random = np.random.RandomState(0)
         images = random.randint(256, size=(self.num_images, 32, 32, 3), dtype=np.uint8)
         labels = random.randint(100, size=self.num_images).tolist()
@@ -46,7 +46,7 @@ class RandomBatchedCIFAR100(BatchedCIFAR100, RandomCIFAR100):
     """The same images, batched."""
 
 
-def make_epoch(name: str, batch_size: int, data_root: Optional[str]) -> Callable[[], int]:
+def make_epoch(name: str, batch_size: int, data_root: str | None) -> Callable[[], int]:
     """A function that makes all training batches of a config once, and says how many images they had."""
     config = Config.fromfile(CONFIGS / f'{name}.py')
     config.train_dataloader.update(batch_size=batch_size, num_workers=0, persistent_workers=False)
@@ -59,7 +59,7 @@ def make_epoch(name: str, batch_size: int, data_root: Optional[str]) -> Callable
     return lambda: sum(len(preprocessor(batch, training=True)['data_samples']) for batch in loader)
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--data-root', default=os.environ.get('MMKD_DATA_ROOT'),
                         help='folder with cifar-100-python (default: $MMKD_DATA_ROOT, or else random images)')

@@ -9,7 +9,7 @@ themselves do not. Launches are the kernels, copies and fills that a step starts
 that would start them.
 """
 import argparse
-from typing import Callable, Dict, List, Optional, Tuple
+from collections.abc import Callable
 
 import measure as timing
 from measure import (
@@ -34,7 +34,7 @@ from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.models.losses import AEKTLoss
 
 
-def make_steps(num_samples: int, num_classes: int, device: torch.device = CPU) -> Dict[str, Step]:
+def make_steps(num_samples: int, num_classes: int, device: torch.device = CPU) -> dict[str, Step]:
     """One forward and backward of each rival on the same logits; AEKT computes three terms, DKD two, KD one."""
     from mmrazor.models.losses import DKDLoss, KLDivergence
     generator = torch.Generator().manual_seed(0)
@@ -61,7 +61,7 @@ def default_repeats(num_samples: int, num_classes: int) -> int:
     return max(7, min(300, 20_000_000 // (num_samples * num_classes)))
 
 
-def measure(shape: Tuple[int, int], repeats: Optional[int], device: torch.device) -> str:
+def measure(shape: tuple[int, int], repeats: int | None, device: torch.device) -> str:
     steps = make_steps(*shape, device)
     times = median_times(steps, repeats or default_repeats(*shape), block=block_of(device))
     memory = {name: peak_memory(step, device) for name, step in steps.items()}
@@ -75,7 +75,7 @@ def measure(shape: Tuple[int, int], repeats: Optional[int], device: torch.device
     return timing.table_line(cells)
 
 
-def parse_shape(text: str) -> Tuple[int, int]:
+def parse_shape(text: str) -> tuple[int, int]:
     try:
         num_samples, num_classes = (int(number) for number in text.lower().split('x'))
     except ValueError:
@@ -84,7 +84,7 @@ def parse_shape(text: str) -> Tuple[int, int]:
             check_number('classes', num_classes, low=2, integer=True))
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--shapes', nargs='+', default=['64x100', '1024x1000', '256x21841'], metavar='NxC')
     parser.add_argument('--threads', nargs='+', type=int, default=[1], help='numbers of threads to measure with')

@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 import time
-from typing import Callable, Dict, Iterable, Optional
+from collections.abc import Callable, Iterable
 
 # The profiler's own chatter; both are read when torch is imported.
 os.environ.setdefault('KINETO_LOG_LEVEL', '9')
@@ -72,13 +72,13 @@ def block_of(device: torch.device) -> int:
     return GPU_BLOCK if device.type == 'cuda' else 1
 
 
-def median_times(steps: Dict[str, Step], repeats: int, warmup: int = 2, block: int = 1) -> Dict[str, float]:
+def median_times(steps: dict[str, Step], repeats: int, warmup: int = 2, block: int = 1) -> dict[str, float]:
     """Seconds a step, the median over ``repeats`` turns of ``block`` steps, in which nothing waits for the GPU.
 
     The rivals take turns, so that whatever slows the machine down meets all of them alike; the first turns, which also
     pay for what is set up once, do not count.
     """
-    times: Dict[str, list] = {name: [] for name in steps}
+    times: dict[str, list] = {name: [] for name in steps}
     for turn in range(repeats + warmup):
         for name, step in steps.items():
             wait()
@@ -91,7 +91,7 @@ def median_times(steps: Dict[str, Step], repeats: int, warmup: int = 2, block: i
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def in_ms(times: Dict[str, float]) -> Dict[str, str]:
+def in_ms(times: dict[str, float]) -> dict[str, str]:
     """Seconds as milliseconds, in the digits that they are good for.
 
     >>> in_ms(dict(ours=1.4731, floor=0.0037624))
@@ -165,7 +165,7 @@ def count_launches(step: Step, device: torch.device = CPU) -> int:
     return sum(event.device_type == torch.autograd.DeviceType.CUDA for event in profiler.events())
 
 
-def environment(device: Optional[torch.device] = None) -> str:
+def environment(device: torch.device | None = None) -> str:
     """PyTorch, Python, threads and processor, and the GPU if that is what is measured, in a line.
 
     The processor counts on a GPU too: small networks wait for it. ``device=None``: the GPU where there is one.

@@ -12,7 +12,6 @@ the protocol's 240 epochs of 50,000 images at that rate.
 """
 import argparse
 import time
-from typing import Dict, List, Optional
 
 from measure import add_arguments, environment, prepare, wait
 
@@ -86,7 +85,7 @@ def protocol_minutes(rate: float) -> float:
     return PROTOCOL_IMAGES / rate / 60
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--pair', default='resnet110_resnet32', help='of configs/atsc')
     parser.add_argument('--images', type=int, help='default: 1280, on a GPU 50,000')
@@ -107,7 +106,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         print(f'{environment(device)}; {args.pair}, batch {args.batch}, {args.images} images, '
               f'ours {"fast" if args.fast else "as its config has it"}\n')
         theirs = authors_rate(args, device)
-        rates: Dict[str, float] = {
+        rates: dict[str, float] = {
             "authors' loop": theirs,
             'classic': runner_rate(args, classic=True),
             'ours': runner_rate(args, args.fast)}

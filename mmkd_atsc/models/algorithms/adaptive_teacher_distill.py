@@ -60,6 +60,12 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         teacher_cache: Refused: what changes, or is a feature, is not cached.
     """
 
+    shares_classifier = True
+
+    @classmethod
+    def method_name(cls, config: dict) -> str:
+        return 'ATSC' if config.get('adaptive', True) else 'SimKD'
+
     def __init__(self, architecture: Union[dict, str, BaseModel], teacher: Any, distiller: Optional[dict] = None,
                  teacher_ckpt: Union[None, str, list, dict] = None, allow_random_teacher: bool = False,
                  adaptive: bool = True, classifier_step: str = 'joint', student_ce_weight: float = 0.0,
@@ -107,11 +113,36 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
             raise ValueError('the teacher was built with adaptive=False and is not in the optimizer')
         for teacher in self.teachers.values():
             teacher.adapt(adapting)
-        self.distiller.teacher_adapts = adapting
         self.train(self.training)
 
     def loss(self, inputs: Tensor, data_samples: Optional[List] = None) -> Dict[str, Tensor]:
         """(a) and, where the teacher adapts, (b): one forward of each network."""
+        self.check_step()
+        features = {}
+        for name, teacher in self.teachers.items():
+            with self.recording_teacher(name):
+                features[name] = teacher.encode(inputs)
+                if self.distiller.needs_teacher_head:  # targets only: neither side learns from them
+                    with torch.no_grad():
+                        teacher.classifier.run_detached(features[name])
+        losses = {}
+        with self.recording_student():
+            student_features = self.student.extract_feat(inputs)
+            if self.distiller.needs_student_head:  # its loss runs the teacher's head, which is not recorded here
+                self.student.head(student_features)
+            if self.calculate_student_loss:
+                losses = self.student.head.loss(student_features, data_samples)
+        losses = add_prefix({key: value * self.student_ce_weight if 'loss' in key else value
+                             for key, value in losses.items()}, 'student')
+        losses.update(self.distill_losses(data_samples))
+        if self.adapting and not self.distillation_stopped:
+            losses.update(add_prefix(self.distiller.anchor_losses(), 'distill'))
+        if self.adapting and self.classifier_step == 'joint':
+            losses.update(self.classifier_losses(features, data_samples))
+        return losses
+
+    def check_step(self) -> None:
+        """Refuses a step that would teach nothing, or hold a teacher to weights that nobody knows."""
         if self.distillation_stopped and not self.calculate_student_loss:
             raise TrainingStopped('StopDistillHook leaves the student of AdaptiveTeacherDistill nothing to learn from: '
                                   'it learns by distillation alone; set student_ce_weight, or take the hook out')
@@ -121,32 +152,6 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
                                  'nothing to anchor it to; set teacher_ckpt')
         if self.classifier_step == 'alternate' and self.training and get_world_size() > 1:
             raise ValueError("classifier_step='alternate' trains on one process only; 'joint' gives the same student")
-        losses = super().loss(inputs, data_samples)  # (a), and the student's own loss if it has a weight
-        if self.adapting and self.classifier_step == 'joint':
-            losses.update(self.classifier_losses(self._teacher_features, data_samples))
-        self._teacher_features = None
-        return losses
-
-    def run_teachers(self, inputs: Tensor, data_samples: Optional[List]) -> None:
-        self.distiller.set_deliveries_override(False)
-        self._teacher_features = {}
-        for name, teacher in self.teachers.items():
-            with self.listen_to(name), self.distiller.deliveries:
-                self._teacher_features[name] = features = teacher.encode(inputs)
-                if self.distiller.needs_teacher_head:  # targets only: neither side learns from them
-                    with torch.no_grad():
-                        teacher.classifier.run_detached(features)
-
-    def run_student(self, inputs: Tensor, data_samples: Optional[List]) -> Dict[str, Tensor]:
-        self.distiller.set_deliveries_override(True)
-        with self.distiller.student_recorders, self.distiller.deliveries:
-            features, losses = self.student.extract_feat(inputs), {}
-            if self.distiller.needs_student_head:  # its loss runs the teacher's head, which is not recorded here
-                self.student.head(features)
-            if self.calculate_student_loss:
-                losses = self.student.head.loss(features, data_samples)
-        return add_prefix({key: value * self.student_ce_weight if 'loss' in key else value
-                           for key, value in losses.items()}, 'student')
 
     def classifier_losses(self, features: Dict[str, Any], data_samples: Optional[List]) -> Dict[str, Tensor]:
         """Part (b): each classifier's own loss on its teacher's features, which get no gradient from it."""

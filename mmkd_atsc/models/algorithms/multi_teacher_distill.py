@@ -1,7 +1,9 @@
 """Distillation from frozen teachers, one or several."""
 import difflib
 import functools
-from typing import Any, ContextManager, Dict, List, Optional, Tuple, Union
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import torch
 from mmengine.logging import print_log
@@ -79,7 +81,7 @@ class MultiTeacherDistill(BaseAlgorithm):
             self.distiller = MODELS.build(without_our_scope(distiller))
         self.prepare_distiller()
         self.teacher_cache = teacher_cache
-        self._cache: Optional[TeacherCache] = None  # open from the first training step on
+        self.cache: Optional[TeacherCache] = None  # open from the first training step on
         if teacher_cache is not None:
             check_cacheable(self)
         self.distillation_stopped = False  # MMRazor's StopDistillHook sets it
@@ -114,11 +116,9 @@ class MultiTeacherDistill(BaseAlgorithm):
 
     def train(self, mode: bool = True) -> 'MultiTeacherDistill':
         """Before it trains, the file with the teachers' answers is opened and compared with the teachers."""
-        if mode and self.teacher_cache is not None and self._cache is None:
-            cache = TeacherCache(self.teacher_cache)
-            cache.check_teachers(self.teachers, self.data_preprocessor)
-            self.data_preprocessor.set_augmentation(cache.header.seed, cache.header.epochs)
-            self._cache = cache
+        if mode and self.teacher_cache is not None and self.cache is None:
+            self.cache = TeacherCache(self.teacher_cache)
+            self.cache.take_over(self.teachers, self.data_preprocessor)
         if mode:
             check_optimizer_at_first_step(self)
         return super().train(mode)
@@ -134,55 +134,44 @@ class MultiTeacherDistill(BaseAlgorithm):
 
     def loss(self, inputs: Tensor, data_samples: Optional[List] = None) -> Dict[str, Tensor]:
         """The student's own loss and the distiller's, from one forward of each network."""
-        self.run_teachers(inputs, data_samples)
-        losses = self.run_student(inputs, data_samples)
+        if self.cache is not None:
+            self.cache.answer(self, inputs, data_samples)
+        else:
+            for name, teacher in self.teachers.items():
+                if name not in getattr(self.distiller, 'idle', ()):
+                    with self.recording_teacher(name):
+                        teacher(inputs)
+        with self.recording_student():
+            losses = add_prefix(self.student(inputs, data_samples, mode='loss'), 'student')
+        return {**(losses if self.calculate_student_loss else {}), **self.distill_losses(data_samples)}
+
+    @contextmanager
+    def recording_teacher(self, name: str) -> Iterator[None]:
+        """In this block the recorders listen to a teacher, and the deliveries take what they will hand on."""
+        distiller = self.distiller
+        distiller.set_deliveries_override(False)
+        several = isinstance(distiller, MultiTeacherDistiller)
+        with distiller.listen_to(name) if several else distiller.teacher_recorders, distiller.deliveries:
+            yield
+
+    @contextmanager
+    def recording_student(self) -> Iterator[None]:
+        """In this block the recorders listen to the student, and the deliveries hand it what the teacher did."""
+        self.distiller.set_deliveries_override(True)
+        with self.distiller.student_recorders, self.distiller.deliveries:
+            yield
+
+    def distill_losses(self, data_samples: Optional[List]) -> Dict[str, Any]:
+        """The distiller's losses of what was recorded, which is forgotten then."""
+        distiller, losses = self.distiller, {}
         if not self.distillation_stopped:
-            if isinstance(self.distiller, MultiTeacherDistiller):
-                self.distiller.data_samples = data_samples
-            losses.update(add_prefix(self.distiller.compute_distill_losses(), 'distill'))
+            given = (data_samples, ) if isinstance(distiller, MultiTeacherDistiller) else ()
+            losses = add_prefix(distiller.compute_distill_losses(*given), 'distill')
         # What was recorded has a graph, with which nothing can be copied; and it is memory.
-        for recorders in (self.distiller.student_recorders, self.distiller.teacher_recorders):
+        for recorders in (distiller.student_recorders, distiller.teacher_recorders):
             for recorder in recorders.recorders.values():
                 recorder.reset_data_buffer()
         return losses
-
-    def run_teachers(self, inputs: Tensor, data_samples: Optional[List]) -> None:
-        if self._cache is not None:
-            return self.replay_teachers(inputs, data_samples)
-        self.distiller.set_deliveries_override(False)
-        idle = getattr(self.distiller, 'idle', ())
-        for name, teacher in self.teachers.items():
-            if name in idle:
-                continue
-            with self.listen_to(name), self.distiller.deliveries:
-                teacher(inputs)
-
-    def replay_teachers(self, inputs: Tensor, data_samples: Optional[List]) -> None:
-        """Gives the recorders of the teachers' heads what the heads answered when the cache was made."""
-        batch = data_samples[0].get('recorded_batch') if data_samples else None
-        if batch is None:
-            raise ValueError('teacher_cache: the batch does not say which images it has; it must come from the data '
-                             'preprocessor, with training=True')
-        self._cache.check_batch(batch)
-        self._cache.try_out(self.teachers, self.distiller, inputs, batch)
-        for name in self.teachers:
-            logits = self.data_preprocessor.to_device(self._cache.logits(name, batch)).float()
-            with self.listen_to(name):
-                for recorder in self.distiller.teacher_recorders.recorders.values():
-                    recorder = recorder.of(name) if isinstance(recorder, MultiTeacherRecorder) else recorder
-                    recorder.forward_hook(None, None, logits)
-
-    def listen_to(self, teacher: str) -> ContextManager:
-        """The recorders of one teacher."""
-        if isinstance(self.distiller, MultiTeacherDistiller):
-            return self.distiller.listen_to(teacher)
-        return self.distiller.teacher_recorders
-
-    def run_student(self, inputs: Tensor, data_samples: Optional[List]) -> Dict[str, Tensor]:
-        self.distiller.set_deliveries_override(True)
-        with self.distiller.student_recorders, self.distiller.deliveries:
-            losses = self.student(inputs, data_samples, mode='loss')
-        return add_prefix(losses, 'student') if self.calculate_student_loss else {}
 
     def parse_losses(self, losses: Dict[str, Any]) -> Tuple[Tensor, Dict[str, Tensor]]:
         """MMEngine's, without the kernels by which it takes the mean of single numbers and adds them to zero."""

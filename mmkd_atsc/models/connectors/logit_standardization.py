@@ -35,6 +35,8 @@ class LogitStandardization(BaseConnector):
                 [ 0.0000,  0.0000,  0.0000]])
     """
 
+    method_note = 'standardized logits'  # stands behind the method's name in tables
+
     def __init__(self, tau: float = 2.0, eps: float = 1e-6) -> None:
         super().__init__()
         self.tau = check_number('tau', tau, above=0)

@@ -51,6 +51,14 @@ class AEKTDistiller(MultiTeacherDistiller):
     (2.0, torch.Size([10, 10]))
     """
 
+    compares_logits = True
+
+    @classmethod
+    def method_name(cls, config: dict) -> str | None:
+        """That of its loss; None where the config gives another loss, which has a name of its own."""
+        replaced = 'loss_aekt' in (config.get('distill_losses') or {})
+        return None if replaced else AEKTLoss.method_name(config)
+
     def __init__(self, num_classes: int, with_fc: bool = True, fc_init: str = 'identity', fc_bias: bool = True,
                  fc_lr_mult: float = 0.01, fc_weight_decay: float = 0.0, log_terms: bool = True,
                  teacher: Union[str, int] = 'all', student_recorders: Optional[dict] = None,

@@ -1,7 +1,7 @@
 """ATSC's losses: the student's feature meets the teacher's, the teacher stays near where it started."""
-from typing import Any, Dict, Optional
+from typing import Dict, Optional
 
-from torch import nn
+from torch import Tensor, nn
 
 from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.recorders import MultiTeacherRecorder
@@ -68,7 +68,6 @@ class ATSCDistiller(MultiTeacherDistiller):
         self.anchor_options = dict(loss_weight=anchor_weight, reduction=anchor_reduction)
         TeacherAnchorLoss(**self.anchor_options)  # says at once what is wrong with them
         self.anchors = nn.ModuleDict()
-        self.teacher_adapts = False
 
     def prepare_from_teachers(self, teachers: Dict[str, nn.Module], weights: Optional[Dict[str, float]] = None) -> None:
         splits = {name: split_classifier(teacher, role=name) for name, teacher in teachers.items()}
@@ -88,8 +87,7 @@ class ATSCDistiller(MultiTeacherDistiller):
                            for record in self.loss_forward_mappings[name].values() if record['from_student'])
         return 1 if answers_each else super().loss_share(name, teacher)
 
-    def compute_distill_losses(self) -> Dict[str, Any]:
-        losses = super().compute_distill_losses()
-        for name, anchor in self.anchors.items() if self.teacher_adapts else ():
-            losses['loss_anchor' if len(self.anchors) == 1 else f'{name}.loss_anchor'] = anchor()
-        return losses
+    def anchor_losses(self) -> Dict[str, Tensor]:
+        """How far each teacher's encoder is from where it began; for the steps in which it adapts."""
+        return {'loss_anchor' if len(self.anchors) == 1 else f'{name}.loss_anchor': anchor()
+                for name, anchor in self.anchors.items()}

@@ -65,7 +65,6 @@ class MultiTeacherDistiller(ConfigurableDistiller):
         self.teacher_names: List[str] = []
         self.teacher_weights: Dict[str, float] = {}
         self.idle: List[str] = []  # teachers that no loss reads
-        self.data_samples: Optional[List] = None  # of the batch at hand; the algorithm sets it
 
     def prepare_from_teacher(self, model: nn.Module) -> None:
         self.prepare_from_teachers({'teacher': model})
@@ -93,27 +92,37 @@ class MultiTeacherDistiller(ConfigurableDistiller):
                 stack.enter_context(recorder.of(teacher))
             yield
 
-    def compute_distill_losses(self) -> Dict[str, Any]:
-        losses: Dict[str, Any] = {}
+    def compute_distill_losses(self, data_samples: Optional[Sequence] = None) -> Dict[str, Any]:
+        """The losses of what was recorded, by MMRazor's mappings; ``data_samples`` are those of the batch.
+
+        An entry that is the same for all teachers is read, and passed through its connector, once.
+        """
+        labels = labels_of(data_samples) if data_samples and self.reads_labels else None
         for recorder in self.student_recorders.recorders.values():
-            if isinstance(recorder, LabelsRecorder) and self.data_samples:
-                recorder.fill(labels_of(self.data_samples))
+            if isinstance(recorder, LabelsRecorder) and labels is not None:
+                recorder.fill(labels)
+        losses: Dict[str, Any] = {}
         for name, mapping in self.loss_forward_mappings.items():
+            common = {argument: self.get_record(**record, labels=labels) for argument, record in mapping.items()
+                      if not differs(record)}
+            losses.update(self.log_arguments(name, common))
             teachers = self._teachers_of(name)
-            # What does not depend on the teacher is read, and connected, once.
-            fixed = {argument: self.get_record(**record) for argument, record in mapping.items()
-                     if not self._differs(record)}
-            losses.update(self.log_arguments(name, fixed))
             for teacher in teachers:
                 own = {argument: self.get_record(**self._for_teacher(record, teacher))
-                       for argument, record in mapping.items() if argument not in fixed}
-                terms = self.run_loss(name, {**fixed, **own})
+                       for argument, record in mapping.items() if argument not in common}
+                terms = self.run_loss(name, {**common, **own})
                 if len(teachers) > 1:
-                    terms = {f'{teacher}.{key}': self._weighted(key, value, self.loss_share(name, teacher))
-                             for key, value in terms.items()}
+                    share = self.loss_share(name, teacher)
+                    terms = {f'{teacher}.{key}': weighted(key, value, share) for key, value in terms.items()}
                 losses.update(terms)
-        self.data_samples = None
         return losses
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether a recorder or a mapping needs the labels of the batch."""
+        return any(isinstance(recorder, LabelsRecorder) for recorder in self.student_recorders.recorders.values()) or \
+            any(record.get('teacher') == 'confidence' for mapping in self.loss_forward_mappings.values()
+                for record in mapping.values())
 
     def run_loss(self, name: str, arguments: Dict[str, Any]) -> Dict[str, Any]:
         """One loss for one teacher (or one answer of all), and what is to be logged with it."""
@@ -129,7 +138,7 @@ class MultiTeacherDistiller(ConfigurableDistiller):
 
     def get_record(self, recorder: str, from_student: bool, record_idx: int = 0, data_idx: Optional[int] = None,
                    connector: Optional[str] = None, connector_idx: Optional[int] = None,
-                   teacher: Optional[str] = None) -> Any:
+                   teacher: Optional[str] = None, labels: Optional[Tensor] = None) -> Any:
         """MMRazor's, with the teacher whose record it is, or the way in which those of all are combined."""
         if from_student or teacher is None:
             return super().get_record(recorder, from_student, record_idx, data_idx, connector, connector_idx)
@@ -137,26 +146,24 @@ class MultiTeacherDistiller(ConfigurableDistiller):
         if teacher not in TEACHER_AGGREGATES:
             record = source.of(teacher).get_record_data(record_idx, data_idx)
         else:
-            record = self._aggregate(recorder, teacher,
+            record = self._aggregate(recorder, teacher, labels,
                                      [source.of(name).get_record_data(record_idx, data_idx)
                                       for name in self.teacher_names])
         if connector:
             record = self.connectors[connector](record)
         return record if connector_idx is None else record[connector_idx]
 
-    def _aggregate(self, recorder: str, how: str, records: Sequence[Any]) -> Tensor:
+    def _aggregate(self, recorder: str, how: str, labels: Optional[Tensor], records: Sequence[Any]) -> Tensor:
         for name, record in zip(self.teacher_names, records):
             if not isinstance(record, Tensor) or record.dim() != 2:
                 what = f'of shape {tuple(record.shape)}' if isinstance(record, Tensor) else type(record).__name__
                 raise TypeError(f"teacher={how!r} combines logits (N, C), but {recorder} of {name} is {what}; "
                                 "use teacher='all'")
-        labels = None
-        if how == 'confidence':
-            if not self.data_samples:
-                raise ValueError("teacher='confidence' needs the labels, which MultiTeacherDistill hands on; "
-                                 "use teacher='mean_prob' with another algorithm")
-            labels = labels_of(self.data_samples).to(records[0].device)
-        return aggregate_logits(records, how, [self.teacher_weights[name] for name in self.teacher_names], labels)
+        if how == 'confidence' and labels is None:
+            raise ValueError("teacher='confidence' needs the labels, which MultiTeacherDistill hands on; "
+                             "use teacher='mean_prob' with another algorithm")
+        weights = [self.teacher_weights[name] for name in self.teacher_names]
+        return aggregate_logits(records, how, weights, None if how != 'confidence' else labels.to(records[0].device))
 
     def _teachers_of(self, loss: str) -> List[Optional[str]]:
         """The teachers that a loss is applied to: all, a named one, or None where no single one is meant."""
@@ -167,16 +174,10 @@ class MultiTeacherDistiller(ConfigurableDistiller):
             raise ValueError(f'{loss} asks for different teachers at once: {", ".join(map(repr, asked))}')
         if asked:
             return self.teacher_names if asked == ['all'] else asked
-        if any(map(self._differs, mapping.values())):
+        if any(map(differs, mapping.values())):
             raise ValueError(f"{loss} has a value for each teacher, but reads no teacher's record with teacher='all' "
                              'or a name')
         return [None]
-
-    @staticmethod
-    def _differs(record: dict) -> bool:
-        """Whether an entry of a mapping is another one for each teacher."""
-        return (record.get('teacher') not in (None, *TEACHER_AGGREGATES) or record.get('data_idx') == 'teacher'
-                or any(isinstance(value, dict) for value in record.values()))
 
     def _check_loss_forward_mappings(self, losses: nn.ModuleDict, mappings: Dict[str, dict], *recorders: Any) -> None:
         # MMRazor's check knows no values by teacher; the names in them are looked at when the teachers are known.
@@ -238,12 +239,26 @@ class MultiTeacherDistiller(ConfigurableDistiller):
             check_choice(f'{where}: teacher', teacher, ('all', *TEACHER_AGGREGATES, *self.teacher_names))
         return record
 
-    @staticmethod
-    def _weighted(key: str, value: Any, share: float) -> Any:
-        """What MMEngine adds to the total, by its name, is weighted; what is only logged is not."""
-        if 'loss' not in key or share == 1:
-            return value
-        return [share * part for part in value] if isinstance(value, (list, tuple)) else share * value
+
+def differs(record: dict) -> bool:
+    """Whether an entry of a mapping is another one for each teacher.
+
+    >>> differs(dict(recorder='logits', teacher='all')), differs(dict(recorder='logits', teacher='mean_prob'))
+    (True, False)
+    """
+    return (record.get('teacher') not in (None, *TEACHER_AGGREGATES) or record.get('data_idx') == 'teacher'
+            or any(isinstance(value, dict) for value in record.values()))
+
+
+def weighted(key: str, value: Any, share: float) -> Any:
+    """A loss times a teacher's share; what is only logged stays as it is. MMEngine tells them by their names.
+
+    >>> weighted('loss_kd', 2.0, 0.5), weighted('ratio', 2.0, 0.5)
+    (1.0, 2.0)
+    """
+    if 'loss' not in key or share == 1:
+        return value
+    return [share * part for part in value] if isinstance(value, (list, tuple)) else share * value
 
 
 def check_mapping_options(mappings: Dict[str, dict], known: Sequence[str] = RECORD_OPTIONS[:-1]) -> None:

@@ -36,6 +36,13 @@ class MultiClassifierHead(ClsHead):
     (torch.Size([2, 5]), ['wide', 'deep'])
     """
 
+    owned_argument = 'classifiers'  # by which an exported student's config gives it classifiers of its own
+
+    @staticmethod
+    def owned_classifiers(classifiers: dict[str, dict]) -> dict:
+        """The value of ``owned_argument`` for the classifiers of the teachers."""
+        return classifiers
+
     def __init__(self, aggregate: str = 'mean_prob', weights: Optional[Dict[str, float]] = None,
                  classifiers: Optional[Dict[str, dict]] = None, detach: bool = True,
                  init_cfg: Optional[dict] = None) -> None:

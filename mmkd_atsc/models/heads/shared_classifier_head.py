@@ -47,6 +47,14 @@ class SharedClassifierHead(ClsHead):
         ['classifier.head.fc.weight', 'classifier.head.fc.bias']
     """
 
+    owned_argument = 'classifier'  # by which an exported student's config gives it a classifier of its own
+
+    @staticmethod
+    def owned_classifiers(classifiers: dict[str, dict]) -> dict:
+        """The value of ``owned_argument`` for the classifiers of the teachers, of which it shares one."""
+        classifier, = classifiers.values()
+        return classifier
+
     def __init__(self, classifier: Optional[dict] = None, detach: bool = True, init_cfg: Optional[dict] = None) -> None:
         # Named in full: what the parent would look up depends on the scope in which it is built.
         super().__init__(loss=dict(type='mmpretrain.CrossEntropyLoss'), init_cfg=init_cfg)

@@ -181,6 +181,13 @@ class AEKTLoss(nn.Module):
         16.9 0.01 0.17
     """
 
+    compares_logits = True
+
+    @classmethod
+    def method_name(cls, config: dict) -> str:
+        """What tables call the method: without its third term the loss is DKD's."""
+        return 'AEKT' if config.get('gamma', 1.0) else 'DKD'
+
     def __init__(self, tau: float = 4.0, alpha: float = 1.0, beta: float = 8.0, gamma: float = 1.0,
                  target_form: str = 'ratio', max_ratio: float | None = 2.0, soft_target_topk: int = 2,
                  loss_weight: float = 1.0, reduction: str = 'mean') -> None:

@@ -1,6 +1,5 @@
-"""The wrappers that MMEngine puts around a model and its optimizers: what is inside, and a new one."""
+"""The wrappers that MMEngine puts around a model and its optimizers: unwraps them, and wraps a model anew."""
 import gc
-from typing import List
 
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -8,24 +7,24 @@ from mmengine.runner import Runner
 from torch import nn
 
 
-def unwrap(runner: Runner) -> nn.Module:
+def unwrap_model(runner: Runner) -> nn.Module:
     """The runner's model without its distributed wrapper."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
-def optim_wrappers(runner: Runner) -> List[OptimWrapper]:
+def optim_wrappers(runner: Runner) -> list[OptimWrapper]:
     """The wrappers of the runner's optimizers, one each."""
     wrapper = runner.optim_wrapper
     return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
 
 
-def rewrap(runner: Runner) -> None:
-    """A new distributed wrapper for the parameters that require gradients now.
+def rewrap_model(runner: Runner) -> None:
+    """Makes a new distributed wrapper, for the parameters that require gradients now.
 
     DistributedDataParallel decides once, when it is made, which gradients it waits for. The old wrapper must be gone
     before the new one is made: its hooks hang on the parameters.
     """
-    module, wrapper_config = unwrap(runner), runner.cfg.get('model_wrapper_cfg')
+    module, wrapper_config = unwrap_model(runner), runner.cfg.get('model_wrapper_cfg')
     runner.model = None
     gc.collect()
     runner.model = runner.wrap_model(wrapper_config, module)
