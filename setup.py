@@ -18,7 +18,7 @@ INSTALL_REQUIRES = [
 EXTRAS = {
     'demo': ['scikit-learn', 'matplotlib'],
     'export': ['onnx', 'onnxruntime'],
-    'dev': ['pytest', 'pytest-xdist', 'ruff', 'hypothesis', 'build', 'tensorboard', 'timm', 'import-linter'],
+    'dev': ['pytest', 'pytest-xdist', 'ruff', 'hypothesis', 'build', 'tensorboard', 'timm', 'import-linter', 'mypy'],
 }
 EXTRAS['dev'] += EXTRAS['demo'] + EXTRAS['export']
 

@@ -4,8 +4,9 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, NoReturn, Optional
+from typing import NoReturn
 
 import cv2
 import torch
@@ -27,36 +28,21 @@ USER_ERRORS = (ValueError, TypeError, LookupError, OSError, NotImplementedError,
 
 
 class FirstStepHook(Hook):
-    """Knows whether training has taken a step: until then what goes wrong is a matter of the config that it holds."""
+    """Notes whether training has taken a step; errors before it are about ``config``. It changes nothing."""
 
     def __init__(self) -> None:
         self.taken = False
-        self.config: Optional[Config] = None
+        self.config: Config | None = None
 
     def after_train_iter(self, *args, **kwargs) -> None:
         self.taken = True
 
 
-class GatherHook(Hook):
-    """Lets the processes' validation results travel over the process group.
-
-    MMEngine's default is files in ``./.dist_test``: a folder that it leaves behind, and that machines without a common
-    file system cannot exchange anything by.
-    """
-
-    def before_run(self, runner: Runner) -> None:
-        for loop in (runner._val_loop, runner._test_loop):
-            for metric in getattr(getattr(loop, 'evaluator', None), 'metrics', ()):
-                if metric.collect_dir is None:
-                    metric.collect_device = 'gpu'  # "by communication"; over gloo that is the CPU
-
-
-def build_runner(config: Config, first_step: FirstStepHook, *hooks: Hook) -> Runner:
-    """The config's runner, with what every run of our tools has beside the config's hooks."""
+def build_runner(config: Config, first_step: FirstStepHook) -> Runner:
+    """The config's runner, with the hook that :func:`one_line_errors` yields."""
     first_step.config = config
     runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
-    for hook in (GatherHook(), first_step, *hooks):
-        runner.register_hook(hook)
+    runner.register_hook(first_step)
     return runner
 
 
@@ -64,8 +50,8 @@ def build_runner(config: Config, first_step: FirstStepHook, *hooks: Hook) -> Run
 def one_line_errors() -> Iterator[FirstStepHook]:
     """Ends the process with ``error: ...`` in one line instead of a traceback; ``MMKD_TRACEBACK=1`` brings it back.
 
-    Yields a hook for the runner. Once that hook has seen a training step, errors keep their traceback: they are no
-    longer about the command or the config; but for :class:`TrainingStopped`, which is no bug.
+    Yields a hook for the runner. After the first training step errors are no longer about the command or the config and
+    keep their traceback, except :class:`TrainingStopped`, which is no bug.
     """
     first_step = FirstStepHook()
     try:
@@ -81,39 +67,6 @@ def one_line_errors() -> Iterator[FirstStepHook]:
 def _rank() -> str:
     rank = os.environ.get('RANK', '0')
     return '' if rank == '0' else f' (process {rank})'
-
-
-# What every training by our tools has unless its config says otherwise.
-TRAINING_HOOKS = dict(
-    runtime_info=dict(type='mmkd_atsc.DeferredRuntimeInfoHook'),
-    finite_loss=dict(type='mmkd_atsc.FiniteLossHook'),
-    exact_resume=dict(type='mmkd_atsc.ExactResumeHook'),
-    start_check=dict(type='mmkd_atsc.StartCheckHook'),
-    checkpoint=dict(type='mmkd_atsc.AtomicCheckpointHook', interval=1))
-
-
-def add_training_hooks(config: Config) -> None:
-    """Completes ``default_hooks``; a hook that the config sets to None, or to a type of its own, stays so.
-
-    And a train loop by epochs becomes the one that goes on where it was stopped.
-
-    >>> own = dict(start_check=dict(score_teachers=False), checkpoint=dict(type='CheckpointHook'))
-    >>> config = Config(dict(default_hooks=own))
-    >>> add_training_hooks(config)
-    >>> config.default_hooks.start_check, config.default_hooks.checkpoint
-    ({'type': 'mmkd_atsc.StartCheckHook', 'score_teachers': False}, {'type': 'CheckpointHook'})
-    """
-    hooks = dict(config.get('default_hooks') or {})
-    for name, ours in TRAINING_HOOKS.items():
-        given = hooks.get(name, {})
-        hooks[name] = given if given is None or 'type' in given else {**ours, **given}
-    for name in ('finite_loss', 'exact_resume', 'start_check'):
-        if hooks[name] is None:
-            del hooks[name]  # MMEngine knows no such hook, so that it would refuse to leave it out
-    config.default_hooks = hooks
-    loop = dict(config.get('train_cfg') or {})
-    if 'type' not in loop and loop.pop('by_epoch', False) is True:
-        config.train_cfg = dict(loop, type='mmkd_atsc.ResumableEpochLoop')
 
 
 def make_fast(config: Config) -> None:

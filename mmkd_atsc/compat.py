@@ -34,6 +34,7 @@ def apply_all() -> None:
     allow_mmengine_checkpoints()
     name_configs_package()
     let_collate_functions_be_inherited()
+    let_base_hooks_be_left_out()
 
 
 def silence_unhelpful_warnings() -> None:
@@ -82,8 +83,8 @@ def allow_mmengine_checkpoints() -> None:
     That is, beside tensors, the message hub's ``HistoryBuffer`` and its NumPy arrays.
     """
     from mmengine.logging import HistoryBuffer
-    reconstruct = np.empty(0).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]
+    reconstruct: Any = np.empty(0).__reduce__()[0]
+    scalar: Any = np.float64(0).__reduce__()[0]
     dtypes = [type(np.dtype(kind)) for kind in ('float64', 'float32', 'int64', 'int32', 'uint8', 'bool', 'uint64')]
     torch.serialization.add_safe_globals([
         HistoryBuffer, np.ndarray, np.dtype, *dtypes,
@@ -124,3 +125,21 @@ def let_collate_functions_be_inherited() -> None:
         return build(dataloader, *args, **kwargs)
 
     Runner.build_dataloader = staticmethod(build_dataloader)
+
+
+def let_base_hooks_be_left_out() -> None:
+    """Makes ``default_hooks=dict(start_check=None)`` leave out a hook that a base file brings.
+
+    MMEngine knows only six names that may be None, and fails without a message at any other.
+    """
+    from mmengine.runner import Runner
+    register = Runner.register_default_hooks
+    if hasattr(register, '__wrapped__'):
+        return
+    known = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+
+    @functools.wraps(register)
+    def register_default_hooks(self, hooks=None):
+        register(self, {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in known})
+
+    Runner.register_default_hooks = register_default_hooks

@@ -10,7 +10,6 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import List, Optional
 
 USAGE = 'usage: python -m mmkd_atsc.launch PROCESSES SCRIPT CONFIG [ARGS ...]'
 
@@ -39,14 +38,14 @@ def check_devices(processes: int) -> None:
     if 0 < gpus < processes:
         refuse(f'{processes} GPUs asked for, this machine has {gpus}')
     # On the CPU each process gets its share of the cores: N processes with all of them would only fight.
-    threads = max(1, len(os.sched_getaffinity(0)) // processes) if gpus == 0 else 1
-    threads = os.environ.setdefault('OMP_NUM_THREADS', str(threads))
+    share = max(1, len(os.sched_getaffinity(0)) // processes) if gpus == 0 else 1
+    threads = os.environ.setdefault('OMP_NUM_THREADS', str(share))
     os.environ.setdefault('MKL_NUM_THREADS', threads)
     if gpus == 0:
         print(f'no GPU on this machine: {processes} CPU processes over gloo, {threads} thread(s) each', flush=True)
 
 
-def torchrun_arguments(processes: int, command: List[str], environment: dict) -> List[str]:
+def torchrun_arguments(processes: int, command: list[str], environment: dict) -> list[str]:
     """What torchrun is asked to do.
 
     >>> torchrun_arguments(2, ['tools/train.py', 'a.py'], {'PORT': '29501'})[:5]
@@ -59,7 +58,7 @@ def torchrun_arguments(processes: int, command: List[str], environment: dict) ->
             f'--master_addr={address}', f'--master_port={port}', *command, '--launcher', 'pytorch']
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     if len(argv) < 3:
         refuse(USAGE)

@@ -163,6 +163,7 @@ def batch():
 
 
 TINY_TRAINING = """
+_base_ = ['mmkd_atsc::_base_/distill.py']
 default_scope = 'mmpretrain'
 model = dict(
     type='ImageClassifier',
@@ -182,9 +183,9 @@ test_evaluator = val_evaluator = dict(type='Accuracy', topk=(1,))
 optim_wrapper = dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor', optimizer=dict(type='SGD', lr=0.05))
 param_scheduler = dict(type='MultiStepLR', milestones=[1])
 auto_scale_lr = dict(base_batch_size=25)
-train_cfg = dict(by_epoch=True, max_epochs=2)
+train_cfg = dict(type='mmkd_atsc.ResumableEpochLoop', max_epochs=2)
 val_cfg = test_cfg = dict()
-default_hooks = dict(logger=dict(type='LoggerHook', interval=2))
+default_hooks = dict(_base_.distill.default_hooks, logger=dict(type='LoggerHook', interval=2))
 randomness = dict(seed=0)
 """
 

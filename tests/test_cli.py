@@ -135,34 +135,11 @@ def test_scoring_needs_no_teachers_files(teacher):
     assert 'pretrained=True' not in config.pretty_text
 
 
-def test_a_training_has_our_hooks_unless_its_config_says_otherwise():
-    config = Config(dict(default_hooks=dict(logger=dict(type='LoggerHook'))))
-    cli.add_training_hooks(config)
-    assert config.default_hooks == dict(cli.TRAINING_HOOKS, logger=dict(type='LoggerHook'))
-    theirs = dict(runtime_info=dict(type='RuntimeInfoHook'), finite_loss=None, exact_resume=None, start_check=None,
-                  checkpoint=None)
-    config = Config(dict(default_hooks=theirs))
-    cli.add_training_hooks(config)
-    assert config.default_hooks == dict(runtime_info=dict(type='RuntimeInfoHook'), checkpoint=None)
-
-
-@pytest.mark.parametrize('given, made', [
-    (dict(by_epoch=True, max_epochs=3), dict(type='mmkd_atsc.ResumableEpochLoop', max_epochs=3)),
-    (dict(by_epoch=False, max_iters=3), None), (dict(type='EpochBasedTrainLoop', max_epochs=3), None)])
-def test_a_train_loop_by_epochs_goes_on_where_it_was_stopped(given, made):
-    config = Config(dict(train_cfg=given))
-    cli.add_training_hooks(config)
-    assert config.train_cfg == (made or given)
-
-
 @pytest.mark.parametrize('setting, words', [
     (dict(custom_hook=[]), "custom_hook: .*did you mean 'custom_hooks'"),
     (dict(env_cfg=dict(dist_cfg=dict(backen='gloo'))), "env_cfg.dist_cfg: backen .* did you mean 'backend'"),
     (dict(default_hooks=dict(checkpoint=dict(interal=3))), "checkpoint: interal .*did you mean 'interval'"),
     (dict(optim_wrapper=dict(paramwise_cfg=dict(norm_decay=0))), "paramwise_cfg: norm_decay .*'norm_decay_mult'"),
-    (dict(optim_wrapper=dict(optimizer=dict(type='SDG'))), "optim_wrapper.optimizer: .* 'SDG'; did you mean 'SGD'"),
-    (dict(val_dataloader=dict(collate_fn=dict(type='mmkd_atsc.colate_batch'))), "'mmkd_atsc.collate_batch'"),
-    (dict(val_dataloader=dict(collate_fn=dict(tpye='a'))), 'val_dataloader.collate_fn: there is no function None'),
     (dict(auto_scale_lr=dict(base_batchsize=3)), "auto_scale_lr: base_batchsize .*'base_batch_size'"),
 ])
 def test_what_mmengine_would_pass_over_is_refused(setting, words):

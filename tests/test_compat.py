@@ -113,3 +113,14 @@ def test_only_known_warnings_are_silenced():
 def test_nothing_is_printed_at_import():
     done = python('import mmkd_atsc, mmkd_atsc.models, mmkd_atsc.engine, mmkd_atsc.datasets, mmpretrain.models')
     assert done.returncode == 0 and done.stdout == '' and done.stderr == ''
+
+
+@pytest.mark.parametrize('hooks', [dict(start_check=None, timer=None), None])
+def test_a_hook_of_a_base_file_can_be_left_out(hooks):
+    from mmengine.runner import Runner
+    runner = Runner.__new__(Runner)
+    runner._hooks = []
+    runner.register_default_hooks(hooks)
+    names = [type(hook).__name__ for hook in runner.hooks]
+    assert 'LoggerHook' in names and ('IterTimerHook' in names) == (hooks is None)
+    assert compat.let_base_hooks_be_left_out() is False

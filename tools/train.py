@@ -1,15 +1,14 @@
 """Trains a config: ``python tools/train.py CONFIG``; several GPUs: ``tools/dist_train.sh CONFIG GPUS``."""
 import argparse
-from typing import List, Optional
 
 from mmengine.config import Config
 
 import mmkd_atsc  # noqa: F401  makes mmrazor importable before any config asks for it
 from mmkd_atsc import cli
-from mmkd_atsc.runtime.resume import StrictResumeHook, check_start, find_start
+from mmkd_atsc.runtime.resume import check_start, find_start
 
 
-def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__)
     cli.add_common_arguments(parser)
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CKPT',
@@ -24,7 +23,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 
 def merge_arguments(config: Config, args: argparse.Namespace) -> None:
-    """What the command line says wins over what the config says."""
+    """Changes the config where the command line asks for it, and nowhere else."""
     config.work_dir = args.work_dir or config.get('work_dir') or cli.default_work_dir(args.config)
     if args.resume == 'auto':
         # Without a checkpoint in the work directory this is a first start, from where the config says.
@@ -32,8 +31,6 @@ def merge_arguments(config: Config, args: argparse.Namespace) -> None:
         config.load_from = None if config.resume else config.get('load_from')
     elif args.resume:
         config.resume, config.load_from = True, args.resume
-    # MMEngine's own constructor, unless a module asks for its own learning rate (AEKT's serialization layer does).
-    config.optim_wrapper.setdefault('constructor', 'mmkd_atsc.DistillOptimWrapperConstructor')
     if args.fast:
         cli.make_fast(config)
     elif args.amp:
@@ -50,16 +47,15 @@ def merge_arguments(config: Config, args: argparse.Namespace) -> None:
         config.randomness = dict(randomness, seed=args.seed)
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with cli.one_line_errors() as first_step:
         config = cli.load_config(args.config, args.cfg_options)
         cli.require(config, args.config, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
         merge_arguments(config, args)
-        cli.add_training_hooks(config)
         check_start(config)
         cli.prepare_processes(config, args.launcher, args.local_rank)
-        cli.build_runner(config, first_step, StrictResumeHook()).train()
+        cli.build_runner(config, first_step).train()
     cli.leave_processes()
 
 

@@ -10,6 +10,8 @@ default_hooks = dict(
     # A pretrained teacher that gets no more than 5% right was trained on other data, or sees them otherwise.
     start_check=dict(type='mmkd_atsc.StartCheckHook', score_teachers=True, min_teacher_accuracy=5.0),
     exact_resume=dict(type='mmkd_atsc.ExactResumeHook'),
+    gather=dict(type='mmkd_atsc.GatherHook'),
+    strict_resume=dict(type='mmkd_atsc.StrictResumeHook'),
     checkpoint=dict(
         type='mmkd_atsc.AtomicCheckpointHook', interval=1, max_keep_ckpts=2, save_best='auto', rule='greater'),
     sampler_seed=dict(type='DistSamplerSeedHook'))

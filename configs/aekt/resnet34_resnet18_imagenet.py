@@ -7,5 +7,6 @@ model = dict(
     distiller=dict(type='mmkd_atsc.AEKTDistiller', tau=1.0, beta=0.5))
 custom_hooks = [dict(type='mmkd_atsc.DistillWarmupHook', epochs=1)]
 optim_wrapper = dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor')
+train_cfg = dict(_delete_=True, type='mmkd_atsc.ResumableEpochLoop', max_epochs=100)
 val_cfg = dict(type='mmkd_atsc.DistillValLoop')
 test_cfg = dict(type='mmkd_atsc.DistillTestLoop')

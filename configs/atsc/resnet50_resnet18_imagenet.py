@@ -16,7 +16,7 @@ optim_wrapper = dict(
     constructor='mmkd_atsc.DistillOptimWrapperConstructor',
     optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4))
 param_scheduler = dict(type='MultiStepLR', by_epoch=True, milestones=[30, 60, 90], gamma=0.1)
-train_cfg = dict(by_epoch=True, max_epochs=120, val_interval=1)
+train_cfg = dict(type='mmkd_atsc.ResumableEpochLoop', max_epochs=120, val_interval=1)
 val_cfg = dict(type='mmkd_atsc.DistillValLoop', teachers=True, every_n_epochs=10)
 test_cfg = dict(type='mmkd_atsc.DistillTestLoop')
 auto_scale_lr = dict(base_batch_size=256)

@@ -30,4 +30,5 @@ model = dict(
 # The layer learns a hundred times slower than the student; as fast, it would learn in its place.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'distiller.connectors': dict(lr_mult=0.01, decay_mult=0.0)}))
 data_preprocessor = dict(type='mmpretrain.ClsDataPreprocessor')
+train_cfg = dict(_delete_=True, type='mmkd_atsc.ResumableEpochLoop', max_epochs=100)
 val_cfg = dict(type='mmrazor.SingleTeacherDistillValLoop')

@@ -1,20 +1,22 @@
 """When a teacher adapts, how far it goes, and how well it still does."""
-from typing import Any, Dict, Optional
+from typing import Any
 
 from mmengine.dist import broadcast
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import Runner
 from torch.nn.parallel import DistributedDataParallel
 
-from mmkd_atsc.errors.checks import TrainingStopped, check_number, nearest
+from mmkd_atsc.errors.checks import TrainingStopped, check_flag, check_number, nearest
 from mmkd_atsc.registry import HOOKS
 from mmkd_atsc.runtime.model_wrappers import rewrap_model, unwrap_model
+
+from .warmup import check_has_epochs
 
 
 @HOOKS.register_module()
 class AdaptiveTeacherHook(Hook):
-    r"""Lets the teacher adapt between two epochs and watches it.
+    r"""Lets the teacher adapt between two epochs, or iterations, and watches it.
 
     Before ``start`` and from ``stop`` on the teacher is frozen as it is then, which is SimKD's step. While it adapts,
     its drift :math:`\lVert\theta-\theta^*\rVert/\lVert\theta^*\rVert` is logged as ``teacher/drift`` and, for each
@@ -27,6 +29,7 @@ class AdaptiveTeacherHook(Hook):
         min_teacher_accuracy: Stop the run when a validation finds the teacher below this. It needs
             ``val_cfg=dict(type='mmkd_atsc.DistillValLoop', teachers=True)``.
         metric: The metric that is meant.
+        by_epoch: ``start`` and ``stop`` are epochs. A training by iterations (``IterBasedTrainLoop``) needs False.
 
     >>> hook = AdaptiveTeacherHook(start=2, stop=4)
     >>> [hook.is_active(epoch) for epoch in range(6)]
@@ -36,8 +39,9 @@ class AdaptiveTeacherHook(Hook):
     # Before the logger, which takes the drift of the same iteration.
     priority = 'NORMAL'
 
-    def __init__(self, start: int = 0, stop: Optional[int] = None, interval: int = 100,
-                 min_teacher_accuracy: Optional[float] = None, metric: str = 'accuracy/top1') -> None:
+    def __init__(self, start: int = 0, stop: int | None = None, interval: int = 100,
+                 min_teacher_accuracy: float | None = None, metric: str = 'accuracy/top1',
+                 by_epoch: bool = True) -> None:
         self.start = check_number('start', start, 0, integer=True)
         self.stop = stop if stop is None else check_number('stop', stop, start + 1, integer=True)
         self.interval = check_number('interval', interval, 1, integer=True)
@@ -45,31 +49,40 @@ class AdaptiveTeacherHook(Hook):
             check_number('min_teacher_accuracy', min_teacher_accuracy, 0, 100)
         self.min_teacher_accuracy = min_teacher_accuracy
         self.metric = metric
+        self.by_epoch = check_flag('by_epoch', by_epoch)
 
-    def is_active(self, epoch: int) -> bool:
-        """Whether the teacher adapts in an epoch, counted from 0."""
-        return epoch >= self.start and (self.stop is None or epoch < self.stop)
+    def is_active(self, done: int) -> bool:
+        """Whether the teacher adapts after so many epochs or iterations."""
+        return done >= self.start and (self.stop is None or done < self.stop)
 
     def before_train(self, runner: Runner) -> None:
-        if isinstance(runner.train_loop, IterBasedTrainLoop):
-            raise ValueError('AdaptiveTeacherHook counts epochs; with train_cfg=dict(by_epoch=False) there are none')
+        check_has_epochs(self, runner)
         model = unwrap_model(runner)
         if not getattr(model, 'adaptive', False):
             what = type(model).__name__ + (' with adaptive=False' if hasattr(model, 'set_adapting') else '')
             raise TypeError(f'AdaptiveTeacherHook needs an AdaptiveTeacherDistill whose teacher adapts, not a {what}')
-        if self.start >= runner.max_epochs:
-            runner.logger.warning(f'AdaptiveTeacherHook: start={self.start} is never reached in {runner.max_epochs} '
-                                  'epochs, the teacher does not adapt')
+        end, unit = (runner.max_epochs, 'epochs') if self.by_epoch else (runner.max_iters, 'iterations')
+        if self.start >= end:
+            runner.logger.warning(f'AdaptiveTeacherHook: start={self.start} is never reached in {end} {unit}, the '
+                                  'teacher does not adapt')
         if self.min_teacher_accuracy is not None and not getattr(runner.val_loop, 'teachers', False):
             raise ValueError('min_teacher_accuracy needs a validation of the teacher: '
                              "val_cfg=dict(type='mmkd_atsc.DistillValLoop', teachers=True)")
 
     def before_train_epoch(self, runner: Runner) -> None:
-        active = self.is_active(runner.epoch)
+        if self.by_epoch:
+            self._set_adapting(runner, self.is_active(runner.epoch), f'epoch {runner.epoch + 1}')
+
+    def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+        if not self.by_epoch:
+            self._set_adapting(runner, self.is_active(runner.iter), f'iteration {runner.iter + 1}')
+
+    @staticmethod
+    def _set_adapting(runner: Runner, active: bool, when: str) -> None:
         if unwrap_model(runner).adapting == active:
             return
         unwrap_model(runner).set_adapting(active)
-        runner.logger.info(f'the teacher {"adapts from" if active else "is frozen in"} epoch {runner.epoch + 1} on')
+        runner.logger.info(f'the teacher {"adapts from" if active else "is frozen in"} {when} on')
         if is_model_wrapper(runner.model):
             if not active:
                 # Its batch norm has counted other images in each process, and from now on runs on those statistics:
@@ -80,7 +93,7 @@ class AdaptiveTeacherHook(Hook):
             rewrap_model(runner)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
-                         outputs: Optional[dict] = None) -> None:
+                         outputs: dict | None = None) -> None:
         model = unwrap_model(runner)
         if not model.adapting or not (self.every_n_inner_iters(batch_idx, self.interval)
                                       or self.end_of_epoch(runner.train_dataloader, batch_idx)):
@@ -90,18 +103,20 @@ class AdaptiveTeacherHook(Hook):
                 key = f'{name}/drift' if stage == 'total' else f'{name}/drift/{stage}'
                 runner.message_hub.update_scalar(f'train/{key}', drift)
 
-    def after_val_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if self.min_teacher_accuracy is None:
             return
+        metrics = metrics or {}
         for name in getattr(unwrap_model(runner), 'teachers', ()):
-            key, measured = f'{name}/{self.metric}', [m for m in metrics or () if m.startswith(f'{name}/')]
+            key, measured = f'{name}/{self.metric}', [m for m in metrics if m.startswith(f'{name}/')]
             if not measured:  # not its turn
                 continue
             if key not in measured:
                 raise ValueError(f'metric={self.metric!r}: the validation gives {", ".join(measured)}, no {key}'
                                  f'{nearest(key, measured)}')
             value = metrics[key]
+            when = f'in epoch {runner.epoch}' if self.by_epoch else f'at iteration {runner.iter}'
             if value < self.min_teacher_accuracy:
-                raise TrainingStopped(f'{key} fell to {value:.2f} in epoch {runner.epoch}, below '
+                raise TrainingStopped(f'{key} fell to {value:.2f} {when}, below '
                                       f'min_teacher_accuracy={self.min_teacher_accuracy}: the teacher has collapsed; '
                                       'raise anchor_weight or lower the learning rate')

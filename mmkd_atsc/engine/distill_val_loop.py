@@ -1,12 +1,13 @@
 """One pass over the data that scores the student and, if asked, its teachers."""
 import copy
-from typing import Any, Dict, List, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
-from mmengine.runner import Runner, TestLoop, ValLoop
+from mmengine.runner import BaseLoop, Runner, TestLoop, ValLoop
 from mmengine.runner.amp import autocast
 
 from mmkd_atsc.errors.checks import check_flag, check_number, nearest
@@ -14,11 +15,11 @@ from mmkd_atsc.registry import LOOPS
 from mmkd_atsc.runtime.model_wrappers import unwrap_model
 
 
-class _Scores:
+class _ScoringLoop(BaseLoop):
     """What validation and test have in common: an evaluator for each network, and metrics that say whose they are."""
 
-    teachers: bool
-    every_n_epochs: int
+    evaluator: Evaluator
+    fp16: bool
 
     def _find_networks(self) -> None:
         self._model = unwrap_model(self.runner)
@@ -26,13 +27,13 @@ class _Scores:
             raise TypeError(f'{type(self).__name__} scores a student and its teachers, {type(self._model).__name__} '
                             'has none; use val_cfg=dict() and test_cfg=dict()')
 
-    def _pass(self, stage: str, score_teachers: bool) -> Dict[str, float]:
+    def _pass(self, stage: str, score_teachers: bool) -> dict[str, float]:
         """One pass over the data with the hooks of a stage, 'val' or 'test'; returns the metrics."""
         call_hook = self.runner.call_hook
         call_hook(f'before_{stage}')
         call_hook(f'before_{stage}_epoch')
         self.runner.model.eval()
-        self._evaluators: Dict[str, Evaluator] = {'student': self.evaluator}
+        self._evaluators: dict[str, Evaluator] = {'student': self.evaluator}
         if score_teachers:
             self._evaluators.update((name, copy.deepcopy(self.evaluator)) for name in self._model.teachers)
         for index, data_batch in enumerate(self.dataloader):
@@ -54,16 +55,16 @@ class _Scores:
                 evaluator.process(data_samples=outputs, data_batch=data_batch)
         return outputs
 
-    def _predict_student(self, inputs: torch.Tensor, data_samples: List) -> List:
+    def _predict_student(self, inputs: torch.Tensor, data_samples: list) -> list:
         return self._model(inputs, data_samples, mode='predict')
 
-    def _metrics(self) -> Dict[str, float]:
+    def _metrics(self) -> dict[str, float]:
         size = len(self.dataloader.dataset)
         return {f'{name}/{key}': value for name, evaluator in self._evaluators.items()
                 for key, value in evaluator.evaluate(size).items()}
 
 
-def on_cpu(samples: List) -> List:
+def on_cpu(samples: list) -> list:
     """Moves what the samples of a batch answer in one copy a field; MMPretrain's metrics would move each alone."""
     for field in ('pred_score', 'pred_label', 'gt_label', 'gt_score'):
         values = [sample.get(field) for sample in samples] if isinstance(samples, list) else []
@@ -74,7 +75,7 @@ def on_cpu(samples: List) -> List:
     return samples
 
 
-def watched_metrics(runner: Runner) -> Dict[str, str]:
+def watched_metrics(runner: Runner) -> dict[str, str]:
     """The metrics that decide something, by the settings that name them: the best checkpoint, the end, the rate."""
     watched = {f'save_best={key!r}': key for hook in runner.hooks if isinstance(hook, CheckpointHook)
                for key in getattr(hook, 'key_indicators', ()) if key != 'auto'}
@@ -92,7 +93,7 @@ def watched_metrics(runner: Runner) -> Dict[str, str]:
 
 
 @LOOPS.register_module()
-class DistillValLoop(_Scores, ValLoop):
+class DistillValLoop(_ScoringLoop, ValLoop):
     """Validation of a student and its teachers over one pass of the data.
 
     The metrics are named ``student/accuracy/top1``, ``teacher/accuracy/top1`` (or the teacher's own name), so that
@@ -128,7 +129,7 @@ class DistillValLoop(_Scores, ValLoop):
             raise ValueError(f'{setting} needs the teachers in every validation: DistillValLoop with teachers=True and '
                              'every_n_epochs=1')
 
-    def score_teachers(self) -> Dict[str, float]:
+    def score_teachers(self) -> dict[str, float]:
         """The teachers' metrics, by a pass with them alone and without hooks."""
         self.runner.model.eval()
         self._evaluators = {name: copy.deepcopy(self.evaluator) for name in self._model.teachers}
@@ -142,14 +143,14 @@ class DistillValLoop(_Scores, ValLoop):
                                  f'{nearest(key.partition("/")[2], given)}')
         return metrics
 
-    def run(self) -> Dict[str, float]:
+    def run(self) -> dict[str, float]:
         epoch = self.runner.epoch
         due = epoch % self.every_n_epochs == 0 or epoch == self.runner.max_epochs
         return self._pass('val', self.teachers and due)
 
 
 @LOOPS.register_module()
-class DistillTestLoop(_Scores, TestLoop):
+class DistillTestLoop(_ScoringLoop, TestLoop):
     """:class:`DistillValLoop` for ``tools/test.py``.
 
     Args:
@@ -163,5 +164,5 @@ class DistillTestLoop(_Scores, TestLoop):
         self._find_networks()
         self.teachers = check_flag('teachers', teachers)
 
-    def run(self) -> Dict[str, float]:
+    def run(self) -> dict[str, float]:
         return self._pass('test', self.teachers)

@@ -1,11 +1,11 @@
 """Parameter groups that the model itself asks for."""
 from collections import defaultdict
-from typing import Dict, List
 
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
 from mmkd_atsc.errors.checks import check_number
+from mmkd_atsc.models.param_groups import requested_options
 from mmkd_atsc.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 
@@ -35,6 +35,8 @@ class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     [0.25, 0.5, 1.0]
     """
 
+    paramwise_cfg: dict
+
     def __call__(self, model: nn.Module) -> OptimWrapper:
         model = getattr(model, 'module', model)
         self._options = requested_options(model)
@@ -47,10 +49,12 @@ class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         wrapper.optimizer.configured_lr = wrapper.optimizer.param_groups[0]['lr']  # before auto_scale_lr
         return wrapper
 
-    def add_params(self, params: List[dict], module: nn.Module, prefix: str = '', **kwargs) -> None:
+    def add_params(self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs) -> None:
         trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
         if prefix:  # MMEngine's recursion; it would log a line for each parameter of a frozen teacher
-            return super().add_params(params, module, prefix=prefix, **kwargs) if trainable else None
+            if trainable:
+                super().add_params(params, module, prefix=prefix, **kwargs)
+            return
         if 'layer_decay_rate' in self.paramwise_cfg:
             student = getattr(module, 'architecture', module)
             params.extend(self._layerwise_groups(student))
@@ -65,7 +69,7 @@ class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             group.update(self._group_options(group['params'][0]))
         params[:] = merge_groups(params)
 
-    def _layerwise_groups(self, student: nn.Module) -> List[dict]:
+    def _layerwise_groups(self, student: nn.Module) -> list[dict]:
         """MMPretrain's groups for a network, without the notes that it logs and that would keep groups apart."""
         # Not at import: mmpretrain's package takes a second, and few trainings need it.
         from mmpretrain.engine import LearningRateDecayOptimWrapperConstructor
@@ -74,7 +78,7 @@ class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             name = type(getattr(student, 'backbone', student)).__name__
             raise ValueError(f'paramwise_cfg: layer_decay_rate is for backbones that number their layers '
                              f'(get_layer_depth), {name} does not')
-        groups: List[dict] = []
+        groups: list[dict] = []
         prefix = 'architecture.'  # without any, MMPretrain logs the groups, and fails where there is no weight decay
         constructor = LearningRateDecayOptimWrapperConstructor(
             dict(self.optim_wrapper_cfg, optimizer=self.optimizer_cfg), self.paramwise_cfg)
@@ -90,19 +94,9 @@ class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return options
 
 
-def requested_options(model: nn.Module) -> Dict[nn.Parameter, dict]:
-    """What each parameter's module asks for; an inner module's wish wins over an outer one's."""
-    options: Dict[nn.Parameter, dict] = {}
-    for module in model.modules():
-        if hasattr(module, 'param_group_options'):
-            for parameter, wish in module.param_group_options():
-                options[parameter] = wish
-    return options
-
-
-def merge_groups(groups: List[dict]) -> List[dict]:
+def merge_groups(groups: list[dict]) -> list[dict]:
     """Groups with the same options become one, in the order of their first parameter."""
-    merged: Dict[tuple, dict] = {}
+    merged: dict[tuple, dict] = {}
     parameters = defaultdict(list)
     for group in groups:
         key = tuple(sorted((name, repr(value)) for name, value in group.items() if name != 'params'))

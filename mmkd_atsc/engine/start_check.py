@@ -1,4 +1,4 @@
-"""What can be known to be wrong before the first step is looked at then."""
+"""Checks that run before training."""
 from typing import Any
 
 import torch

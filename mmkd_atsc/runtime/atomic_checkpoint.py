@@ -21,6 +21,7 @@ class AtomicCheckpointHook(CheckpointHook):
     removes what a killed run left unfinished. With a remote ``backend_args`` all is as in MMEngine.
 
     Args:
+        interval: Save every so many epochs (or iterations).
         args, kwargs: As in MMEngine's ``CheckpointHook``.
 
     >>> hook = AtomicCheckpointHook(interval=1, max_keep_ckpts=1, save_best='accuracy/top1')
@@ -28,8 +29,8 @@ class AtomicCheckpointHook(CheckpointHook):
     (True, 'epoch_{}.pth')
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, interval: int = 1, *args, **kwargs) -> None:
+        super().__init__(interval, *args, **kwargs)
         self.is_atomic = False
 
     def before_train(self, runner: Runner) -> None:

@@ -25,11 +25,12 @@ mixup = dict(augments=[dict(type='Mixup', alpha=0.4)])
 augment = [dict(type='RandomCrop', crop_size=32, padding=4), dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]
 train_dataloader.update(batch_size=100 // ITERATIONS)
 train_dataloader['dataset']['pipeline'] = augment
-train_cfg = dict(by_epoch=True, max_epochs=3)
+train_cfg.update(max_epochs=3)
 param_scheduler = dict(type='CosineAnnealingLR', by_epoch=True, T_max=3, convert_to_iter_based=True)
 optim_wrapper['optimizer'].update(lr=0.01, momentum=0.9)
 default_hooks.update(checkpoint=dict(
-    interval=1, max_keep_ckpts=2, save_best='student/accuracy/top1', rule='greater'))
+    type='mmkd_atsc.AtomicCheckpointHook', interval=1, max_keep_ckpts=2,
+    save_best='student/accuracy/top1', rule='greater'))
 val_cfg = dict(type='mmkd_atsc.DistillValLoop', teachers=True)
 model = dict(teacher=TEACHER, teacher_ckpt=CHECKPOINTS[0])
 """

@@ -2,6 +2,7 @@
 from types import SimpleNamespace
 
 import pytest
+from mmengine.runner import IterBasedTrainLoop
 from torch import nn
 
 from mmkd_atsc.engine import DistillWarmupHook
@@ -33,6 +34,20 @@ def test_each_epoch_has_its_share_of_the_weight():
     runner, hook = toy_runner(kd=Loss(2.0)), DistillWarmupHook(epochs=4)
     hook.before_run(runner)
     assert [weights['kd'] for weights in weights_over(hook, runner, range(6))] == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+
+
+def test_a_training_by_iterations_counts_them():
+    runner, hook = toy_runner(kd=Loss(2.0)), DistillWarmupHook(epochs=4, by_epoch=False)
+    hook.before_run(runner)
+    found = []
+    for runner.iter in range(6):
+        hook.before_train_iter(runner, 0)
+        found.append(runner.model.distiller.distill_losses['kd'].loss_weight)
+    assert found == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+    runner.train_loop = IterBasedTrainLoop.__new__(IterBasedTrainLoop)
+    hook.before_train(runner)
+    with pytest.raises(ValueError, match='DistillWarmupHook counts epochs; .* set by_epoch=False and give iterations'):
+        DistillWarmupHook().before_train(runner)
 
 
 def test_it_depends_on_the_epoch_alone_so_a_resumed_run_goes_on():

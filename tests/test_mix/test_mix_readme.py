@@ -11,7 +11,7 @@ from tests.conftest import ROOT, tiny_classifier
 from .training import train, write_child
 
 PAGE = (ROOT / 'configs' / 'mix' / 'README.md').read_text()
-AEKT, ATSC, TIMM_WEIGHTS, *CONFIGS = re.findall(r'^```python\n(.*?)^```', PAGE, flags=re.M | re.S)
+AEKT, ATSC, RECIPE, TIMM_WEIGHTS, *CONFIGS = re.findall(r'^```python\n(.*?)^```', PAGE, flags=re.M | re.S)
 STUDENT = """
 default_scope = 'mmpretrain'
 model = {model!r}
@@ -42,6 +42,18 @@ def test_the_lines_make_a_stock_config_a_distillation(lines, terms, tmp_path, mo
     assert saved['state_dict']['teachers.teacher.fingerprint'].any()  # my_teacher.pth was read
     if lines == AEKT:  # the layer has its own rate
         assert len({group['lr'] for group in saved['optimizer']['param_groups']}) == 2
+
+
+def test_the_recipe_is_that_of_the_configs(tmp_path, monkeypatch):
+    def plain(value):
+        if isinstance(value, dict):
+            return {key: plain(inner) for key, inner in value.items() if key != '_scope_'}
+        return [plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'mine.py').write_text(RECIPE)
+    theirs = Config.fromfile(ROOT / 'configs' / 'mix' / 'aekt_resnet34_resnet18_imagenet.py').to_dict()
+    assert plain(Config.fromfile('mine.py').to_dict()) == plain(theirs)
 
 
 def test_there_are_these_configs_of_ones_own():

@@ -7,6 +7,7 @@ from tests.conftest import ROOT, refusal, run_here, tiny_classifier, weights
 from tests.test_readme import commands, load
 
 CONFIG = """
+_base_ = ['mmkd_atsc::_base_/distill.py']
 default_scope = 'mmpretrain'
 custom_imports = dict(imports=['tests.tiny_cifar'])
 model = dict(
@@ -21,8 +22,9 @@ val_dataloader = test_dataloader = train_dataloader
 val_evaluator = test_evaluator = dict(type='Accuracy')
 val_cfg = dict(type='mmkd_atsc.DistillValLoop', teachers=True)
 test_cfg = dict(type='mmkd_atsc.DistillTestLoop', teachers=True)
-optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01, momentum=0.9))
-train_cfg = dict(by_epoch=True, max_epochs=3)
+default_hooks = _base_.distill.default_hooks
+optim_wrapper = dict(_base_.distill.optim_wrapper, optimizer=dict(type='SGD', lr=0.01, momentum=0.9))
+train_cfg = dict(_base_.distill.train_cfg, max_epochs=3)
 randomness = dict(seed=0)
 """
 

@@ -30,7 +30,7 @@ custom_hooks = [dict(type='mmkd_atsc.AdaptiveTeacherHook', start=1, interval=2)]
 val_cfg = dict(type='mmkd_atsc.DistillValLoop', teachers=True)
 test_cfg = dict(type='mmkd_atsc.DistillTestLoop', teachers=True)
 default_hooks.update(checkpoint=dict(type='CheckpointHook', interval=1, save_best='twin/accuracy/top1'))
-train_cfg = dict(by_epoch=True, max_epochs=3)
+train_cfg.update(max_epochs=3)
 optim_wrapper['optimizer']['lr'] = 0.01
 """
 

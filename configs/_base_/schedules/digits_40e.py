@@ -5,7 +5,7 @@ optim_wrapper = dict(
     optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4))
 param_scheduler = dict(type='CosineAnnealingLR', by_epoch=True, T_max=40, convert_to_iter_based=True)
 
-train_cfg = dict(by_epoch=True, max_epochs=40, val_interval=5)
+train_cfg = dict(type='mmkd_atsc.ResumableEpochLoop', max_epochs=40, val_interval=5)
 val_cfg = dict()
 test_cfg = dict()
 

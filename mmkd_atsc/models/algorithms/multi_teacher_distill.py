@@ -22,6 +22,7 @@ from mmkd_atsc.registry import MODELS, short_name
 
 from ..distillers import MultiTeacherDistiller
 from ..distillers.multi_teacher_distiller import check_mapping_options
+from ..param_groups import check_optimizer_at_first_step
 from ..teacher import Teacher, fingerprint, named_teachers
 from ..teacher_cache import TeacherCache, check_cacheable
 
@@ -118,6 +119,8 @@ class MultiTeacherDistill(BaseAlgorithm):
         if mode and self.teacher_cache is not None and self.cache is None:
             self.cache = TeacherCache(self.teacher_cache)
             self.cache.take_over(self.teachers, self.data_preprocessor)
+        if mode:
+            check_optimizer_at_first_step(self)
         return super().train(mode)
 
     def init_weights(self) -> None:

@@ -1,0 +1,84 @@
+"""Learning rates and weight decays that modules ask for, and the check that the optimizer has them."""
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+CONSTRUCTOR = 'mmkd_atsc.DistillOptimWrapperConstructor'
+
+_watched: WeakSet[nn.Module] = WeakSet()
+_unchecked: WeakSet[nn.Module] = WeakSet()
+
+
+def requested_options(model: nn.Module) -> dict[nn.Parameter, dict]:
+    """What ``param_group_options()`` of each module asks for; an inner module's request wins over an outer one's."""
+    options: dict[nn.Parameter, dict] = {}
+    for module in model.modules():
+        if hasattr(module, 'param_group_options'):
+            options.update(module.param_group_options())
+    return options
+
+
+def check_optimizer_at_first_step(model: nn.Module) -> None:
+    """Makes the model's first optimizer step fail if the optimizer ignores :func:`requested_options`."""
+    _watch_steps()
+    if model not in _watched:
+        _watched.add(model)
+        _unchecked.add(model)
+
+
+@functools.cache
+def _watch_steps() -> None:
+    """PyTorch calls this hook before each optimizer step, also in a bare Runner, under DDP and beside a CUDA graph."""
+    register_optimizer_step_pre_hook(_check_before_step)
+
+
+def _check_before_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    for model in list(_unchecked) if _unchecked else ():
+        options = requested_options(model)
+        if not options or check_groups(options, optimizer):
+            _unchecked.discard(model)
+
+
+def check_groups(options: dict[nn.Parameter, dict], optimizer: torch.optim.Optimizer) -> bool:
+    """Refuses an optimizer whose groups have another learning rate or weight decay than was asked for.
+
+    Returns:
+        bool: Whether the optimizer has any of the parameters.
+
+    >>> slow, rest = (nn.Parameter(torch.zeros(1)) for _ in range(2))
+    >>> check_groups({slow: dict(lr_mult=0.01)}, torch.optim.SGD([slow, rest], lr=0.1))
+    Traceback (most recent call last):
+    ValueError: the optimizer ignores what parts of the model ask for (lr_mult=0.01); write \
+optim_wrapper=dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor')
+    """
+    # A multiple is of the optimizer's rate or, where auto_scale_lr has scaled the groups, of the others' rate.
+    rates = {optimizer.defaults['lr'],
+             *(_rate(group) for parameter, group in _members(optimizer) if parameter not in options)}
+    found = [(options[parameter], group) for parameter, group in _members(optimizer) if parameter in options]
+    ignored = [wish for wish, group in found if not _has(group, wish, rates)]
+    if ignored:
+        wish = ', '.join(f'{name}={value}' for name, value in ignored[0].items())
+        raise ValueError(f'the optimizer ignores what parts of the model ask for ({wish}); write '
+                         f"optim_wrapper=dict(constructor='{CONSTRUCTOR}')")
+    return bool(found)
+
+
+def _members(optimizer: torch.optim.Optimizer) -> Iterator[tuple[nn.Parameter, dict]]:
+    return ((parameter, group) for group in optimizer.param_groups for parameter in group['params'])
+
+
+def _rate(group: dict) -> float:
+    """The rate before any schedule: a scheduler notes it."""
+    return float(group.get('initial_lr', group['lr']))
+
+
+def _has(group: dict, wish: dict, rates: set[float]) -> bool:
+    multiple = wish.get('lr_mult', 1.0)
+    return (any(math.isclose(_rate(group), rate * multiple, rel_tol=1e-6) for rate in rates)
+            and all(group.get(name) == value for name, value in wish.items() if name != 'lr_mult'))

@@ -1,0 +1,20 @@
+"""Validation results that travel over the process group."""
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmkd_atsc.registry import HOOKS
+
+
+@HOOKS.register_module()
+class GatherHook(Hook):
+    """Lets several processes exchange their validation results over the process group.
+
+    MMEngine's default is files in ``./.dist_test``: a folder that it leaves behind, and that machines without a common
+    file system cannot exchange anything by.
+    """
+
+    def before_run(self, runner: Runner) -> None:
+        for loop in (runner._val_loop, runner._test_loop):
+            for metric in getattr(getattr(loop, 'evaluator', None), 'metrics', ()):
+                if metric.collect_dir is None:
+                    metric.collect_device = 'gpu'  # "by communication"; over gloo that is the CPU

@@ -1,0 +1,87 @@
+"""A model that asks for parameter groups is not trained by an optimizer without them."""
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS
+from torch import nn
+
+import mmkd_atsc.engine  # noqa: F401
+from mmkd_atsc.models.param_groups import check_optimizer_at_first_step
+from tests.conftest import tiny_classifier
+
+OURS = dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor')
+
+
+class Slow(nn.Linear):
+
+    def param_group_options(self):
+        return [(parameter, dict(lr_mult=0.01, weight_decay=0.0)) for parameter in self.parameters()]
+
+
+def step(model, optimizer=None, scale=1.0, steps=1, **config):
+    optimizer = optimizer or dict(type='SGD', lr=0.1, weight_decay=1e-3)
+    wrapper = build_optim_wrapper(model, dict(optimizer=optimizer, **config))
+    for group in wrapper.optimizer.param_groups:
+        group['lr'] *= scale  # auto_scale_lr
+    check_optimizer_at_first_step(model)
+    for _ in range(steps):
+        wrapper.update_params(model(torch.ones(1, 2)).sum())
+    return wrapper
+
+
+def network():
+    return nn.Sequential(nn.Linear(2, 2), Slow(2, 2))
+
+
+@pytest.mark.parametrize('config', [
+    dict(), dict(paramwise_cfg=dict(norm_decay_mult=0.0)), dict(optimizer=dict(type='AdamW', lr=0.1)),
+    dict(paramwise_cfg=dict(custom_keys={'1': dict(lr_mult=0.01)})),  # the rate alone
+    dict(paramwise_cfg=dict(custom_keys={'1': dict(decay_mult=0.0)}))])
+def test_an_optimizer_that_ignores_what_is_asked_takes_no_step(config):
+    model = network()
+    before = [parameter.clone() for parameter in model.parameters()]
+    with pytest.raises(ValueError, match=r'ignores .* \(lr_mult=0.01, weight_decay=0.0\); write optim_wrapper=dict\('
+                                         r"constructor='mmkd_atsc.DistillOptimWrapperConstructor'\)"):
+        step(model, **config)
+    assert all(torch.equal(own, other) for own, other in zip(model.parameters(), before))
+
+
+@pytest.mark.parametrize('config', [
+    OURS, dict(OURS, scale=8.0), dict(OURS, paramwise_cfg=dict(bias_lr_mult=2.0)),
+    dict(OURS, optimizer=dict(type='AdamW', lr=0.1)),
+    dict(paramwise_cfg=dict(custom_keys={'1': dict(lr_mult=0.01, decay_mult=0.0)}))])
+def test_any_optimizer_that_has_the_groups_steps(config):
+    step(network(), **config)
+
+
+def test_a_schedule_after_the_first_step_is_not_judged():
+    model = network()
+    wrapper = step(model, **OURS)
+    wrapper.optimizer.param_groups[1]['lr'] *= 7
+    check_optimizer_at_first_step(model)  # as in each epoch
+    wrapper.update_params(model(torch.ones(1, 2)).sum())
+
+
+def test_other_models_are_left_alone():
+    check_optimizer_at_first_step(network())
+    step(nn.Sequential(nn.Linear(2, 2)))
+
+
+@pytest.mark.parametrize('model', [
+    dict(type='mmkd_atsc.MultiTeacherDistill', architecture=tiny_classifier(4),
+         distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=10)),
+    dict(type='mmkd_atsc.AdaptiveTeacherDistill', teacher_lr_mult=0.5, architecture=dict(
+        tiny_classifier(4), head=dict(type='mmkd_atsc.SharedClassifierHead'),
+        neck=dict(type='mmkd_atsc.FeatureProjector', in_channels=8, out_channels=16))),
+])
+def test_an_algorithm_refuses_in_its_first_train_step(model, batch):
+    images, samples = batch
+    for config, refused in ((dict(), True), (OURS, False)):
+        algorithm = MODELS.build(dict(model, teacher=tiny_classifier(8), allow_random_teacher=True)).train()
+        wrapper = build_optim_wrapper(algorithm, dict(optimizer=dict(type='SGD', lr=0.1), **config))
+        data = dict(inputs=list(images), data_samples=samples)
+        if refused:
+            with pytest.raises(ValueError, match=r'ignores what parts of the model ask for \(lr_mult='):
+                algorithm.train_step(data, wrapper)
+        else:
+            algorithm.train_step(data, wrapper)
