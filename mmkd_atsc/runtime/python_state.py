@@ -25,16 +25,19 @@ class PythonState:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._values: list[tuple[Slot, Any]] = []
+        self._slots: list[Slot] = []  # of numbers and words
         self._objects: list[tuple[Slot, Any]] = []
         self._containers: list[tuple[Slot, Any, list]] = []
-        self._modules = [(name, module) for name, module in model.named_modules()
-                         if name.partition('.')[0] != 'data_preprocessor']
-        for name, module in self._modules:
+        modules = [(name, module) for name, module in model.named_modules()
+                   if name.partition('.')[0] != 'data_preprocessor']
+        for name, module in modules:
             self._add(name, module)
-        # Looked up once: to walk through the modules of a network in every step takes longer than the step.
-        self._owners = [tensors for _, module in self._modules for tensors in (module._parameters, module._buffers)]
-        self._shape, self._tensors = self._shape_now(), self._tensors_now()
+        # Looked up once: a walk through the modules of a network takes longer than a step.
+        self._parts = [module._modules for _, module in modules if module._modules]
+        self._sized = [sized for _, module in modules for sized in (
+            vars(module), module._forward_hooks, module._forward_pre_hooks)]
+        self._owners = [tensors for _, module in modules for tensors in (module._parameters, module._buffers)]
+        self._values, self._shape, self._tensors = self._values_now(), self._shape_now(), self._tensors_now()
 
     def _add(self, name: str, module: nn.Module) -> None:
         # PyTorch's own modules have shapes as integers, words and tuples, which nobody can change.
@@ -44,35 +47,44 @@ class PythonState:
             if key in INTERNALS or not isinstance(value, kinds):
                 continue
             if isinstance(value, VALUES):
-                self._values.append((slot, value))
+                self._slots.append(slot)
             elif isinstance(value, (list, tuple, dict)) and len(value) <= MOST_ELEMENTS:
                 self._containers.append((slot, value, flatten(value)))
             else:
                 self._objects.append((slot, value))
 
-    def _shape_now(self) -> list[Any]:
-        """The parts of each module, how many attributes it has, and how many hooks."""
-        return [(*module._modules.values(), len(vars(module)), len(module._forward_hooks),
-                 len(module._forward_pre_hooks)) for _, module in self._modules]
+    def _values_now(self) -> list[Any]:
+        return [attributes.get(key) for _, attributes, key in self._slots]
+
+    def _shape_now(self) -> tuple[list[nn.Module | None], list[int]]:
+        """The parts of all modules; how many attributes and hooks each has."""
+        return [part for parts in self._parts for part in parts.values()], [len(sized) for sized in self._sized]
 
     def _tensors_now(self) -> list[tuple[bool, int]]:
         return [(tensor.requires_grad, tensor.data_ptr()) for tensors in self._owners for tensor in tensors.values()
                 if tensor is not None]
 
-    def _changed_values(self) -> list[tuple[Slot, Any]]:
-        return [(slot, before) for slot, before in self._values if slot[1].get(slot[2]) != before]
+    def _changed_value(self) -> str | None:
+        now = self._values_now()
+        if now == self._values:
+            return None
+        return next(f'{name}.{key} is {value}, it was {before}' for (name, _, key), value, before in
+                    zip(self._slots, now, self._values) if value != before)
 
-    def _changed_objects(self) -> list[Slot]:
+    def _changed_objects(self) -> list[tuple[str, str]]:
+        """Module and attribute of each object that is another, or holds others."""
         changed = [slot for slot, before in self._objects if slot[1].get(slot[2]) is not before]
-        return changed + [slot for slot, before, content in self._containers
-                          if slot[1].get(slot[2]) is not before and flatten(slot[1].get(slot[2])) != content
-                          or flatten(before) != content]
+        changed += [slot for slot, before, content in self._containers
+                    if slot[1].get(slot[2]) is not before and flatten(slot[1].get(slot[2])) != content
+                    or flatten(before) != content]
+        return [(name, key) for name, _, key in changed]
 
     def changed(self) -> str | None:
         """What is another than it was, in words; None where all is as it was."""
-        for (name, attributes, key), before in self._changed_values()[:1]:
-            return f'{name}.{key} is {attributes.get(key)}, it was {before}'
-        for name, _, key in self._changed_objects()[:1]:
+        value = self._changed_value()
+        if value:
+            return value
+        for name, key in self._changed_objects():
             return f'{name}.{key} is another'
         if self._shape_now() != self._shape:
             return 'a module, an attribute or a hook was added, replaced or taken away'
@@ -89,13 +101,12 @@ class PythonState:
 
         Other objects that it left behind, such as a loss's terms, are results; they are watched no more.
         """
-        for (name, attributes, key), before in self._changed_values()[:1]:
-            return f'{name}.{key} is {attributes.get(key)}, it was {before}'
-        results = {(name, key) for name, _, key in self._changed_objects()}
+        value = self._changed_value()
+        results = set(self._changed_objects())
         self._objects = [entry for entry in self._objects if (entry[0][0], entry[0][2]) not in results]
         self._containers = [entry for entry in self._containers if (entry[0][0], entry[0][2]) not in results]
         self._shape, self._tensors = self._shape_now(), self._tensors_now()
-        return None
+        return value
 
 
 def flatten(value: Any) -> list:
