@@ -1,15 +1,15 @@
-"""``python -m mmkd_atsc``: the environment, and what is wrong with it, one line each."""
+"""``python -m mmkd_atsc`` prints the environment and what is wrong with it, one line each."""
 import importlib
 import platform
 import sys
+from collections.abc import Callable
 from importlib import metadata
-from typing import Callable, List, Optional, Tuple
 
 # distribution, lowest and first unsupported version of what was measured to work together
 STACK = (
     ('torch', '2.6', None), ('torchvision', None, None), ('mmengine', '0.10.7', '0.11'), ('mmcv', '2.0.0', '2.1.1'),
     ('mmpretrain', '1.2.0', '1.2.1'), ('mmrazor', '1.0.0', '1.0.1'), ('setuptools', None, '82'), ('joblib', None, None),
-    ('numpy', None, None),
+    ('safetensors', None, None), ('numpy', None, None),
 )
 
 
@@ -23,7 +23,7 @@ def installed(name: str) -> str:
     return ''
 
 
-def check_versions() -> List[str]:
+def check_versions() -> list[str]:
     """One line for each package that is missing or outside the range that works."""
     from packaging.version import Version
     problems = []
@@ -63,7 +63,7 @@ def _find_configs() -> None:
         raise FileNotFoundError(f'{CONFIGS} is missing: reinstall with pip install . (or -e .)')
 
 
-CHECKS: Tuple[Tuple[str, Callable[[], Optional[str]]], ...] = (
+CHECKS: tuple[tuple[str, Callable[[], str | None]], ...] = (
     ('torch imports', _find_devices),
     ('mmrazor imports', _import_mmrazor),
     ('types resolve by their prefix', _resolve_types),

@@ -70,16 +70,31 @@ def _rank() -> str:
 
 
 def make_fast(config: Config) -> None:
-    """Merges ``_base_/fast.py`` into a config, for ``--fast``; does nothing without a GPU."""
+    """What ``--fast`` says: takes ``_base_/fast.py`` into a config where there is a GPU.
+
+    A hook that the config sets to None, a layout that it chooses, and optimizers of another kind stay.
+    """
     if not torch.cuda.is_available():
         print('--fast does nothing: there is no GPU', flush=True)
         return
-    fast = Config.fromfile(CONFIGS / '_base_' / 'fast.py').fast
-    if config.get('find_unused_parameters'):
-        print('--fast: find_unused_parameters has no meaning, gradients are averaged after backward', flush=True)
+    fast = Config.fromfile(CONFIGS / '_base_' / 'fast.py').fast.to_dict()
+    hooks, wrapper = dict(config.get('default_hooks') or {}), config.optim_wrapper
+    for name, hook in fast['default_hooks'].items():
+        if hooks.get(name, {}) is not None:
+            own = hooks.get(name, {})
+            hooks[name] = {**own, **hook, **{key: own[key] for key in ('channels_last', ) if key in own}}
+    config.default_hooks = hooks
+    kind = short_name(wrapper.get('type', 'OptimWrapper'))
+    if 'optimizer' not in wrapper or kind not in ('OptimWrapper', 'AmpOptimWrapper', 'FastOptimWrapper'):
+        print(f'--fast: the optimizer stays as it is, in fp32 and not fused ({kind})', flush=True)
+        return
     for option in ('dtype', 'loss_scale', 'use_fsdp'):  # of AmpOptimWrapper, which FastOptimWrapper takes the place of
-        config.optim_wrapper.pop(option, None)
-    config.merge_from_dict(fast.to_dict())
+        wrapper.pop(option, None)
+    wrapper.update(fast['optim_wrapper'])
+    own = config.get('model_wrapper_cfg') or {}
+    if config.get('find_unused_parameters') or own.get('find_unused_parameters'):
+        print('--fast: find_unused_parameters has no meaning, gradients are averaged after backward', flush=True)
+    config.model_wrapper_cfg = fast['model_wrapper_cfg']
 
 
 def default_work_dir(config_path: str) -> str:

@@ -1,6 +1,7 @@
 """What the tests share: the tools as a user runs them, and networks of a few parameters."""
 import copy
 import functools
+import json
 import os
 import runpy
 import subprocess
@@ -16,6 +17,7 @@ if os.environ.get('MMKD_TEST_DEVICE') != 'cuda':
     os.environ['CUDA_VISIBLE_DEVICES'] = ''
 
 import torch
+from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner, set_random_seed
@@ -63,8 +65,10 @@ def runs_of_their_own(monkeypatch):
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """A training in the test's own process does not spend a second on listing the machine's software."""
+    """A training in the test's own process spends no second on listing the software, nor on formatting its config."""
     monkeypatch.setattr(Runner, '_log_env', lambda *args: None)
+    monkeypatch.setattr(Config, 'pretty_text', property(lambda self: ''.join(
+        f'{name} = {value!r}\n' for name, value in self.to_dict().items())))
 
 
 def run_command(*command, cwd=ROOT, timeout=300, **environment):
@@ -86,6 +90,36 @@ def tool(name):
         return runpy.run_path(str(path))
     finally:
         sys.path[:] = before
+
+
+def run_here(name, *args):
+    """Runs a tool's ``main`` in this process."""
+    tool(name)['main']([str(arg) for arg in args])
+
+
+def refusal(capsys, name, *args):
+    """The ``error:`` line with which a tool, run in this process, ends; it says nothing else on stderr."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        run_here(name, *args)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.startswith('error: ') and said.count('\n') == 1, said
+    return said
+
+
+def scalars(work_dir):
+    """The lines of a run's JSON logs, in order."""
+    return [json.loads(line) for file in sorted(work_dir.glob('*/vis_data/scalars.json')) for line in file.open()]
+
+
+def weights(path):
+    """The state dict of a checkpoint."""
+    return torch.load(path, weights_only=True)['state_dict']
+
+
+def assert_same_weights(one, other):
+    assert one.keys() == other.keys()
+    assert [key for key, value in one.items() if not torch.equal(value, other[key])] == []
 
 
 def assert_one_line_error(process, *words):

@@ -1,4 +1,3 @@
-import copy
 from pathlib import Path
 
 import pytest
@@ -31,8 +30,7 @@ def test_a_network_is_the_one_of_the_literature(name):
     assert tuple(last_stage.shape[1:]) == network.feature_shape
 
 
-@pytest.mark.parametrize('name, options', [('mobilenetv2', dict(with_last_conv=False)), ('resnet20', {}),
-                                           ('shufflenetv2x1_5', dict(with_last_conv=False))])
+@pytest.mark.parametrize('name, options', [('mobilenetv2', dict(with_last_conv=False)), ('resnet20', {})])
 def test_the_feature_shape_is_what_a_student_without_closing_convolution_gives(name, options):
     network = CIFAR_NETWORKS[name]
     feature, = MODELS.build(dict(network.backbone, **options))(torch.rand(2, 3, 32, 32))
@@ -51,31 +49,7 @@ def test_the_base_config_of_mobilenet_for_imagenet():
     assert config.to_dict() == dict(mobilenetv1=expected)
 
 
-def test_a_pairs_config_inherits_two_networks(tmp_path):
-    bases = [str(BASE_MODELS / f'{name}.py') for name in ('resnet32', 'resnet32x4')]
-    pair = tmp_path / 'pair.py'
-    pair.write_text(f'_base_ = {bases!r}\n'
-                    'model = dict(architecture={{_base_.resnet32}}, teacher={{_base_.resnet32x4}})\n')
-    model = Config.fromfile(pair).model.to_dict()
-    assert model == dict(architecture=classifier('resnet32'), teacher=classifier('resnet32x4'))
-
-
-def test_a_classifier_is_ones_own_to_change():
-    before = copy.deepcopy(CIFAR_NETWORKS['resnet8x4'])
-    config = classifier('resnet8x4', num_classes=10)
-    assert config['head']['num_classes'] == 10
-    config['backbone']['depth'] = 14
-    assert CIFAR_NETWORKS['resnet8x4'] == before
-
-
-@pytest.mark.parametrize('name, hint', [('resnet31', "did you mean 'resnet3"), ('wrn-40-2', "did you mean 'wrn_40_2'")])
-def test_an_unknown_network_is_refused_with_the_nearest(name, hint):
-    with pytest.raises(ValueError, match=hint) as caught:
-        classifier(name)
+def test_an_unknown_network_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'wrn_40_2'") as caught:
+        classifier('wrn-40-2')
     assert '\n' not in str(caught.value)
-
-
-@pytest.mark.parametrize('num_classes, error', [(0, ValueError), ('100', TypeError)])
-def test_the_number_of_classes_is_checked(num_classes, error):
-    with pytest.raises(error, match='num_classes=.* must be an integer at least 1'):
-        classifier('resnet8', num_classes)

@@ -61,7 +61,7 @@ def test_a_pair_is_what_its_name_says_by_the_protocol(method, pair):
 @pytest.mark.parametrize('pair', BETA)
 def test_aekts_settings(pair):
     config = read('aekt', pair)
-    assert config.model.distiller == dict(type='mmkd_atsc.AEKTDistiller', num_classes=100, tau=4.0, alpha=1.0,
+    assert config.model.distiller == dict(type='mmkd_atsc.AEKTDistiller', tau=4.0, alpha=1.0,
                                           beta=BETA[pair], gamma=1.0)
     assert config.custom_hooks == [dict(type='mmkd_atsc.DistillWarmupHook', epochs=20)]
     assert config.optim_wrapper.constructor == 'mmkd_atsc.DistillOptimWrapperConstructor'

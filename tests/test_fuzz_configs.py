@@ -1,19 +1,14 @@
 """Shipped configs with one mistake each: they train, or say in one line what is wrong; no key is passed over.
 
-    python tests/test_fuzz_configs.py --mutants 500
+    MMKD_MUTANTS=500 python -m pytest tests/test_fuzz_configs.py
 
 Each mutant goes through ``tools/train.py``, in a process of its own, until its first step would begin.
 """
-import argparse
 import copy
 import os
 import random
-import sys
-import tempfile
 from pathlib import Path
 from typing import List, Optional, Tuple
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, Python looks beside it only
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies
@@ -114,7 +109,7 @@ def try_a_mutant(chance: random.Random, folder: Path) -> Tuple[Optional[str], st
             f'{path.parent.name}/{path.name}: {what} -> {answer[0][:200] if answer else code}')
 
 
-@pytest.mark.parametrize('path', [ROOT / 'configs' / 'demo' / f'{name}_digits.py' for name in ('atsc', 'kd')])
+@pytest.mark.parametrize('path', [ROOT / 'configs' / 'demo' / f'{name}_digits.py' for name in ('atsc', )])
 def test_without_a_mistake_they_begin_to_train(tmp_path, path):
     assert attempt(prepared(path, tmp_path), tmp_path)[0] == REACHED_FIRST_STEP
 
@@ -126,25 +121,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-@settings(max_examples=int(os.environ.get('MMKD_MUTANTS', 40)), deadline=None, derandomize=True, database=None,
+@settings(max_examples=int(os.environ.get('MMKD_MUTANTS', 25)), deadline=None, derandomize=True, database=None,
           suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(chance=strategies.randoms(use_true_random=True))
 def test_a_mistake_is_answered_in_one_line(folder, chance):
     found, line = try_a_mutant(chance, folder)
     assert not found, line
-
-
-if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--mutants', type=int, default=500)
-    parser.add_argument('--seed', type=int, default=1)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        write_cifar(Path(name))
-        chance, failures = random.Random(arguments.seed), []
-        for number in range(arguments.mutants):
-            found, line = try_a_mutant(chance, Path(name))
-            failures += [f'{number}: {line}: {found}'] if found else []
-            print(f'FAULT {found}' if found else 'ok', f'{number}: {line}', flush=True)
-    print(*failures, f'{arguments.mutants} mutants, {len(failures)} not answered as they should be', sep='\n')
-    sys.exit(bool(failures))

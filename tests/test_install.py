@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import mmkd_atsc
-from tests.conftest import ROOT, assert_one_line_error, run_command
+from tests.conftest import ROOT, run_command
 
 PARTS = ('setup.py', 'MANIFEST.in', 'README.md', 'LICENSE', 'model-index.yml', 'mmkd_atsc', 'configs', 'tools')
 
@@ -87,20 +87,8 @@ def test_its_tools_find_the_modules_beside_them(installed):
     log = ROOT / 'configs' / 'demo' / 'logs' / 'kd_digits.json.gz'
     compared = run_in_project(installed, tools / 'analysis' / 'compare.py', log)
     assert '| KD | resnet20 → CIFARResNet8 | 0 | 40 | 96.71 |' in compared.stdout, compared.stderr
-    for tool in ('reproduce.py', 'benchmark/deploy.py'):
-        shown = run_in_project(installed, tools / tool, '--help')
-        assert shown.returncode == 0, shown.stderr
-
-
-def test_its_shell_scripts_run_from_where_they_lie(installed):
-    script = installed / 'mmkd_atsc' / '.mim' / 'tools' / 'dist_train.sh'
-    done = run_command('bash', script, 'nowhere.py', 2, cwd=installed.parent / 'project', PYTHONPATH=str(installed))
-    assert_one_line_error(done, 'no such config: nowhere.py')
-
-
-def test_the_environment_report_finds_its_configs(installed):
-    done = run_in_project(installed, '-m', 'mmkd_atsc')
-    assert done.returncode == 0 and 'wrong' not in done.stdout, done.stdout
+    shown = run_in_project(installed, tools / 'benchmark' / 'deploy.py', '--help')
+    assert shown.returncode == 0, shown.stderr
 
 
 def test_an_editable_install_links_what_a_wheel_copies():

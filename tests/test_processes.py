@@ -52,18 +52,6 @@ def ranks_of(work_dir):
     return found
 
 
-def test_a_process_that_dies_without_a_launcher_ends_the_other(tmp_path):
-    life = Life(write_config(tmp_path, 'atsc'), tmp_path / 'w', '--cfg-options', 'train_cfg.max_epochs=1000',
-                processes=2)
-    while not list((tmp_path / 'w').glob('epoch_*.pth')):
-        assert not life.ended(), life.log.read_text()
-        time.sleep(0.05)
-    life.kill(1)
-    start = time.monotonic()
-    codes = life.wait(60)
-    assert codes[1] == -signal.SIGKILL and codes[0] > 0 and time.monotonic() - start < 60
-
-
 def test_processes_that_read_other_teachers_are_refused(tmp_path):
     """Each by a path of its own, as on machines whose disks differ."""
     config = write_config(tmp_path, 'atsc')

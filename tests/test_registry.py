@@ -2,16 +2,13 @@
 import subprocess
 import sys
 
-import pytest
-
 TYPES = [('MODELS', 'MultiTeacherDistill'), ('MODELS', 'CIFARResNet'), ('DATASETS', 'Digits'),
          ('OPTIM_WRAPPER_CONSTRUCTORS', 'DistillOptimWrapperConstructor')]
 
 
-@pytest.mark.parametrize('scope', ['mmpretrain', 'mmrazor'])
-def test_types_resolve_without_custom_imports(scope):
+def test_types_resolve_without_custom_imports():
     code = (f'from mmengine.registry import *; import mmengine.registry as r\n'
-            f'r.init_default_scope({scope!r})\n'
+            f'r.init_default_scope("mmrazor")\n'
             f'for registry, name in {TYPES!r}:\n'
             f'    found = getattr(r, registry).get("mmkd_atsc." + name)\n'
             f'    assert found is not None and found.__name__ == name, name\n')

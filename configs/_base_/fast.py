@@ -3,7 +3,7 @@
 #     _base_ = ['./my_config.py', 'mmkd_atsc::_base_/fast.py']
 #     optim_wrapper, default_hooks = _base_.fast.optim_wrapper, _base_.fast.default_hooks
 #     model_wrapper_cfg = _base_.fast.model_wrapper_cfg
-# On a CPU it changes nothing, and says so.
+# On a CPU it changes no more than the layout of the weights, and says so.
 fast = dict(
     optim_wrapper=dict(type='mmkd_atsc.FastOptimWrapper'),
     model_wrapper_cfg=dict(type='mmkd_atsc.FlatDataParallel'),

@@ -6,7 +6,7 @@ model = dict(distiller=dict(
     tau=1.0,
     gamma=0.5,
     loss_weight=36.0,
-    connectors=dict(standardize=standardize, fc=[dict(type='mmkd_atsc.SerializationFC', num_classes=100), standardize]),
+    connectors=dict(standardize=standardize, fc=[dict(type='mmkd_atsc.SerializationFC'), standardize]),
     loss_forward_mappings=dict(loss_aekt=dict(
         preds_S=dict(from_student=True, recorder='logits', connector='fc'),
         preds_T=dict(from_student=False, recorder='logits', connector='standardize'),

@@ -1,7 +1,5 @@
 _base_ = ['../_base_/models/resnet110x2.py', '../_base_/models/resnet116.py', '../_base_/methods/atsc_cifar100.py']
 model = dict(
-    architecture=dict(
-        backbone=_base_.resnet116.backbone,
-        neck=dict(in_channels=64, out_channels=128)),
+    architecture=dict(backbone=_base_.resnet116.backbone),
     teacher=_base_.resnet110x2,
     teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/resnet110x2_cifar100')

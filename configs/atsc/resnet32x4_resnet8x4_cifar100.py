@@ -1,7 +1,5 @@
 _base_ = ['../_base_/models/resnet32x4.py', '../_base_/models/resnet8x4.py', '../_base_/methods/atsc_cifar100.py']
 model = dict(
-    architecture=dict(
-        backbone=_base_.resnet8x4.backbone,
-        neck=dict(in_channels=256, out_channels=256)),
+    architecture=dict(backbone=_base_.resnet8x4.backbone),
     teacher=_base_.resnet32x4,
     teacher_ckpt='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet32x4_cifar100')

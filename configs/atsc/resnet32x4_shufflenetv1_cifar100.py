@@ -1,8 +1,6 @@
 _base_ = ['../_base_/models/resnet32x4.py', '../_base_/models/shufflenetv1.py', '../_base_/methods/atsc_cifar100.py']
 model = dict(
-    architecture=dict(
-        backbone=_base_.shufflenetv1.backbone,
-        neck=dict(in_channels=960, out_channels=256)),
+    architecture=dict(backbone=_base_.shufflenetv1.backbone),
     teacher=_base_.resnet32x4,
     teacher_ckpt='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet32x4_cifar100')
 optim_wrapper = dict(optimizer=dict(lr=0.01))  # the protocol's rate for depthwise networks

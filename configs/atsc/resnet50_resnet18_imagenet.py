@@ -5,7 +5,7 @@ model = dict(
     architecture=dict(
         type='mmpretrain.ImageClassifier',
         backbone=dict(type='mmpretrain.ResNet', depth=18),
-        neck=dict(type='mmkd_atsc.FeatureProjector', in_channels=512, out_channels=2048),
+        neck=dict(type='mmkd_atsc.FeatureProjector'),
         head=dict(type='mmkd_atsc.SharedClassifierHead')),
     teacher=dict(cfg_path='mmpretrain::resnet/resnet50_8xb32_in1k.py', pretrained=True),
     distiller=dict(type='mmkd_atsc.ATSCDistiller', anchor_weight=10.0))

@@ -1,7 +1,5 @@
 _base_ = ['../_base_/models/wrn_40_2.py', '../_base_/models/resnet8x4.py', '../_base_/methods/atsc_cifar100.py']
 model = dict(
-    architecture=dict(
-        backbone=_base_.resnet8x4.backbone,
-        neck=dict(in_channels=256, out_channels=128)),
+    architecture=dict(backbone=_base_.resnet8x4.backbone),
     teacher=_base_.wrn_40_2,
     teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/wrn_40_2_cifar100')

@@ -1,7 +1,5 @@
 _base_ = ['../_base_/models/wrn_40_2.py', '../_base_/models/wrn_40_1.py', '../_base_/methods/atsc_cifar100.py']
 model = dict(
-    architecture=dict(
-        backbone=_base_.wrn_40_1.backbone,
-        neck=dict(in_channels=64, out_channels=128)),
+    architecture=dict(backbone=_base_.wrn_40_1.backbone),
     teacher=_base_.wrn_40_2,
     teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/wrn_40_2_cifar100')

@@ -6,7 +6,7 @@ model = dict(
     architecture=dict(
         type='mmpretrain.ImageClassifier',
         backbone=_base_.resnet8_tiny.backbone,
-        neck=dict(type='mmkd_atsc.FeatureProjector', in_channels=16, out_channels=64),
+        neck=dict(type='mmkd_atsc.FeatureProjector'),
         head=dict(type='mmkd_atsc.SharedClassifierHead')),
     teacher=_base_.model,
     teacher_ckpt='{{$DEMO_TEACHER:work_dirs/quickstart/teacher_digits}}',

@@ -5,7 +5,7 @@ model = dict(
     type='mmkd_atsc.MultiTeacherDistill',
     architecture=_base_.model,
     teacher=dict(cfg_path='mmpretrain::resnet/resnet34_8xb32_in1k.py', pretrained=True),
-    distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=1000, tau=1.0, beta=0.5))
+    distiller=dict(type='mmkd_atsc.AEKTDistiller', tau=1.0, beta=0.5))
 custom_hooks = [*_base_.get('custom_hooks', []), dict(type='mmkd_atsc.DistillWarmupHook', epochs=1)]
 del _base_.train_cfg['by_epoch']
 default_hooks, optim_wrapper = _base_.distill.default_hooks, _base_.distill.optim_wrapper

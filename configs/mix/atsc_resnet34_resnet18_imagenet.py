@@ -5,7 +5,7 @@ model = dict(
     type='mmkd_atsc.AdaptiveTeacherDistill',
     architecture=dict(
         _base_.model,
-        neck=dict(type='mmkd_atsc.FeatureProjector', in_channels=512, out_channels=512, out_size=7),
+        neck=dict(type='mmkd_atsc.FeatureProjector'),
         head=dict(type='mmkd_atsc.SharedClassifierHead')),
     teacher=dict(cfg_path='mmpretrain::resnet/resnet34_8xb32_in1k.py', pretrained=True),
     distiller=dict(type='mmkd_atsc.ATSCDistiller', anchor_weight=10.0))

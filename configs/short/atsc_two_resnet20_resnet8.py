@@ -1,11 +1,10 @@
 # Two teachers, two trainings of one network.
 _base_ = [
-    '../_base_/models/resnet20.py', '../_base_/models/resnet8.py', '../_base_/methods/atsc_multi_cifar100.py',
+    '../_base_/models/resnet20.py', '../_base_/models/resnet8.py', '../_base_/methods/atsc_cifar100.py',
     '../_base_/schedules/cifar100_6e.py'
 ]
-projector = dict(in_channels=64, out_channels=64)
 model = dict(
-    architecture=dict(backbone=_base_.resnet8.backbone, neck=dict(projectors=dict(seed0=projector, seed1=projector))),
+    architecture=dict(backbone=_base_.resnet8.backbone),
     teacher=dict(seed0=_base_.resnet20, seed1=_base_.resnet20),
     teacher_ckpt=dict(
         seed0='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/short_resnet20',

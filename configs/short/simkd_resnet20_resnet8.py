@@ -5,7 +5,7 @@ _base_ = [
 ]
 model = dict(
     adaptive=False,
-    architecture=dict(backbone=_base_.resnet8.backbone, neck=dict(in_channels=64, out_channels=64)),
+    architecture=dict(backbone=_base_.resnet8.backbone),
     teacher=_base_.resnet20,
     teacher_ckpt='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/short_resnet20',
     distiller=dict(anchor_min_dims=1))

@@ -1,1 +1,1 @@
-"""The one way in for weights: safe, strict, from files, addresses and the package itself."""
+"""Finds, downloads, reads, converts and writes checkpoints."""

@@ -1,14 +1,14 @@
-"""Checkpoints of other repositories, brought into the layout of MMPretrain's image classifier.
+"""Converts checkpoints of other repositories to the layout of MMPretrain's image classifier.
 
-What differs between repositories is names alone, so a family of networks is a table of substitutions. They are read
-from RepDistiller, mdistiller, SimKD and ATSC, which name their networks alike, and from torchvision.
+Only the names differ, so each family of networks has a table of substitutions. The repositories are RepDistiller,
+mdistiller, SimKD and ATSC, which name their networks alike, and torchvision.
 """
 import argparse
-import os
+import io
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.registry import MODELS
@@ -17,14 +17,15 @@ from torch import Tensor
 from mmkd_atsc.cifar_networks import CIFAR_NETWORKS, classifier, linear_classifier
 from mmkd_atsc.errors.checks import check_choice, check_number
 
+from .atomic_file import write_whole
 from .read import load_strictly, read_checkpoint, weights_of
 
-Rules = Sequence[Tuple[str, str]]
+Rules = Sequence[tuple[str, str]]
 
 # Applied after a family's own rules. A checkpoint that has our layout already passes through them unchanged.
 INTO_BACKBONE = (r'^(?!backbone\.|head\.)', 'backbone.')
 
-CIFAR_RULES: Dict[str, Rules] = {
+CIFAR_RULES: dict[str, Rules] = {
     'mmkd_atsc.CIFARResNet': [(r'^fc\.', 'head.fc.')],
     'mmkd_atsc.CIFARWideResNet': [(r'^fc\.', 'head.fc.'), (r'^bn1\.', 'bn.'), (r'^block(\d)\.layer\.', r'layer\1.'),
                                   (r'\.convShortcut\.', '.shortcut.')],
@@ -38,7 +39,7 @@ CIFAR_RULES: Dict[str, Rules] = {
 
 def _mobilenet_v2_rules() -> Rules:
     """torchvision numbers all blocks through, MMPretrain by stage and block; and each names conv and norm its way."""
-    rules: List[Tuple[str, str]] = [(r'^features\.0\.', 'conv1.'), (r'^features\.18\.', 'conv2.'),
+    rules: list[tuple[str, str]] = [(r'^features\.0\.', 'conv1.'), (r'^features\.18\.', 'conv2.'),
                                     (r'^classifier\.1\.', 'head.fc.')]
     blocks = [(stage, block) for stage, count in enumerate((1, 2, 3, 4, 3, 3, 1), 1) for block in range(count)]
     rules += [(rf'^features\.{number}\.', f'layer{stage}.{block}.') for number, (stage, block) in enumerate(blocks, 1)]
@@ -84,7 +85,7 @@ def _torchvision_vgg(depth: int, convolutions: Sequence[int]) -> Architecture:
 
 _WIDE = dict(type='mmpretrain.ResNet', stem_channels=64, base_channels=128, expansion=2)
 
-ARCHITECTURES: Dict[str, Architecture] = {
+ARCHITECTURES: dict[str, Architecture] = {
     **{name: Architecture(lambda num_classes, name=name: classifier(name, num_classes), 100,
                           CIFAR_RULES[network.backbone['type']]) for name, network in CIFAR_NETWORKS.items()},
     'torchvision/resnet18': _torchvision(dict(type='mmpretrain.ResNet', depth=18), 512),
@@ -106,13 +107,13 @@ ARCHITECTURES: Dict[str, Architecture] = {
 }
 
 
-def rename(weights: Mapping[str, Tensor], rules: Rules) -> Dict[str, Tensor]:
+def rename(weights: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
     """The weights under the names that ``rules`` give, each rule applied in turn.
 
     >>> sorted(rename({'conv1.weight': 1, 'fc.bias': 2}, CIFAR_RULES['mmkd_atsc.CIFARResNet']))
     ['backbone.conv1.weight', 'head.fc.bias']
     """
-    renamed: Dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     for key, value in weights.items():
         name = key
         for pattern, replacement in (*rules, INTO_BACKBONE):
@@ -123,7 +124,7 @@ def rename(weights: Mapping[str, Tensor], rules: Rules) -> Dict[str, Tensor]:
     return renamed
 
 
-def convert(source: Union[str, Path], arch: str, num_classes: Optional[int] = None) -> dict:
+def convert(source: str | Path, arch: str, num_classes: int | None = None) -> dict:
     """The checkpoint of ``arch`` with the weights in ``source``, which must fit it exactly.
 
     Args:
@@ -146,19 +147,14 @@ def convert(source: Union[str, Path], arch: str, num_classes: Optional[int] = No
     return dict(state_dict=model.state_dict(), meta=dict(arch=arch, num_classes=num_classes, source=Path(source).name))
 
 
-def convert_file(source: Union[str, Path], target: Union[str, Path], arch: str,
-                 num_classes: Optional[int] = None) -> None:
+def convert_file(source: str | Path, target: str | Path, arch: str,
+                 num_classes: int | None = None) -> None:
     """:func:`convert` to a file, which exists afterwards only if all of it is there."""
     source, target = Path(source), Path(target)
     if target.is_dir():
         raise ValueError(f'{target}: is a folder, not a file to write')
     if target.exists() and source.exists() and target.samefile(source):
         raise ValueError(f'{target}: is the source itself; give another file to write')
-    checkpoint = convert(source, arch, num_classes)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f'{target.name}.{os.getpid()}.part')
-    try:
-        torch.save(checkpoint, partial)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    content = io.BytesIO()
+    torch.save(convert(source, arch, num_classes), content)
+    write_whole(target, content.getvalue())

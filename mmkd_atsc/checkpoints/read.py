@@ -1,4 +1,4 @@
-"""The one way by which weights enter: read safely, checked strictly, refused in one line."""
+"""Reads checkpoints safely, loads weights strictly, and refuses bad ones in one line."""
 import copy
 import re
 import zipfile

@@ -2,11 +2,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmengine.config import Config
 
 from mmkd_atsc.errors.messages import dicts_of, types_registered
 from mmkd_atsc.models.algorithms import MultiTeacherDistill
-from mmkd_atsc.models.build import NetworkSource, resolve_network
+from mmkd_atsc.models.binding import bind_student
+from mmkd_atsc.models.build import NetworkSource, build_network, resolve_network
+from mmkd_atsc.models.classifier import split_classifier
 from mmkd_atsc.models.teacher import named_teachers
 from mmkd_atsc.registry import class_of, short_name
 
@@ -46,7 +49,7 @@ def student_model(config: Config) -> dict:
     student = model
     if 'architecture' in model:
         student = _source(model['architecture'], 'student').model
-        own_classifiers(student, model)
+        own_shared_parts(student, model)
     preprocessor = (model.get('data_preprocessor') or config.get('data_preprocessor')
                     or student.get('data_preprocessor'))
     student = _without_scopes({key: value for key, value in student.items()
@@ -59,21 +62,28 @@ def student_model(config: Config) -> dict:
 def shared_head(head: dict | None) -> Any:
     """The class of a head that uses its teachers' classifiers; None for any other head.
 
-    >>> shared_head(dict(type='mmkd_atsc.SharedClassifierHead')).owned_argument
-    'classifier'
+    >>> shared_head(dict(type='mmkd_atsc.SharedClassifierHead')).__name__
+    'SharedClassifierHead'
     """
     kind = class_of(head)
-    return kind if hasattr(kind, 'owned_argument') else None
+    return kind if hasattr(kind, 'own_config') else None
 
 
-def own_classifiers(student: dict, model: dict) -> None:
-    """In the student's config, gives a head that uses its teachers' classifiers copies of them."""
-    head = student.get('head')
+def own_shared_parts(student: dict, model: dict) -> None:
+    """Writes into the student's config what binding it to the teachers of ``model`` finds: projectors, classifiers."""
+    head, neck = student.get('head'), student.get('neck')
     kind = shared_head(head)
-    if kind and not head.get(kind.owned_argument):
-        head[kind.owned_argument] = kind.owned_classifiers({
-            name: dict(neck=source.model.get('neck'), head=source.model['head'])
-            for name, source in teacher_sources(model).items()})
+    if not kind or kind.owned_classifiers(head):
+        return
+    sources = teacher_sources(model)
+    with torch.random.fork_rng(devices=[]):  # a training that has begun must not notice
+        built = build_network(_source(model['architecture'], 'student'), 'student')
+        teachers = {name: split_classifier(build_network(source, name), name) for name, source in sources.items()}
+        bind_student(built, teachers, dict.fromkeys(teachers, 1.0))
+    if hasattr(built.neck, 'options'):
+        student['neck'] = {**neck, **built.neck.options()}
+    student['head'] = kind.own_config(head, {name: dict(neck=source.model.get('neck'), head=source.model['head'])
+                                             for name, source in sources.items()})
 
 
 def teacher_sources(model: dict) -> dict[str, NetworkSource]:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mmkd_atsc.checkpoints.read import load_strictly, read_checkpoint, weights_of
 from mmkd_atsc.errors.checks import check_choice
+from mmkd_atsc.models.binding import image_channels
 from mmkd_atsc.models.build import build_network
-from mmkd_atsc.models.fit import image_channels
 from mmkd_atsc.registry import class_of
 from mmkd_atsc.version import __version__
 
@@ -140,7 +140,7 @@ def student_weights(student: BaseModel, deployed: Config) -> dict[str, Tensor]:
     kind = shared_head(head)
     if kind:
         with DefaultScope.overwrite_default_scope('mmpretrain'):
-            owned = student.head.release(head[kind.owned_argument]).state_dict()
+            owned = student.head.release(kind.owned_classifiers(head)).state_dict()
         weights.update((f'head.{key}', value) for key, value in owned.items())
     return {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in weights.items()}
 

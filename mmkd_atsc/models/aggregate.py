@@ -1,6 +1,6 @@
 """One answer from several: logits whose softmax is what the networks say together."""
 import math
-from typing import List, Optional, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ AGGREGATES = ('mean_prob', 'mean_logit', 'confidence', 'vote')
 _TIE_BREAK = 1e-3
 
 
-def aggregate_logits(logits: Sequence[Tensor], how: str = 'mean_prob', weights: Optional[Sequence[float]] = None,
-                     labels: Optional[Tensor] = None) -> Tensor:
+def aggregate_logits(logits: Sequence[Tensor], how: str = 'mean_prob', weights: Sequence[float] | None = None,
+                     labels: Tensor | None = None) -> Tensor:
     r"""Combines logits :math:`v_i` (N, C) of several networks with weights :math:`w_i` that sum to one.
 
     - ``mean_prob``: :math:`\log \sum_i w_i\,\mathrm{softmax}(v_i)`
@@ -60,14 +60,14 @@ def aggregate_logits(logits: Sequence[Tensor], how: str = 'mean_prob', weights: 
     return torch.stack([share.clamp_min(torch.finfo(dtype).tiny).log(), mean + math.log(_TIE_BREAK)]).logsumexp(0)
 
 
-def _log_weights(count: int, weights: Optional[Sequence[float]], like: Tensor) -> Tensor:
+def _log_weights(count: int, weights: Sequence[float] | None, like: Tensor) -> Tensor:
     weights = [1.0] * count if weights is None else list(weights)
     total = sum(weights)
     # One by one: torch.tensor of a list on the device would wait for a copy.
     return torch.stack([like.new_full((1, 1), math.log(weight / total)) for weight in weights])
 
 
-def _log_confidence(log_probs: Tensor, labels: Optional[Tensor]) -> Tensor:
+def _log_confidence(log_probs: Tensor, labels: Tensor | None) -> Tensor:
     """(teachers, N, 1): the log probability of the true class, or of the most likely one."""
     if labels is None:
         return log_probs.max(-1, keepdim=True).values
@@ -79,7 +79,7 @@ def _log_confidence(log_probs: Tensor, labels: Optional[Tensor]) -> Tensor:
     return confidence.where(scores.sum(-1, keepdim=True) > 0, 0.0)  # without any label all are trusted alike
 
 
-def labels_of(data_samples: List) -> Tensor:
+def labels_of(data_samples: list) -> Tensor:
     """The classes (N,) of a batch, or its scores (N, C) where labels were mixed; as MMPretrain's heads read them."""
     if 'gt_score' in data_samples[0]:
         return torch.stack([sample.gt_score for sample in data_samples])

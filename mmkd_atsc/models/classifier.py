@@ -1,22 +1,22 @@
 """A network cut in two: the encoder, up to the last feature that is one tensor, and the classifier, all after it."""
-from typing import Any, List, NamedTuple, Optional, Tuple, Union
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.model import BaseModule
 from mmpretrain.models.backbones import InceptionV3
 from mmpretrain.models.classifiers import ImageClassifier
-from mmpretrain.models.heads import ConformerHead, MultiTaskHead
+from mmpretrain.models.heads import ConformerHead, DeiTClsHead, MultiTaskHead
 from torch import Tensor, nn
 
-from .branches import as_deployed, branch_channels, is_distilled
-
-Features = Union[Tensor, Tuple[Tensor, ...]]
+Features = Tensor | tuple[Tensor, ...]
 
 
 class Encoder(nn.Sequential):
     """A backbone and the necks that make one feature of what it gives; ``source`` is where the network has the last."""
 
-    def __init__(self, backbone: nn.Module, necks: List[nn.Module], source: str) -> None:
+    def __init__(self, backbone: nn.Module, necks: list[nn.Module], source: str) -> None:
         super().__init__()
         self.add_module('backbone', backbone)
         for i, neck in enumerate(necks):
@@ -28,7 +28,7 @@ class SplitNetwork(NamedTuple):
     """What :func:`split_classifier` found: the very modules of the network, not copies."""
 
     encoder: nn.Module
-    neck: Optional[nn.Module]
+    neck: nn.Module | None
     head: nn.Module
 
     @property
@@ -48,7 +48,7 @@ class Classifier(BaseModule):
         head: A classification head.
     """
 
-    def __init__(self, neck: Optional[nn.Module], head: nn.Module) -> None:
+    def __init__(self, neck: nn.Module | None, head: nn.Module) -> None:
         super().__init__()
         self.neck = neck
         self.head = head
@@ -67,7 +67,13 @@ class Classifier(BaseModule):
                     return self.head._get_loss(self.head(features), *args, **kwargs)
                 return getattr(self.head, method)(features, *args, **kwargs)
         output = getattr(self.head, method)(features, *args, **kwargs)
-        return sum(output) if method == '__call__' and isinstance(self.head, ConformerHead) else output
+        if method != '__call__':
+            return output
+        output = sum(output) if isinstance(self.head, ConformerHead) else output
+        if not isinstance(output, Tensor):
+            raise TypeError(f'{type(self.head).__name__} gives a {type(output).__name__}, a shared classifier must '
+                            'give one tensor of logits')
+        return output
 
     def run_detached(self, features: Features, *args, **kwargs) -> Any:
         """:meth:`forward` with gradients for the features only; parameters and buffers stay as they are.
@@ -78,36 +84,6 @@ class Classifier(BaseModule):
         state = {name: parameter.detach() for name, parameter in self.named_parameters()}
         state.update((name, buffer.clone()) for name, buffer in self.named_buffers())
         return torch.func.functional_call(self, state, (features, *args), kwargs)
-
-
-def classify(neck: Optional[nn.Module], head: nn.Module, features: Features) -> Tensor:
-    """The logits of a neck (or None) and a head for an encoder's features.
-
-    >>> from mmpretrain.models.heads import LinearClsHead
-    >>> classify(None, LinearClsHead(num_classes=5, in_channels=8), torch.ones(2, 8)).shape
-    torch.Size([2, 5])
-    """
-    return check_logits(Classifier(neck, head)(features), head)
-
-
-def classify_detached(neck: Optional[nn.Module], head: nn.Module, features: Features) -> Tensor:
-    """:func:`classify` where the classifier learns nothing and keeps its buffers; the features get their gradient.
-
-    >>> from mmpretrain.models.heads import LinearClsHead
-    >>> head, features = LinearClsHead(num_classes=5, in_channels=8), torch.ones(2, 8, requires_grad=True)
-    >>> classify_detached(None, head, features).sum().backward()
-    >>> head.fc.weight.grad is None, features.grad.shape
-    (True, torch.Size([2, 8]))
-    """
-    return check_logits(Classifier(neck, head).run_detached(features), head)
-
-
-def check_logits(output: Any, head: nn.Module) -> Tensor:
-    """``output`` if it is a tensor, else one line that names the head."""
-    if isinstance(output, Tensor):
-        return output
-    raise TypeError(f'{type(head).__name__} gives a {type(output).__name__}, a shared classifier must give one tensor '
-                    'of logits')
 
 
 def last_feature(features: Any, role: str = 'the backbone') -> Tensor:
@@ -179,7 +155,7 @@ def split_classifier(model: nn.Module, role: str = 'teacher') -> SplitNetwork:
     return SplitNetwork(Encoder(backbone, inner, source), rest, head)
 
 
-def split_neck(neck: Optional[nn.Module]) -> Tuple[List[nn.Module], Optional[nn.Module]]:
+def split_neck(neck: nn.Module | None) -> tuple[list[nn.Module], nn.Module | None]:
     """The modules of a neck that belong to the encoder, and the neck that is left for the classifier.
 
     >>> from mmpretrain.models.necks import GlobalAveragePooling, HRFuseScales
@@ -203,7 +179,7 @@ def _reads_several(neck: Any) -> bool:
     return False
 
 
-def check_shareable(neck: Optional[nn.Module], head: nn.Module, role: str = 'teacher') -> None:
+def check_shareable(neck: nn.Module | None, head: nn.Module, role: str = 'teacher') -> None:
     """Refuses, in one line, a neck and head that do not map one feature tensor to one tensor of trainable logits."""
     if not isinstance(head, nn.Module) or not (neck is None or isinstance(neck, nn.Module)):
         raise TypeError(f'{role}: the neck must be a module or None and the head a module, '
@@ -224,3 +200,30 @@ def check_shareable(neck: Optional[nn.Module], head: nn.Module, role: str = 'tea
     if not any(True for module in modules for _ in module.parameters(recurse=False)):
         raise ValueError(f'{role}: neither neck nor head ({name}) has parameters, so there is no classifier to share '
                          '(is it inside the backbone?)')
+
+
+def branch_channels(head: nn.Module) -> list[int] | None:
+    """The channels of each feature that a head of several branches reads, None for a head that reads one feature.
+
+    >>> branch_channels(ConformerHead(num_classes=5, in_channels=[8, 6]))
+    [8, 6]
+    """
+    if isinstance(head, DeiTClsHead):
+        return [head.in_channels] * 2
+    return list(head.in_channels) if isinstance(head, ConformerHead) else None
+
+
+def is_distilled(head: nn.Module) -> bool:
+    """Whether a head has a second branch for a distillation that MMPretrain does not train (DeiT, LeViT, ...)."""
+    return isinstance(head, DeiTClsHead) or getattr(head, 'dist', False) is True \
+        or getattr(head, 'distillation', False) is True
+
+
+@contextmanager
+def as_deployed(head: nn.Module) -> Iterator[None]:
+    """The head itself, but none of its layers, takes this for inference: it gives the mean of its branches."""
+    training, head.training = head.training, False
+    try:
+        yield
+    finally:
+        head.training = training

@@ -46,9 +46,9 @@ def _matrices(module: nn.Module) -> list[nn.Parameter]:
 class BlockCompiler:
     """Compiles modules for the batches of training; everything else, validation for instance, runs them as they are.
 
-    ``active`` says whether a training step runs now. The first batch's size is the one that is compiled for: compiling
-    takes seconds, which one smaller batch at an epoch's end is not worth. A class that the compiler cannot handle runs
-    as it is, with one warning.
+    ``active`` says whether a training step runs now. One batch size is compiled for, the first or one that has replaced
+    it for several steps: compiling takes seconds, which one smaller batch at an epoch's end is not worth. A class that
+    the compiler cannot handle runs as it is, with one warning.
 
     Args:
         options: Of ``torch.compile``.
@@ -58,11 +58,14 @@ class BlockCompiler:
         self.options = dict(dynamic=False, **options)
         self.active = False
         self.batch_size: int | None = None
+        self._modules = 0
+        self._other_calls = 0  # with another batch size, in a row
         self._failed: set[type] = set()
         raise_limit_on_forms()
 
     def compile(self, module: nn.Module) -> None:
         """Replaces a module's call by its compiled form; the module, its weights and its code stay as they are."""
+        self._modules += 1
         kind, compiled = type(module), torch.compile(module.forward, **self.options)
         proven: set[tuple] = set()  # each of these is compiled for itself: with and without gradients, under autocast
 
@@ -85,7 +88,8 @@ class BlockCompiler:
 
     def _is_whole_batch(self, args: tuple) -> bool:
         size = args[0].shape[0] if args and isinstance(args[0], torch.Tensor) and args[0].dim() else None
-        if self.batch_size is None:
+        self._other_calls = 0 if size == self.batch_size else self._other_calls + 1
+        if self.batch_size is None or self._other_calls > 3 * self._modules:
             self.batch_size = size
         return size == self.batch_size
 

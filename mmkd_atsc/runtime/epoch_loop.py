@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from mmengine.dist import get_rank
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
-from torch.utils.data import BatchSampler
+from torch.utils.data import BatchSampler, DataLoader
 
 from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.registry import LOOPS
@@ -13,26 +13,32 @@ from .random_state import SeededBatch, random_state, set_random_state
 
 
 class SeededBatches(BatchSampler):
-    """The batches of a loader with worker processes, each with a seed of its own.
+    """The batches of a data loader; with worker processes, each batch has a seed of its own.
 
-    >>> batches = SeededBatches(BatchSampler(range(3), batch_size=2, drop_last=False))
+    >>> batches = SeededBatches(DataLoader(range(3), batch_size=2, num_workers=1))
     >>> batches.start_epoch(0, 0)
     >>> [(batch[:], batch.entropy) for batch in batches]
     [([0, 1], (0, 0, 0)), ([2], (0, 0, 1))]
     """
 
-    def __init__(self, batches: BatchSampler) -> None:
-        super().__init__(batches.sampler, batches.batch_size, batches.drop_last)
-        self._batches = batches
+    def __init__(self, loader: DataLoader) -> None:
+        if loader.batch_sampler is None:
+            raise ValueError('train_dataloader: batch_size=None must be an integer at least 1')
+        self._batches, self._has_workers = loader.batch_sampler, loader.num_workers > 0
+        super().__init__(self._batches.sampler, self._batches.batch_size, self._batches.drop_last)
+        self._seed: tuple[int, ...] = (0, )
+        self._random_state: dict | None = None
 
     def start_epoch(self, *seed: int) -> None:
         self._seed, self._random_state = seed, random_state()
 
-    def __iter__(self) -> Iterator[SeededBatch]:
-        # A loader draws a random number when it starts its workers: in each epoch, or once where they are persistent.
-        set_random_state(self._random_state)
+    def __iter__(self) -> Iterator[list[int]]:
+        if self._random_state is not None:
+            # The loader has just drawn a random number: in each epoch, or once where its workers are persistent.
+            set_random_state(self._random_state)
+            self._random_state = None
         for number, batch in enumerate(self._batches):
-            yield SeededBatch(batch, (*self._seed, number))
+            yield SeededBatch(batch, (*self._seed, number)) if self._has_workers else batch
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -57,10 +63,8 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         check_number('val_begin', val_begin, 0, integer=True)
         check_number('val_interval', val_interval, 1, integer=True)
         super().__init__(runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals)
-        self._batches: SeededBatches | None = None
-        if self.dataloader.num_workers > 0 and self.dataloader.batch_sampler is not None:
-            self._batches = SeededBatches(self.dataloader.batch_sampler)
-            self.dataloader.__dict__['batch_sampler'] = self._batches  # a DataLoader refuses to have it set
+        self._batches = SeededBatches(self.dataloader)
+        self.dataloader.__dict__['batch_sampler'] = self._batches  # a DataLoader refuses to have it set
         self._resumed_random_state: dict | None = None
 
     def resume(self, random_state: dict) -> None:
@@ -79,8 +83,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         return self.runner.model
 
     def run_epoch(self) -> None:
-        if self._batches is not None:
-            self._batches.start_epoch(self.runner.seed, get_rank(), self._epoch)
+        self._batches.start_epoch(self.runner.seed, get_rank(), self._epoch)
         super().run_epoch()
 
     def _validate_if_due(self) -> None:

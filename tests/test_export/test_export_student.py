@@ -203,14 +203,14 @@ def test_an_exported_student_is_exported_again_unchanged(exported, tmp_path):
 def test_several_teachers_leave_their_classifiers(aggregate, tmp_path):
     config = method_config('atsc')
     config.model.teacher = dict(wide=tiny_classifier(32), slim=tiny_classifier(8))
-    config.model.architecture.neck = dict(type='mmkd_atsc.MultiFeatureProjector', projectors=dict(
-        wide=dict(in_channels=16, out_channels=64), slim=dict(in_channels=16, out_channels=16)))
-    config.model.architecture.head = dict(type='mmkd_atsc.MultiClassifierHead', aggregate=aggregate)
+    config.model.architecture.head.aggregate = aggregate
     model = train(config, tmp_path / 'two.pth')
     report = export_student(config, tmp_path / 'two.pth', tmp_path / 'out', tuple(FORMATS))
     student = mmpretrain.get_model(str(report.config), str(report.files['checkpoint']))
     torch.testing.assert_close(logits(student, pixels(5)), logits(model, pixels(5)), rtol=0, atol=1e-6)
-    assert set(Config.fromfile(report.config).model.head.classifiers) == {'wide', 'slim'}
+    exported = Config.fromfile(report.config).model
+    assert set(exported.head.classifiers) == {'wide', 'slim'}
+    assert {name: neck.out_channels for name, neck in exported.neck.projectors.items()} == dict(wide=64, slim=16)
 
 
 def test_a_swin_takes_any_number_of_images_too(tmp_path):

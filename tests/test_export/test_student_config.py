@@ -7,9 +7,10 @@ from mmengine.registry import MODELS, DefaultScope
 import mmkd_atsc.models  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.export import student_config
-from mmkd_atsc.export.config import own_classifiers
+from mmkd_atsc.export.config import own_shared_parts
 from mmkd_atsc.export.images import configured_image_size, evaluated_dataset, takes_rgb
 from mmkd_atsc.models.heads import SharedClassifierHead
+from mmkd_atsc.registry import MODELS as OUR_MODELS
 from tests.conftest import ROOT, tiny_classifier
 
 CONFIGS = sorted(path for path in (ROOT / 'configs').glob('*/*.py') if path.parent.name != '_base_')
@@ -158,12 +159,15 @@ def test_what_is_no_size_is_refused_with_what_is(size):
         student_config(training(), size)
 
 
-def test_a_subclass_of_a_head_owns_its_classifier_too():
+def test_a_subclass_of_a_head_owns_its_classifier_too(monkeypatch):
     class OwnHead(SharedClassifierHead):
         pass
 
-    own_classifiers(student := dict(head=dict(type=OwnHead)), dict(teacher=tiny_classifier(16)))
-    assert student['head']['classifier']['head']['in_channels'] == 32
+    monkeypatch.setitem(OUR_MODELS._module_dict, 'OwnHead', OwnHead)
+    student = dict(tiny_classifier(4), neck=dict(type='mmkd_atsc.FeatureProjector'),
+                   head=dict(type='mmkd_atsc.OwnHead'))
+    own_shared_parts(student, dict(architecture=student, teacher=tiny_classifier(16)))
+    assert student['head']['classifier']['head']['in_channels'] == student['neck']['out_channels'] == 32
 
 
 def test_what_imports_the_users_own_modules_goes_along(tmp_path):

@@ -68,32 +68,11 @@ def test_extreme_logits_stay_finite_and_in_single_precision(how, dtype):
         assert out.dtype == torch.float32 and out.isfinite().all()
 
 
-@pytest.mark.parametrize('how', AGGREGATES)
-def test_one_network_is_itself(how):
-    logits = three()[:1]
-    if how == 'vote':
-        assert torch.equal(aggregate_logits(logits, how).argmax(1), logits[0].argmax(1))
-    else:
-        torch.testing.assert_close(aggregate_logits(logits, how).softmax(1), logits[0].softmax(1))
-
-
 def test_the_majority_wins_a_vote_and_the_sure_one_a_tie():
     no, yes, sure = torch.tensor([[0.1, 0.0]]), torch.tensor([[0.0, 0.2]]), torch.tensor([[9.0, 0.0]])
     assert aggregate_logits([sure, yes, yes], 'vote').argmax() == 1
     assert aggregate_logits([sure, yes], 'vote').argmax() == 0
     assert aggregate_logits([no, yes], 'vote').argmax() == 1
-
-
-def test_a_sample_without_any_label_trusts_all_alike():
-    logits, scores = three(), torch.zeros(6, 5)
-    scores[0, 1] = 1
-    got = aggregate_logits(logits, 'confidence', WEIGHTS, scores)
-    assert got.isfinite().all()
-    torch.testing.assert_close(got[1:], aggregate_logits(logits, 'mean_prob', WEIGHTS)[1:])
-
-
-def test_the_best_precision_of_all_is_kept():
-    assert aggregate_logits([torch.zeros(1, 2), torch.zeros(1, 2, dtype=torch.float64)]).dtype == torch.float64
 
 
 def test_weights_must_be_as_many_as_networks():

@@ -22,13 +22,19 @@ from torch import nn
 from mmkd_atsc.models.classifier import (
     Classifier,
     check_shareable,
-    classify,
-    classify_detached,
     last_feature,
     split_classifier,
 )
 from mmkd_atsc.models.heads import SharedClassifierHead
 from tests.conftest import tiny_classifier
+
+
+def classify(neck, head, features):
+    return Classifier(neck, head)(features)
+
+
+def classify_detached(neck, head, features):
+    return Classifier(neck, head).run_detached(features)
 
 
 def network(head, neck=None):

@@ -1,19 +1,18 @@
 """A student learns from a file what it learns from the teachers that wrote it, and from no other file."""
 import copy
 import json
-import logging
 
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import MessageHub, MMLogger
+from mmengine.logging import MessageHub
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from mmkd_atsc.checkpoints.atomic_file import UNFINISHED
 from mmkd_atsc.models.teacher_cache import MAGIC, CacheHeader, TeacherCache
-from mmkd_atsc.models.teacher_recording import keep, record_teachers, whole_file
+from mmkd_atsc.models.teacher_recording import keep, record_teachers
 from tests.conftest import tiny_classifier
 from tests.tiny_cifar import AUGMENT, TinyCIFAR100
 
@@ -79,10 +78,9 @@ def train(model, hub, epochs=4):
     return torch.tensor(losses), model.student.state_dict()
 
 
-@pytest.mark.parametrize('distiller, teacher', [
-    (KD, None), (AEKT, TWO), (dict(AEKT, teacher='confidence'), TWO),
+@pytest.mark.parametrize('distiller, teacher, dtype, tolerance', [
+    (KD, None, 'float16', 2e-3), (AEKT, TWO, 'float32', 1e-5), (dict(AEKT, teacher='confidence'), TWO, 'float16', 2e-3),
 ], ids=['KD', 'AEKT, two teachers', 'AEKT, their common answer'])
-@pytest.mark.parametrize('dtype, tolerance', [('float32', 1e-5), ('float16', 2e-3)])
 def test_a_cached_training_is_the_live_one(tmp_path, hub, distiller, teacher, dtype, tolerance):
     """Over 20 steps and two rounds through two recorded epochs."""
     seeded = dict(augment_seed=3, augment_epochs=2)
@@ -106,18 +104,6 @@ def test_a_cached_training_is_the_live_one(tmp_path, hub, distiller, teacher, dt
     assert (other - live).abs().max() > 10 * tolerance
 
 
-def test_every_image_of_every_epoch_is_what_the_teachers_say_to_it(tmp_path):
-    model = distill(teacher=TWO)
-    cache = TeacherCache(record(model, tmp_path / 'cache', epochs=3, seed=9, dtype='float32'))
-    rows = torch.randperm(70)[:50].tolist()
-    for epoch in (2, 0):
-        data = model.data_preprocessor(TinyCIFAR100().__getitems__(rows), training=True, epoch=epoch)
-        batch = data['data_samples'][0].recorded_batch
-        cache.check_batch(batch)
-        for name, teacher in model.teachers.items():
-            torch.testing.assert_close(cache.logits(name, batch), teacher(data['inputs']), atol=1e-5, rtol=1e-5)
-
-
 @pytest.mark.parametrize('dtype, tolerance', [('float32', 1e-6), ('float16', 2e-3)])
 def test_the_largest_logits_and_one_value_for_the_others(tmp_path, dtype, tolerance):
     header = CacheHeader('Data', 40, 10, 4, 0.5, 0, 1, dtype, 3, 2.0, dict(one=dict(fingerprint='', sees=[0] * 6)))
@@ -139,23 +125,6 @@ def test_the_largest_logits_and_one_value_for_the_others(tmp_path, dtype, tolera
     path.write_bytes(path.read_bytes()[:-records.nbytes] + records.tobytes())
     with pytest.raises(ValueError, match='one has classes beyond 0 to 9'):
         TeacherCache(path)
-
-
-def test_a_cut_cache_trains_and_says_how_large_it_is(tmp_path, hub):
-    lines = []
-    model = distill()
-    record_teachers(model, TinyCIFAR100(), str(tmp_path / 'cache'), epochs=2, topk=2, report=lines.append)
-    assert lines[0] == '700 bytes an epoch, 0.0 MB in all' and lines[-1] == 'epoch 2 of 2'  # 70 x (2 x 2 x 2 + 2)
-    losses, _ = train(distill(teacher_cache=str(tmp_path / 'cache')), hub, epochs=2)
-    assert torch.isfinite(losses).all()
-
-
-def test_a_copy_of_the_model_maps_the_file_again(cache):
-    model = distill(teacher_cache=cache).train()
-    twin = copy.deepcopy(model)
-    assert twin.cache is not model.cache and isinstance(twin.cache._records.base, (np.memmap, np.ndarray))
-    assert twin.cache.header == model.cache.header
-    assert copy.copy(model.cache)._records.flags.writeable is False
 
 
 def test_scoring_needs_no_file_and_changes_nothing():
@@ -187,11 +156,8 @@ def retrained(model):
     (lambda cache: distill(KD, tiny_classifier(8, num_classes=7), teacher_cache=cache),
      'holds logits of 10 classes, teacher has 7'),
     (lambda cache: distill(preprocessor=dict(std=[60., 62., 64.5]), teacher_cache=cache), 'with another normalisation'),
-    (lambda cache: distill(preprocessor=dict(to_rgb=True), teacher_cache=cache), 'with another normalisation'),
     (lambda cache: distill(preprocessor=dict(augment_seed=1), teacher_cache=cache),
      'augment_seed=1, augment_epochs=None; the teachers were recorded with augment_seed=0, augment_epochs=2'),
-    (lambda cache: distill(preprocessor=dict(augment_seed=0, augment_epochs=5), teacher_cache=cache),
-     'augment_seed=0, augment_epochs=5; the teachers were recorded'),
 ])
 def test_other_teachers_are_refused_before_training(cache, make, words):
     with pytest.raises(ValueError, match=words):
@@ -208,9 +174,7 @@ def changed(name, value):
     (lambda: TinyCIFAR100(indices=50), r'recorded with 70 images \(TinyCIFAR100\), the data set has 50'),
     (lambda: TinyCIFAR100(indices=[*range(1, 70), 0]), 'recorded with other data .*: image 20 differs'),
     (lambda: changed('images', 0), 'recorded with other data .*: image 30 differs'),
-    (lambda: changed('labels', 99), 'recorded with other data .*: image 30 differs'),
     (lambda: TinyCIFAR100(AUGMENT[1:]), 'recorded with padding=4, flip_prob=0.5, the pipeline .* has padding=0,'),
-    (lambda: TinyCIFAR100([dict(AUGMENT[0], padding=2), *AUGMENT[1:]]), 'has padding=2, flip_prob=0.5'),
     (lambda: TinyCIFAR100([AUGMENT[0], dict(AUGMENT[1], prob=0.4)]), 'has padding=4, flip_prob=0.4'),
 ])
 def test_other_data_are_refused_in_the_first_step(cache, make, words):
@@ -236,8 +200,8 @@ def resnet(**backbone):
         head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=128))
 
 
-@pytest.mark.parametrize('options', [dict(dtype='float32'), dict(), dict(topk=3)])
-@pytest.mark.parametrize('backbone', [dict(style='caffe'), dict(norm_cfg=dict(type='BN', eps=3.))])
+@pytest.mark.parametrize('options, backbone', [
+    (dict(), dict(style='caffe')), (dict(topk=3), dict(norm_cfg=dict(type='BN', eps=3.)))])
 def test_another_network_of_the_same_weights_is_refused_in_the_first_step(tmp_path, options, backbone):
     path = record(distill(teacher=resnet()), tmp_path / 'cache', **options)
     first_step(distill(teacher=resnet(), teacher_cache=path))
@@ -269,62 +233,17 @@ def test_rounding_is_no_other_network(tmp_path, options):
             first_step(shifted(distill(teacher=TWO, teacher_cache=path), noise))
 
 
-def test_logits_far_from_zero_may_be_rounded_as_half_precision_does(tmp_path):
-    path = record(shifted(distill(), 0., 3000.), tmp_path / 'cache')
-    first_step(shifted(distill(teacher_cache=path), 0., 3000.))
-
-
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-def test_the_comparison_is_in_full_precision_under_autocast(cache, dtype):
+def test_the_comparison_is_in_full_precision_under_autocast(cache):
     model, seen = distill(teacher_cache=cache), []
     network = model.teachers['teacher'].model
     network.head.register_forward_hook(lambda *args: seen.append((args[-1].dtype, network.training)))
     statistics, state = copy.deepcopy(network.state_dict()), torch.get_rng_state()
-    with torch.autocast('cpu', dtype):
+    with torch.autocast('cpu', torch.bfloat16):
         for _ in range(2):
             first_step(model)
     assert seen == [(torch.float32, False)]  # once, and it leaves no trace:
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, statistics[key]) for key, value in network.state_dict().items())
-
-
-@pytest.fixture
-def warned(monkeypatch):
-    found = []
-    monkeypatch.setattr(MMLogger.get_current_instance(), 'log',
-                        lambda level, text: found.append(text) if level >= logging.WARNING else None)
-    return found
-
-
-@pytest.mark.parametrize('topk, tau, warns', [(3, 2.0, True), (3, 4, False), (None, 2.0, False)])
-def test_a_loss_of_another_temperature_is_warned_of_once(tmp_path, warned, topk, tau, warns):
-    path = record(distill(), tmp_path / 'cache', topk=topk)
-    loss = dict(KD, distill_losses=dict(loss_kd=dict(type='KLDivergence', tau=tau)))
-    model = distill(loss, teacher_cache=path)
-    first_step(model)
-    first_step(model)
-    assert warned == [f'{path}: its 3 logits of an image give exact probabilities at tau=4.0, loss_kd has tau=2.0; '
-                      'tools/cache_teacher.py --tau 2.0 makes it exact'] * warns
-
-
-@pytest.mark.parametrize('epochs, max_epochs, warns', [(1, 240, True), (2, 2, False), (1, None, False)])
-def test_fewer_augmentations_than_epochs_are_warned_of_once(tmp_path, hub, warned, epochs, max_epochs, warns):
-    path = record(distill(), tmp_path / 'cache', epochs=epochs)
-    model = distill(teacher_cache=path).train()  # a hook may do so before the loop says how many epochs there are
-    if max_epochs:
-        hub.update_info('max_epochs', max_epochs)
-    first_step(model)
-    first_step(model)
-    assert warned == [f'{path}: has the augmentation of 1 of the 240 epochs, and repeats it; tools/cache_teacher.py '
-                      '--epochs N records more'] * warns
-
-
-def test_images_that_are_not_augmented_need_one_epoch(tmp_path, hub, warned):
-    plain = TinyCIFAR100(AUGMENT[2:])
-    record_teachers(distill(), plain, str(tmp_path / 'cache'), report=lambda line: None)
-    hub.update_info('max_epochs', 240)
-    first_step(distill(teacher_cache=str(tmp_path / 'cache')), plain)
-    assert not warned
 
 
 def test_two_recorders_of_one_file_do_not_mix(tmp_path):
@@ -344,14 +263,6 @@ def test_two_recorders_of_one_file_do_not_mix(tmp_path):
     assert sorted(other.name for other in tmp_path.iterdir()) == ['alone', 'cache']
 
 
-def test_two_files_of_one_name_are_written_aside(tmp_path):
-    with whole_file(tmp_path / 'cache') as one, whole_file(tmp_path / 'cache') as other:
-        assert one.name != other.name
-        one.write(b'one')
-        other.write(b'other')
-    assert (tmp_path / 'cache').read_bytes() == b'one' and len(list(tmp_path.iterdir())) == 1
-
-
 def edited(content, **changes):
     header, data = content[len(MAGIC):].split(b'\n', 1)
     return MAGIC + json.dumps({**json.loads(header), **changes}).encode() + b'\n' + data
@@ -359,25 +270,15 @@ def edited(content, **changes):
 
 @pytest.mark.parametrize('spoil, reason', [
     (lambda c: b'', 'does not begin with mmkd_atsc teacher cache 1'),
-    (lambda c: b'PK\x03\x04' + c, 'does not begin with'),
     (lambda c: c[:-1], 'bytes, its header says'),
-    (lambda c: c + b'0', 'bytes, its header says'),
     (lambda c: c[:len(MAGIC) + 40], 'Unterminated|Expecting|delimiter'),
     (lambda c: MAGIC + b'[' * 65_000 + b'\n', 'more than 500 brackets'),
-    (lambda c: MAGIC + b'[1]\n', 'mapping'),
-    (lambda c: MAGIC + b'\xff\xfe{}\n', 'utf|decode'),
     (lambda c: edited(c, extra=1), "unexpected keyword argument 'extra'"),
-    (lambda c: edited(c, samples=-1), 'samples=-1 must be an integer at least 1'),
     (lambda c: edited(c, samples=10**30), 'bytes, its header says'),
-    (lambda c: edited(c, classes=10**9), 'classes=1000000000 must be'),
     (lambda c: edited(c, epochs=True), 'epochs=True must be an integer'),
-    (lambda c: edited(c, epochs=3), 'bytes, its header says'),
     (lambda c: edited(c, flip_prob=float('nan')), 'flip_prob=nan'),
     (lambda c: edited(c, dtype='object'), "dtype='object' is not one of 'float16', 'float32'"),
-    (lambda c: edited(c, topk=10), 'topk=10 must be'),
-    (lambda c: edited(c, teachers=[]), r'teachers=\[\] must be a dict'),
     (lambda c: edited(c, teachers=dict(teacher=dict(fingerprint='', sees=['a'] * 6))), "sees='a' must be a number"),
-    (lambda c: edited(c, teachers=dict(teacher=dict(fingerprint='', sees=[1]))), 'must be six numbers'),
     (lambda c: edited(c, teachers=dict(teacher=dict(fingerprint=''))), 'must have fingerprint and sees'),
 ])
 def test_a_broken_or_hostile_file_is_refused_in_a_line(tmp_path, cache, spoil, reason):
@@ -395,8 +296,6 @@ def with_recorder(**recorder):
 @pytest.mark.parametrize('options, words', [
     (dict(distiller=with_recorder(type='mmrazor.ModuleOutputs', source='backbone')),
      "teacher_recorders: other records ModuleOutputs of 'backbone'; a cache holds logits only"),
-    (dict(distiller=with_recorder(type='mmrazor.ModuleInputs', source='head')), "other records ModuleInputs of 'head'"),
-    (dict(distiller=with_recorder(type='mmrazor.Parameter', source='head.fc.weight')), 'other records Parameter of'),
     (dict(distiller=dict(AEKT, distill_deliveries=dict(aug=dict(
         type='MethodOutputs', max_keep_data=1, method_path='mmpretrain.models.heads.linear_head.LinearClsHead.forward')
     ))), r'distill_deliveries \(aug\) need the teacher to run'),
@@ -429,8 +328,3 @@ def test_logits_too_large_for_the_file_leave_none(tmp_path):
     assert not list(tmp_path.iterdir())
     record(distill(), tmp_path / 'cache')
     assert [path.name for path in tmp_path.iterdir()] == ['cache']
-
-
-def test_data_that_do_not_come_in_batches_are_not_recorded(tmp_path):
-    with pytest.raises(ValueError, match="training data are a list; .*type='mmkd_atsc.BatchedCIFAR100'"):
-        record_teachers(distill(), [], str(tmp_path / 'cache'))

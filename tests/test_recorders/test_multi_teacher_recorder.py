@@ -40,15 +40,6 @@ def test_nothing_is_recorded_outside():
     assert len(recorder.of('small').data_buffer) == 1 and not recorder.of('large').data_buffer
 
 
-def test_of_one_teacher_it_is_a_plain_recorder():
-    network = nn.Sequential(nn.Linear(2, 3))
-    recorder = build(source='0')
-    recorder.initialize(network)
-    with recorder:
-        out = network(torch.ones(1, 2))
-    assert recorder.get_record_data() is out
-
-
 def test_of_several_one_must_be_named():
     recorder = build(source='0')
     recorder.initialize(teachers())

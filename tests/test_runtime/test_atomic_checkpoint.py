@@ -3,10 +3,7 @@ import builtins
 import errno
 import io
 import os
-import random
 import resource
-import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -129,31 +126,6 @@ def test_the_check_would_notice(saving, tmp_path, monkeypatch):
         for path in [*tmp_path.glob('*.pth'), tmp_path / 'last_checkpoint']:
             path.unlink(missing_ok=True)
     assert lost
-
-
-def test_a_real_kill_at_random_moments(saving, tmp_path):
-    """Thirty processes, each killed while it saves one checkpoint after another; each begins where the last ended."""
-    saving(range(1))
-    chance, note = random.Random(0), tmp_path / 'last_checkpoint'
-    for _ in range(30):
-        start, before = last_epoch(tmp_path), note.read_text()
-        child = os.fork()
-        if not child:
-            try:
-                saving(range(start, 10 ** 6))
-            finally:
-                os._exit(1)
-        deadline = time.monotonic() + 30
-        while note.read_text() == before and time.monotonic() < deadline:
-            time.sleep(0.001)
-        time.sleep(chance.uniform(0, 0.03))
-        os.kill(child, signal.SIGKILL)
-        assert os.waitpid(child, 0)[1] == signal.SIGKILL
-        assert last_epoch(tmp_path) > start
-    start = last_epoch(tmp_path)
-    saving(range(start, start + 2))
-    assert not any(UNFINISHED in name for name in names(tmp_path))
-    assert len(list(tmp_path.glob('epoch_*.pth'))) == 1
 
 
 @pytest.mark.parametrize('call, why', [('write', 'File too large'), ('fsync', 'No space left on device'),

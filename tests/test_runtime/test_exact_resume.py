@@ -95,11 +95,12 @@ def test_training_does_not_depend_on_validation(tmp_path):
 @pytest.mark.usefixtures('in_process')
 def test_a_checkpoint_from_the_middle_of_an_epoch_begins_it_anew(tmp_path):
     hooks = dict(HOOKS, checkpoint=dict(HOOKS['checkpoint'], by_epoch=False, interval=3))
-    runner(tmp_path, hooks=hooks).train()
+    options = dict(hooks=hooks, wrapper=dict(accumulative_counts=2))
+    runner(tmp_path, **options).train()
     assert ENTRY not in checkpoint_of(tmp_path / 'iter_6.pth')
-    resumed = runner(tmp_path / 'parts', hooks=hooks, resume=True, load_from=str(tmp_path / 'iter_6.pth'))
+    resumed = runner(tmp_path / 'parts', resume=True, load_from=str(tmp_path / 'iter_6.pth'), **options)
     resumed.train()
-    assert (resumed.epoch, resumed.iter) == (2, 6 + 5)
+    assert (resumed.epoch, resumed.iter) == (2, 10)
     assert 'resumed, but not exactly: epoch 2 begins anew' in log_of(tmp_path / 'parts')
 
 

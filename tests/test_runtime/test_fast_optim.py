@@ -46,21 +46,44 @@ def test_a_momentum_of_zero_is_how_sgd_begins():
     assert torch.equal(layers[0].bias, layers[1].bias)
 
 
-def test_an_optimizer_that_cannot_be_fused_steps_all_the_same(monkeypatch):
-    layer, wrapper = steps_of(FastOptimWrapper)
-    expected, _ = steps_of(OptimWrapper)
-    wrapper._fuse(True)
-    real, calls = wrapper.optimizer.step, []
+def two_groups():
+    first, second = (nn.Parameter(torch.ones(2)) for _ in range(2))
+    wrapper = FastOptimWrapper(optimizer=torch.optim.SGD([dict(params=[first]), dict(params=[second])], lr=0.1,
+                                                         momentum=0.9))
+    return first, second, wrapper
+
+
+def test_a_group_that_cannot_be_fused_steps_once_and_without(monkeypatch):
+    """Those before it have stepped by then, and must not do so twice."""
+    first, second, wrapper = two_groups()
+    wrapper._fuse()
+    real = wrapper.optimizer.step
 
     def step(**kwargs):
-        calls.append(wrapper.optimizer.param_groups[0]['fused'])
-        if calls[-1]:
-            raise RuntimeError('params, grads, state_steps must have same strides')
+        for group in wrapper.optimizer.param_groups:
+            if group['params'][0] is second and group['fused']:
+                raise RuntimeError('params, grads, state_steps must have same strides')
+            group.update(fused=False)  # a CPU of today would run it fused too
         return real(**kwargs)
 
     monkeypatch.setattr(wrapper.optimizer, 'step', step)
-    wrapper.update_params(layer(torch.ones(4, 3)).square().mean())
-    assert calls == [True, False] and not torch.equal(layer.weight, expected.weight)
+    expected = two_groups()
+    for one, other, owner in ((first, second, wrapper), expected):
+        for _ in range(2):
+            owner.update_params((one * other).sum())
+    assert torch.equal(first, expected[0]) and torch.equal(second, expected[1])
+
+
+def test_a_checkpoint_says_nothing_of_fused_kernels():
+    _, wrapper = steps_of(FastOptimWrapper)
+    wrapper._fuse()
+    state = wrapper.state_dict()
+    assert state['param_groups'][0]['fused'] is None
+    _, usual = steps_of(OptimWrapper)
+    usual.load_state_dict(state)
+    assert not usual.optimizer.param_groups[0]['fused']
+    wrapper.load_state_dict(usual.state_dict())
+    assert wrapper.optimizer.param_groups[0]['fused'] is True
 
 
 def test_errors_of_the_optimizer_itself_stay_errors(monkeypatch):

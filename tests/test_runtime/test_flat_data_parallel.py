@@ -6,7 +6,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from mmkd_atsc.runtime import FastOptimWrapper, FlatDataParallel
+from mmkd_atsc.runtime import FastOptimWrapper, FlatDataParallel, flat_data_parallel
 from tests.conftest import ROOT, run_command, run_tool
 from tests.test_distributed import batch_of, build
 
@@ -74,14 +74,17 @@ def test_another_optimizer_wrapper_is_refused(monkeypatch):
         FlatDataParallel(layer).train_step({}, OptimWrapper(torch.optim.SGD(layer.parameters(), lr=0.1)))
 
 
-def test_gradients_travel_in_pieces_and_come_back_where_they_were(monkeypatch):
-    calls = []
-    monkeypatch.setattr(FlatDataParallel.average_gradients.__wrapped__.__globals__['pieces'], '__defaults__', (40, ))
+def alone_with(monkeypatch, other):
+    """A world of two processes, of which the other sends what ``other`` makes of this one's."""
     monkeypatch.setattr(torch.distributed, 'broadcast', lambda *args: None)
     monkeypatch.setattr(torch.distributed, 'get_world_size', lambda: 2)
-    monkeypatch.setattr(torch.distributed, 'get_rank', lambda: 0)
-    monkeypatch.setattr(torch.distributed, 'all_gather_object', lambda out, own: out.__setitem__(slice(2), [own] * 2))
-    monkeypatch.setattr(torch.distributed, 'all_reduce', lambda flat: (calls.append(flat.numel()), flat.mul_(4))[0])
+    monkeypatch.setattr(torch.distributed, 'all_reduce', lambda flat: flat.add_(other(flat)))
+
+
+def test_gradients_travel_in_pieces_and_come_back_where_they_were(monkeypatch):
+    calls = []
+    alone_with(monkeypatch, lambda flat: (calls.append(flat.numel()), flat * 3)[1] if len(flat) != 5 else flat)
+    monkeypatch.setattr(flat_data_parallel.pieces, '__defaults__', (40, ))
     model = nn.Sequential(nn.Conv2d(2, 4, 2), nn.Conv2d(4, 2, 2), nn.Linear(3, 3)).to(memory_format=torch.channels_last)
     model[2].bias.requires_grad_(False)
     for parameter in model.parameters():
@@ -93,13 +96,18 @@ def test_gradients_travel_in_pieces_and_come_back_where_they_were(monkeypatch):
         assert torch.equal(parameter.grad, 2 * gradient)
 
 
-def test_processes_whose_gradients_differ_are_told(monkeypatch):
-    monkeypatch.setattr(torch.distributed, 'get_world_size', lambda: 2)
-    monkeypatch.setattr(torch.distributed, 'get_rank', lambda: 0)
-    monkeypatch.setattr(torch.distributed, 'all_gather_object', lambda out, own: out.__setitem__(slice(None),
-                                                                                                 [own, own[:1]]))
-    with pytest.raises(RuntimeError, match='process 1 has gradients for 1 parameters, process 0 for 2'):
-        FlatDataParallel._check_same([4, 3])
+def test_a_parameter_that_learns_in_one_process_only_ends_the_run(monkeypatch):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[0](torch.ones(1, 2)).sum().backward()  # the other process has run the second layer
+    alone_with(monkeypatch, lambda flat: flat.flip(0))
+    with pytest.raises(RuntimeError, match='0.weight has a gradient in 1 of 2 processes'):
+        FlatDataParallel(model).average_gradients()
+
+
+def test_a_loop_of_ones_own_is_told_that_it_would_not_average(monkeypatch):
+    monkeypatch.setattr(torch.distributed, 'broadcast', lambda *args: None)
+    with pytest.raises(RuntimeError, match='averages gradients in train_step'):
+        FlatDataParallel(nn.Linear(2, 2))(torch.ones(1, 2), mode='loss')
 
 
 def test_fast_changes_nothing_on_a_cpu_and_says_so(tiny_config, tmp_path):

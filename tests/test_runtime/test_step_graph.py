@@ -2,6 +2,7 @@
 import copy
 import re
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -10,9 +11,11 @@ from mmengine.registry import HOOKS, MODELS
 from mmengine.runner import Runner
 
 from mmkd_atsc.runtime.python_state import PythonState
+from mmkd_atsc.runtime.step_graph import CapturedStep, StandIn
 from tests import tiny_cifar  # noqa: F401  registers the data set
 from tests.conftest import tiny_classifier
 
+ORIGINAL_RUN = CapturedStep.run
 LOGITS = dict(type='mmrazor.ModuleOutputs', source='head')
 SHARED = dict(tiny_classifier(4), neck=dict(type='mmkd_atsc.FeatureProjector', in_channels=8, out_channels=16),
               head=dict(type='mmkd_atsc.SharedClassifierHead'))
@@ -82,6 +85,13 @@ def config_of(method, work_dir, epochs=4, graph=True, hooks=(), **options):
     return Config(copy.deepcopy(config))
 
 
+def count_runs():
+    """A list to which each captured step that runs adds True."""
+    runs: list = []
+    CapturedStep.run = lambda self, data: (runs.append(True), ORIGINAL_RUN(self, data))[1]
+    return runs
+
+
 class Watch(Hook):
     """Keeps each step's losses, and whether it was a captured one."""
 
@@ -90,14 +100,11 @@ class Watch(Hook):
     def __init__(self):
         self.losses, self.captured = [], []
 
-    def before_train_iter(self, runner, *args, **kwargs):
-        step = vars(runner.model).get('train_step')
-        self.runs = getattr(getattr(step, 'captured', None), '_recorded', None)
-        self.before = getattr(step, '_usual_steps', None)
+    def before_train(self, runner):
+        self.runs = count_runs()
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        step = vars(runner.model).get('train_step')
-        self.captured.append(step is not None and step._usual_steps == self.before)
+        self.captured.append(self.runs.pop() if self.runs else False)
         self.losses.append({name: float(value) for name, value in outputs.items()})
 
 
@@ -169,7 +176,7 @@ def test_the_log_says_what_made_the_step_new(tmp_path, in_process):
     train(config_of('aekt', tmp_path))
     text = log_of(tmp_path)
     assert 'captured anew: distiller.distill_losses.loss_aekt.loss_weight is 0.66' in text
-    assert text.count('its batch is (6, 3, 32, 32), the first was (16, 3, 32, 32)') == 1
+    assert text.count('its batch is (6, 3, 32, 32) with gt_label, those that are captured are (16, 3, 32, 32)') == 1
 
 
 @HOOKS.register_module(force=True)
@@ -186,6 +193,67 @@ def test_a_number_that_a_hook_changes_between_steps_counts(tmp_path, in_process)
     _, expected = train(config_of('plain', tmp_path / 'a', graph=False, hooks=hooks))
     _, got = train(config_of('plain', tmp_path / 'b', hooks=hooks))
     assert got.losses == expected.losses and any(got.captured)
+    assert log_of(tmp_path / 'b').count('captured anew: head.loss_module.loss_weight is') == 4
+
+
+def test_what_changes_in_every_step_is_given_up_with_one_line(tmp_path, in_process):
+    class Ramp(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            runner.model.head.loss_module.loss_weight += 0.1
+
+    runner, watch = Runner.from_cfg(config_of('plain', tmp_path)), Watch()
+    runner.register_hook(Ramp())
+    runner.register_hook(watch)
+    runner.train()
+    text = log_of(tmp_path)
+    assert text.count('something changes every few steps: head.loss_module.loss_weight') == 1
+    assert not any(watch.captured)
+
+
+def test_mixup_that_ends_is_a_batch_of_another_kind(tmp_path, in_process):
+    class EndMixup(Hook):
+        def before_train_epoch(self, runner):
+            if runner.epoch == 2:
+                runner.model.data_preprocessor.batch_augments, runner.model.data_preprocessor.to_onehot = None, False
+
+    preprocessor = dict(type='mmkd_atsc.BatchedDataPreprocessor', num_classes=10, to_onehot=True,
+                        batch_augments=dict(augments=[dict(type='Mixup', alpha=0.8)]))
+    losses = []
+    for graph in (False, True):
+        config = config_of('aekt', tmp_path / str(graph), graph=graph, data_preprocessor=preprocessor)
+        runner, watch = Runner.from_cfg(config), Watch()
+        runner.register_hook(EndMixup())
+        runner.register_hook(watch)
+        runner.train()
+        losses.append(watch.losses)
+    assert losses[0] == losses[1] and any(watch.captured[:10]) and any(watch.captured[10:])
+
+
+def test_a_step_that_cannot_be_captured_trains_as_usual(tmp_path, in_process, monkeypatch):
+    def broken(self, function, parameters):
+        function()
+        raise RuntimeError('operation not permitted when stream is capturing\nand more')
+
+    _, expected = train(config_of('plain', tmp_path / 'a', graph=False))
+    monkeypatch.setattr(StandIn, '__init__', broken)
+    monkeypatch.setattr(torch.nn.BatchNorm2d, 'momentum', 0.0, raising=False)
+    _, got = train(config_of('plain', tmp_path / 'b'))
+    assert got.losses == expected.losses and not any(got.captured)
+    assert log_of(tmp_path / 'b').count('not captured: operation not permitted when stream is capturing') == 1
+
+
+def test_what_a_hook_keeps_of_a_step_stays(tmp_path, in_process):
+    class Keep(Hook):
+        kept = []
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            self.kept.append(outputs['loss'])
+
+    runner, watch = Runner.from_cfg(config_of('plain', tmp_path)), Watch()
+    runner.register_hook(Keep())
+    runner.register_hook(watch)
+    runner.train()
+    assert [float(loss.detach()) for loss in Keep.kept] == [step['loss'] for step in watch.losses]
 
 
 def test_a_loss_that_a_hook_replaces_counts(tmp_path, in_process):
@@ -204,7 +272,7 @@ def test_a_loss_that_a_hook_replaces_counts(tmp_path, in_process):
         runner.train()
         losses.append(watch.losses)
     assert losses[0] == losses[1] and watch.captured[-2]
-    assert 'a module was replaced' in log_of(tmp_path / 'True')
+    assert 'a module, an attribute or a hook was added, replaced' in log_of(tmp_path / 'True')
 
 
 @pytest.mark.parametrize('options, words', [
@@ -248,6 +316,24 @@ def test_a_nan_under_the_graph_stops_the_run_by_its_name(tmp_path, in_process):
     runner.register_hook(Spoil())
     with pytest.raises(Exception, match='loss is nan in iteration 8'):
         runner.train()
+
+
+@pytest.mark.parametrize('change', [
+    lambda module: setattr(module, 'weights', dict(a=0.5)), lambda module: module.pulls.update(a=2.0),
+    lambda module: module.levels.append(3), lambda module: setattr(module, 'limit', 2.0),
+    lambda module: setattr(module, 'scale', np.float64(2)), lambda module: setattr(module, 'new', 1),
+    lambda module: module.register_forward_hook(lambda *args: None), lambda module: setattr(module, 'act', torch.relu),
+    lambda module: setattr(module, 'table', torch.zeros(2))])
+def test_attributes_of_any_kind_are_part_of_the_state(change):
+    module = torch.nn.Module()
+    own = type('Own', (torch.nn.Module, ), {})()
+    module.part = own
+    own.weights, own.pulls, own.levels, own.limit, own.scale = dict(a=1.0), dict(a=1.0), [1, 2], None, np.float64(1)
+    own.act, own.table = torch.tanh, torch.zeros(2)
+    state = PythonState(module)
+    assert state.changed() is None
+    change(own)
+    assert state.changed()
 
 
 def test_which_parameters_learn_is_part_of_the_state():

@@ -4,7 +4,7 @@ import csv
 import pytest
 import torch
 
-from tests.conftest import assert_one_line_error, run_tool, tool
+from tests.conftest import refusal, tool
 
 pytest.importorskip('matplotlib')
 
@@ -49,25 +49,12 @@ def test_gradient_table_equals_the_formulas(gradient_table):
         assert float(row['gradient']) == pytest.approx(expected_pull(row), rel=1e-6, abs=1e-7), row
 
 
-def test_gradient_table_has_every_curve(gradient_table):
-    curves = {tuple(row[name] for name in ('loss', 'target_form', 'max_ratio')) for row in gradient_table}
-    assert curves == {('KD', '', ''), ('DKD', '', ''),
-                      *(('AEKT', form, bound) for form in ('ratio', 'no_confidence') for bound in ('none', '2', '0.5'))}
-    assert {row['tau'] for row in gradient_table} == {'3.0'}
-    assert [float(gradient_table[i]['student_confidence']) for i in (0, 196)] == [0.01, 0.99]
-
-
 @pytest.mark.parametrize('arguments, word', [
     (['--tau', '0'], '--tau=0.0 must be a number greater than 0'),
-    (['--teacher', '1'], '--teacher=1.0 must be a number at least 0.001 and at most 0.999'),
     (['--max-ratios', 'nine'], '--max-ratios nine must be a number greater than 0, or none'),
-    (['--max-ratios', '-1'], '--max-ratios -1 must be'),
 ])
 def test_gradient_tool_refuses_bad_arguments_in_one_line(arguments, word, tmp_path, capsys):
-    with pytest.raises(SystemExit) as ended:
-        tool('analysis/aekt_gradient.py')['main']([*arguments, '--out', str(tmp_path / 'out')])
-    error = capsys.readouterr().err
-    assert ended.value.code == 2 and error.startswith('error: ') and error.count('\n') == 1 and word in error
+    assert word in refusal(capsys, 'analysis/aekt_gradient.py', *arguments, '--out', tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
 
 
@@ -105,71 +92,28 @@ def test_class_table_holds_the_largest_weights_in_order(checkpoint, tmp_path, ca
     assert f'{KEY}: 5 classes' in capsys.readouterr().out
 
 
-def test_matrix_table_is_the_matrix(checkpoint, tmp_path):
-    tool('analysis/serialization_fc.py')['main']([checkpoint, '--out', str(tmp_path)])
-    table = rows(tmp_path / 'serialization_fc.csv')
-    assert [row['output_class'] for row in table] == NAMES
-    read = torch.tensor([[float(row[name]) for name in NAMES] for row in table])
-    assert torch.equal(read, MATRIX)
-    assert not list(tmp_path.glob('*class*'))
-
-
-def test_where_class_names_come_from(tmp_path):
-    functions = tool('analysis/serialization_fc.py')
-    listed = tmp_path / 'names.txt'
-    listed.write_text('a\nb\n\n c \n', encoding='utf-8')
-    class_names = functions['class_names']
-    with_meta = dict(meta=dict(dataset_meta=dict(classes=('x', 'y', 'z'))))
-    assert class_names(with_meta, None, 3) == ['x', 'y', 'z']
-    assert class_names(with_meta, str(listed), 3) == ['a', 'b', 'c']
-    assert class_names({}, None, 3) == class_names(dict(meta=None), None, 3) == ['0', '1', '2']
-    assert class_names({}, 'cifar100', 100)[3] == 'bear'
-    assert functions['class_index']('y', ['x', 'y', 'z']) == functions['class_index']('1', ['x', 'y', 'z']) == 1
-
-
-def test_key_chooses_among_several_layers(tmp_path):
-    find_weight = tool('analysis/serialization_fc.py')['find_weight']
-    first, second = 'distiller.connectors.a.fc.weight', 'distiller.connectors.b.fc.weight'
-    weights = {first: MATRIX, second: MATRIX.t(), 'head.fc.weight': torch.eye(5)}
-    assert find_weight(weights, 'b.fc.weight')[0] == second
-    assert find_weight(dict(state_dict=weights), first)[0] == first
-    assert find_weight(weights, 'head.fc.weight')[0] == 'head.fc.weight'
-    with pytest.raises(ValueError, match=f'2 layers for .* choose one with --key: {first}, {second}'):
-        find_weight(weights, None)
-    with pytest.raises(ValueError, match='no square matrix --key c.fc.weight; its square matrices: distiller'):
-        find_weight(weights, 'c.fc.weight')
-    with pytest.raises(ValueError, match='and no square matrix at all'):
-        find_weight({'backbone.weight': torch.zeros(3, 4)}, None)
-
-
 def test_refusals_are_one_line(checkpoint, tmp_path, capsys):
-    main = tool('analysis/serialization_fc.py')['main']
     few_names = tmp_path / 'few.txt'
     few_names.write_text('one\ntwo')
     for arguments, words in (
             (['--class', 'cap'], "--class cap is no class name and no number from 0 to 4; did you mean 'cat'?"),
-            (['--class', '5'], '--class 5 is no class name and no number from 0 to 4'),
             (['--classes', str(few_names)], 'there are 2 class names for a layer of 5 classes'),
-            (['--classes', 'cifar-100'], 'no such file, and not one of cifar10, cifar100, imagenet'),
-            (['--top', '0'], '--top=0 must be an integer at least 1')):
-        with pytest.raises(SystemExit):
-            main([checkpoint, *arguments, '--out', str(tmp_path / 'out')])
-        error = capsys.readouterr().err
-        assert error.startswith('error: ') and error.count('\n') == 1 and words in error
+            (['--classes', 'cifar-100'], 'no such file, and not one of cifar10, cifar100, imagenet')):
+        assert words in refusal(capsys, 'analysis/serialization_fc.py', checkpoint, *arguments, '--out',
+                                tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
 
 
 class Payload:
 
     def __reduce__(self):
-        return print, ('the checkpoint ran code', )
+        return pytest.fail, ('the checkpoint ran code', )
 
 
-def test_a_checkpoint_that_would_run_code_is_refused_as_a_user_sees_it(tmp_path):
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path, capsys):
     torch.save(dict(state_dict={KEY: MATRIX}, payload=Payload()), tmp_path / 'hostile.pth')
-    process = run_tool('analysis/serialization_fc.py', tmp_path / 'hostile.pth', '--out', tmp_path / 'out')
-    assert_one_line_error(process, 'hostile.pth')
-    assert 'ran code' not in process.stdout
+    assert 'hostile.pth' in refusal(capsys, 'analysis/serialization_fc.py', tmp_path / 'hostile.pth', '--out',
+                                    tmp_path / 'out')
 
 
 # ---------------------------------------------------------------- the benchmark
@@ -189,38 +133,14 @@ def test_benchmark_prints_a_row_a_shape_and_its_environment(capsys):
     assert all(float(cell) > 0 for line in table[2:] for cell in line.split('|')[2:6])
 
 
-def test_peak_memory_counts_what_is_held_at_once():
-    peak_memory = tool('benchmark/losses.py')['peak_memory']
-
-    def one_after_the_other():
-        for _ in range(3):
-            torch.ones(1000, 256)
-
-    def together():
-        return [torch.ones(1000, 256) for _ in range(3)] and None
-
-    assert peak_memory(one_after_the_other) == 1000 * 256 * 4
-    assert peak_memory(together) == 3 * 1000 * 256 * 4
-
-
 def test_an_aekt_step_launches_no_more_than_a_step_of_dkd():
     benchmark = tool('benchmark/losses.py')
     launches = {name: benchmark['count_launches'](step) for name, step in benchmark['make_steps'](64, 100).items()}
     assert 30 < launches['AEKTLoss'] <= launches['DKDLoss']
 
 
-@pytest.mark.parametrize('shape', [(1024, 1000), (16, 21841)])
+@pytest.mark.parametrize('shape', [(16, 21841)])
 def test_aekt_needs_at_most_two_thirds_of_dkds_memory(shape):
     benchmark = tool('benchmark/losses.py')
     steps = benchmark['make_steps'](*shape)
     assert 0 < benchmark['peak_memory'](steps['AEKTLoss']) <= benchmark['peak_memory'](steps['DKDLoss']) * 2 / 3
-
-
-@pytest.mark.parametrize('arguments, word', [(['--shapes', '64'], '--shapes 64: a shape is SAMPLESxCLASSES'),
-                                             (['--shapes', '64x1'], 'classes=1 must be an integer at least 2'),
-                                             (['--threads', '0'], '--threads=0 must be an integer at least 1')])
-def test_benchmark_refuses_bad_arguments_in_one_line(arguments, word, capsys):
-    with pytest.raises(SystemExit):
-        tool('benchmark/losses.py')['main'](arguments)
-    error = capsys.readouterr().err
-    assert error.startswith('error: ') and error.count('\n') == 1 and word in error

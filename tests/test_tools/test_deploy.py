@@ -1,6 +1,5 @@
 """The cost of a student beside its teacher; how fast they are is nobody's test, how large they are is."""
 import csv
-import re
 from importlib.util import find_spec
 
 import pytest
@@ -32,24 +31,6 @@ def test_what_projector_and_classifier_add(deploy, tmp_path, capsys):
     assert bool(student['onnxruntime, ms']) == all(map(find_spec, FORMATS['onnx'].packages))
     assert all(float(row['torch, images/s']) > 0 for row in rows.values())
     assert (tmp_path / 'deploy.md').read_text() in printed
-
-
-def test_images_of_any_shape_and_number_of_channels(deploy, tmp_path, capsys):
-    deploy('demo/student_digits.py', '--image-size', '48x32')
-    assert 'student_digits: 48x32 pixels' in capsys.readouterr().out
-    (tmp_path / 'lenet.py').write_text("_base_ = 'mmpretrain::lenet/lenet5_mnist.py'\n")
-    deploy(tmp_path / 'lenet.py')
-    printed = capsys.readouterr().out
-    assert 'lenet: 32x32 pixels' in printed and '| student | 61,706 |' in printed
-
-
-def test_without_onnxruntime_the_rest_is_measured(deploy, monkeypatch, capsys):
-    monkeypatch.setitem(FORMATS, 'onnx', FORMATS['onnx']._replace(packages=('no_such_package', )))
-    deploy('demo/student_digits.py')
-    printed = capsys.readouterr().out
-    assert re.search(r'^\| student \| 5,214 \| [\d.]+ \| [\d.]+ \| [\d,]+ \| - \| - \|$', printed, re.M), printed
-    assert 'onnxruntime needs no_such_package: pip install no_such_package' in printed
-    assert 'projector' not in printed
 
 
 def test_what_is_wrong_is_said_in_one_line(deploy, capsys):

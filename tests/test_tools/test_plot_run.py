@@ -1,17 +1,13 @@
 """The picture of runs shows each value of the logs, in the colour of its run."""
 import pytest
 
-from analysis.plot_run import curves_of, epoch_length, plot_runs
-from analysis.runs import publish_log, read_scalars
-from tests.conftest import tool
-from tests.test_tools.logs import demo_config, lines_by_iterations, lines_of, write_run
+from analysis.plot_run import plot_runs
+from analysis.runs import publish_log
+from tests.conftest import refusal, run_here
+from tests.test_tools.logs import demo_config, lines_of, write_run
 
 pytest.importorskip('matplotlib')
 TERMS = {'distill.loss_align': 2.0, 'teacher/drift': 0.1, 'teacher/drift/layer1': 0.2}
-
-
-def plot(*argv):
-    tool('analysis/plot_run.py')['main']([str(word) for word in argv])
 
 
 @pytest.fixture
@@ -49,41 +45,18 @@ def test_several_runs_have_a_colour_each_and_their_sums_only(drawn, tmp_path):
     assert accuracy['a'][2] == '-' != accuracy['a teacher'][2]
 
 
-def test_a_run_by_iterations_is_drawn_over_them():
-    lines = [dict(loss=1.0, iter=50, step=50), dict(loss=0.5, iter=100, step=100)]
-    assert epoch_length(lines) is None
-    assert curves_of(lines, 'accuracy/top1', alone=True)['loss']['loss'] == [(50, 1.0), (100, 0.5)]
-
-
-@pytest.mark.parametrize('names, label', [('e', 'epoch'), ('i', 'iteration'), ('ei', 'epoch or iteration')])
-def test_all_panels_say_what_they_count(monkeypatch, tmp_path, names, label):
-    from matplotlib.figure import Figure
-    labels = []
-    monkeypatch.setattr(Figure, 'savefig', lambda figure, *_, **__: labels.extend(
-        axes.get_xlabel() for axes in figure.axes))
-    write_run(tmp_path / 'i', lines_by_iterations([50.0, 60.0]))
-    runs = dict(e=lines_of([50.0, 60.0]), i=read_scalars(tmp_path / 'i'))
-    assert curves_of(runs['i'], 'accuracy/top1', alone=False)['accuracy/top1'][''] == [(20, 50.0), (40, 60.0)]
-    plot_runs({name: runs[name] for name in names}, tmp_path / 'a.png')
-    assert labels == [label] * 4
-
-
 def test_the_tool_draws_work_directories_and_published_logs(tmp_path, capsys):
     run = write_run(tmp_path / 'run', lines_of([50.0], **TERMS), demo_config('kd_digits'))
     log = publish_log(run, tmp_path / 'log.json.gz')
     out = tmp_path / 'new' / 'both.png'
-    plot(run, log, '--out', out)
+    run_here('analysis/plot_run.py', run, log, '--out', out)
     import matplotlib.image
     assert capsys.readouterr().out == f'{out}\n'
     assert matplotlib.image.imread(out)[..., :3].std() > 0.05
 
 
 @pytest.mark.parametrize('argv, word', [(['nowhere', '--out', 'a.png'], 'nowhere: no such folder'),
-                                        (['{run}', '--out', '{run}.txt'], 'its ending must be one of'),
-                                        (['{run}'], 'required: --out')])
+                                        (['{run}', '--out', '{run}.txt'], 'its ending must be one of')])
 def test_what_is_wrong_is_said_in_one_line(tmp_path, argv, word, capsys):
     run = write_run(tmp_path / 'run', lines_of([50.0]))
-    with pytest.raises(SystemExit) as ended:
-        plot(*(text.format(run=run) for text in argv))
-    error = capsys.readouterr().err
-    assert ended.value.code == 2 and error.startswith('error: ') and error.count('\n') == 1 and word in error
+    assert word in refusal(capsys, 'analysis/plot_run.py', *(text.format(run=run) for text in argv))

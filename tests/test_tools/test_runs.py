@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from analysis.runs import find_curve, find_metric, publish_log, read_config, read_environment, read_scalars
+from analysis.runs import find_metric, publish_log, read_config, read_environment, read_scalars
 from tests.test_tools.logs import demo_config, lines_of, write_run
 
 
@@ -22,18 +22,7 @@ def test_a_resumed_run_is_read_in_order(tmp_path):
     assert find_metric(scalars, 'accuracy/top1') == [(1, 10.0), (3, 30.0)]
 
 
-def test_an_epoch_validated_again_after_a_resume_counts_once_the_later(tmp_path):
-    lines = [{'accuracy/top1': 10.0, 'step': 1}, {'accuracy/top1': 20.0, 'step': 2}, {'accuracy/top1': 25.0, 'step': 2}]
-    assert find_metric(lines, 'accuracy/top1') == [(1, 10.0), (2, 25.0)]
-
-
-def test_the_students_own_metric_goes_first():
-    lines = [{'teacher/accuracy/top1': 99.0, 'student/accuracy/top1': 50.0, 'accuracy/top1': 1.0, 'step': 1}]
-    assert find_metric(lines, 'accuracy/top1') == [(1, 50.0)]
-    assert find_metric(lines, 'teacher/accuracy/top1') == [(1, 99.0)]
-
-
-@pytest.mark.parametrize('interval, length', [(10, 20), (15, 40), (20, 20)])
+@pytest.mark.parametrize('interval, length', [(10, 20), (15, 40)])
 def test_a_training_from_the_start_leaves_out_what_was_there(tmp_path, interval, length):
     """Scalars, config and environment alike; a resumed run goes on, whichever interval it logs."""
     old, new = lines_of([80.0, 90.0], 10), lines_of([11.0, 12.0, 13.0], interval, length)
@@ -47,8 +36,7 @@ def test_a_training_from_the_start_leaves_out_what_was_there(tmp_path, interval,
     assert 'mmengine' not in read_environment(tmp_path)
 
 
-@pytest.mark.parametrize('steps, begins_anew', [([100, 200], True), ([100], True), ([200, 300], False), ([150], False),
-                                                ([], False)])
+@pytest.mark.parametrize('steps, begins_anew', [([100, 200], True), ([150], False), ([], False)])
 def test_a_training_by_iterations_begins_with_its_first_interval(tmp_path, steps, begins_anew):
     old = [dict(loss=1.0, iter=step, step=step) for step in (100, 200)]
     new = [dict(loss=0.5, iter=step, step=step) for step in steps]
@@ -75,11 +63,10 @@ def test_the_half_line_of_a_killed_run_is_left_out_and_any_other_is_named(tmp_pa
 
 
 @pytest.mark.parametrize('spoil, words', [
-    (gzip.decompress, 'is not a whole log'), (lambda content: content[:-9], 'is not a whole log'),
-    (lambda content: content[:40] + bytes(8) + content[48:], 'is not a whole log'),
+    (lambda content: content[:-9], 'is not a whole log'),
     (lambda content: gzip.compress(b'{"scalars": ['), 'is not a whole log'),
     (lambda content: gzip.compress(b'{"scalars": []}'), 'is not a log that compare.py --publish has written'),
-], ids=['plain', 'short', 'damaged', 'half', 'another'])
+], ids=['short', 'half', 'another'])
 def test_a_published_log_that_is_not_whole_is_named(tmp_path, spoil, words):
     log = publish_log(write_run(tmp_path / 'run', lines_of([50.0]), demo_config('kd_digits')), tmp_path / 'run.json.gz')
     assert read_scalars(log) == read_scalars(tmp_path / 'run')
@@ -88,24 +75,8 @@ def test_a_published_log_that_is_not_whole_is_named(tmp_path, spoil, words):
         read_scalars(log)
 
 
-def test_training_and_validation_may_share_a_name(tmp_path):
-    lines = [{'time': 0.5, 'iter': 1, 'step': 1}, {'time': 9.0, 'step': 1}, {'time': 0.25, 'iter': 1, 'step': 1}]
-    assert find_curve(lines, 'time', training=True) == [(1, 0.25)]
-    assert find_curve(lines, 'time') == [(1, 9.0)]
-
-
 def test_the_environment_is_that_of_the_text_log(tmp_path):
     write_run(tmp_path, lines_of([50.0]), demo_config('kd_digits'), processes=8)
     assert read_environment(tmp_path) == dict(
         config='the_config', device='NVIDIA H200', python='3.11.7', torch='2.15.0+cu132', launcher='pytorch',
         processes=8, threads=4, mmkd_atsc='0.1.0', mmrazor='1.0.0')
-
-
-def test_the_config_of_a_resumed_run_is_the_last(tmp_path):
-    write_run(tmp_path, lines_of([50.0]), demo_config('kd_digits', seed=1), start='20260102_000000')
-    write_run(tmp_path, lines_of([40.0]), demo_config('kd_digits', seed=7), start='20260101_000000')
-    assert read_config(tmp_path).randomness.seed == 1
-    for config in tmp_path.glob('*/vis_data/config.py'):
-        config.unlink()
-    with pytest.raises(FileNotFoundError, match=f'{tmp_path}/20260102_000000/vis_data/config.py: no such file'):
-        read_config(tmp_path)

@@ -1,11 +1,20 @@
-"""Several teachers through the entry points: log, metrics, resume, two processes, refusals."""
+"""Several teachers through the entry points: log, metrics, resume, refusals."""
 import json
 
 import pytest
 import torch
 
-from tests.conftest import ROOT, TINY_TRAINING, assert_one_line_error, run_command, run_tool, tiny_classifier
-from tests.test_tools.test_atsc_training import scalars, weights
+from tests.conftest import (
+    TINY_TRAINING,
+    assert_same_weights,
+    refusal,
+    run_here,
+    scalars,
+    tiny_classifier,
+    weights,
+)
+
+pytestmark = pytest.mark.usefixtures('in_process')
 
 ATSC = TINY_TRAINING + """
 student = dict(
@@ -37,12 +46,12 @@ def config(tmp_path, teacher_checkpoint):
     return path
 
 
-def test_log_metrics_resume_test_and_refusals(config, tmp_path):
+def test_log_metrics_resume_test_and_refusals(config, tmp_path, capsys):
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-    done = run_tool('train.py', config, '--work-dir', whole)
-    assert done.returncode == 0, done.stderr
-    assert f'big: CIFARResNet (6,530 parameters) from {tmp_path / "teacher.pth"}, weight 0.75' in done.stdout
-    assert f'from {tmp_path / "twin.pth"}, weight 0.25' in done.stdout
+    run_here('train.py', config, '--work-dir', whole)
+    said, = (log.read_text() for log in whole.glob('*/*.log'))
+    assert f'big: CIFARResNet (6,530 parameters) from {tmp_path / "teacher.pth"}, weight 0.75' in said
+    assert f'from {tmp_path / "twin.pth"}, weight 0.25' in said
     logged = scalars(whole)
     scores = [line for line in logged if 'student/accuracy/top1' in line]
     assert len(scores) == 3 and all({'big/accuracy/top1', 'twin/accuracy/top1'} < set(line) for line in scores)
@@ -50,17 +59,15 @@ def test_log_metrics_resume_test_and_refusals(config, tmp_path):
     assert scores[0]['twin/accuracy/top1'] == pytest.approx(100 * 18 / 197) != scores[0]['big/accuracy/top1']
     assert list(whole.glob('best_twin_accuracy_top1_epoch_*.pth'))
 
-    done = run_tool('train.py', config, '--work-dir', parts, '--resume', whole / 'epoch_2.pth')
-    assert done.returncode == 0, done.stderr
-    one, other = weights(whole / 'epoch_3.pth'), weights(parts / 'epoch_3.pth')
-    assert [key for key in one if not torch.equal(one[key], other[key])] == []
+    run_here('train.py', config, '--work-dir', parts, '--resume', whole / 'epoch_2.pth')
+    one = weights(whole / 'epoch_3.pth')
+    assert_same_weights(one, weights(parts / 'epoch_3.pth'))
     assert len({key.split('.')[1] for key in one if key.startswith('teachers.')}) == 2
 
     # Scored without the teachers' own files: the checkpoint holds them.
     for file in ('teacher.pth', 'twin.pth'):
         (tmp_path / file).rename(tmp_path / f'moved_{file}')
-    tested = run_tool('test.py', config, whole / 'epoch_3.pth', '--work-dir', whole, '--out', tmp_path / 'm.json')
-    assert tested.returncode == 0, tested.stderr
+    run_here('test.py', config, whole / 'epoch_3.pth', '--work-dir', whole, '--out', tmp_path / 'm.json')
     metrics = json.loads((tmp_path / 'm.json').read_text())
     assert metrics == pytest.approx({key: scores[-1][key] for key in metrics}) and len(metrics) == 3
     for file in ('teacher.pth', 'twin.pth'):
@@ -70,23 +77,8 @@ def test_log_metrics_resume_test_and_refusals(config, tmp_path):
     swapped = config.with_name('swapped.py')
     swapped.write_text(text.replace('dict(big=TEACHER, twin=TEACHER)', 'dict(twin=TEACHER, big=TEACHER)').replace(
         'big=dict(in_channels=8, out_channels=16), twin', 'twin=dict(in_channels=8, out_channels=16), big'))
-    refused = run_tool('train.py', swapped, '--work-dir', parts, '--resume', whole / 'epoch_2.pth')
-    assert_one_line_error(refused, 'trained with the teachers big, twin; the config gives twin, big')
     exchanged = config.with_name('exchanged.py')
     exchanged.write_text(text.replace('big=BIG, twin=TWIN', 'big=TWIN, twin=BIG'))
-    refused = run_tool('train.py', exchanged, '--work-dir', parts, '--resume', whole / 'epoch_2.pth')
-    assert_one_line_error(refused, 'trained with another big than teacher_ckpt gives')
-
-
-def test_two_processes(config, tmp_path):
-    work_dir, resumed = tmp_path / 'dist', tmp_path / 'resumed'
-    train = (ROOT / 'tools' / 'dist_train.sh', config, 2)
-    calm = ('--cfg-options', 'optim_wrapper.optimizer.lr=0.01')
-    done = run_command(*train, '--work-dir', work_dir, *calm)
-    assert done.returncode == 0, done.stderr
-    done = run_command(*train, '--work-dir', resumed, '--resume', work_dir / 'epoch_2.pth', *calm)
-    assert done.returncode == 0, done.stderr
-    whole, parts = weights(work_dir / 'epoch_3.pth'), weights(resumed / 'epoch_3.pth')
-    # The processes have batch statistics of their own, and only one's are saved; everything that is learnt is equal.
-    learnt = [key for key in whole if 'running' not in key and 'num_batches' not in key]
-    assert [key for key in learnt if not torch.equal(whole[key], parts[key])] == []
+    for other, words in ((swapped, 'trained with the teachers big, twin; the config gives twin, big'),
+                         (exchanged, 'trained with another big than teacher_ckpt gives')):
+        assert words in refusal(capsys, 'train.py', other, '--work-dir', parts, '--resume', whole / 'epoch_2.pth')

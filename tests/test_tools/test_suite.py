@@ -1,7 +1,5 @@
 """What is done is not trained again, what was interrupted goes on, what has changed is trained anew."""
-import json
 import subprocess
-import time
 
 import pytest
 
@@ -61,41 +59,6 @@ def test_what_it_learns_from_comes_first_in_whatever_number(rows, training, tmp_
     assert training.names == ['teacher', 'student'] and training.calls[0][2]['OMP_NUM_THREADS'] == '1'
 
 
-def test_no_worker_waits_for_a_row_that_its_next_does_not_need(rows, training, tmp_path, monkeypatch):
-    (tmp_path / 'slow.py').write_text('value = 1\n')
-    slow, ended = Row('slow', tmp_path / 'slow.py', 'slow'), []
-
-    def train(config, work_dir, *args, **kwargs):
-        if work_dir.name == 'slow':
-            deadline = time.monotonic() + 30
-            while 'student' not in ended and time.monotonic() < deadline:
-                time.sleep(0.01)
-        training(config, work_dir, *args, **kwargs)
-        ended.append(work_dir.name)
-
-    monkeypatch.setattr(suite, 'run_training', train)
-    assert states(run_suite([slow, *rows], tmp_path / 'out', workers=2)) == ['done'] * 3
-    assert ended == ['teacher', 'student', 'slow']
-
-
-def test_a_failure_is_said_at_once(rows, training, tmp_path, monkeypatch, capsys):
-    said = []
-
-    def train(config, work_dir, *args, **kwargs):
-        if work_dir.name == 'student':
-            raise TrainingFailed('broken')
-        deadline = time.monotonic() + 30
-        while not said and time.monotonic() < deadline:
-            said.extend(line for line in capsys.readouterr().out.splitlines() if 'broken' in line)
-            time.sleep(0.01)
-        training(config, work_dir, *args, **kwargs)
-
-    monkeypatch.setattr(suite, 'run_training', train)
-    with pytest.raises(Failed, match='broken'):
-        run_suite([rows[0], rows[1]._replace(needs=())], tmp_path / 'out', workers=2)
-    assert said == ['error: broken; the other rows go on']
-
-
 def test_what_fails_keeps_only_those_that_need_it(rows, training, tmp_path):
     (tmp_path / 'other.py').write_text('value = 1\n')
     rows.append(Row('other', tmp_path / 'other.py', 'other'))
@@ -106,20 +69,6 @@ def test_what_fails_keeps_only_those_that_need_it(rows, training, tmp_path):
     training.fails = {}
     assert states(run_suite(rows, tmp_path / 'out')) == ['done'] * 3
     assert [call[:2] for call in training.calls[2:]] == [('teacher', True), ('student', False)]
-
-
-def test_switches_are_handed_on_and_make_another_training(rows, training, tmp_path):
-    run_suite(rows[:1], tmp_path / 'out')
-    run_suite([rows[0]._replace(switches=('--fast', ))], tmp_path / 'out')
-    assert training.switches == [(), ('--fast', )] and (tmp_path / 'out' / 'teacher.old1').is_dir()
-
-
-def test_where_the_data_lie_and_what_is_logged_is_no_other_training(rows, training, tmp_path):
-    text = "train_dataloader = dict(dataset=dict(data_root='{}'))\ndefault_hooks = dict(logger=dict(interval={}))\n"
-    for data_root, interval in ('/here', 100), ('/elsewhere', 50):
-        rows[0].config.write_text(text.format(data_root, interval))
-        run_suite(rows, tmp_path / 'out')
-    assert training.names == ['teacher', 'student']
 
 
 def test_two_suites_in_one_folder_are_refused_and_what_a_killed_one_left_too(rows, tmp_path, monkeypatch):
@@ -157,15 +106,6 @@ def test_a_changed_config_option_or_teacher_is_trained_anew(rows, training, tmp_
     assert training.names[4:] == ['teacher', 'student'] and (tmp_path / 'out' / 'student.old3').is_dir()
 
 
-def test_what_was_interrupted_goes_on(rows, training, tmp_path):
-    training.fails = {'teacher': RuntimeError('killed')}
-    with pytest.raises(RuntimeError, match='killed'):
-        run_suite(rows, tmp_path / 'out')
-    training.fails = {}
-    assert states(run_suite(rows, tmp_path / 'out')) == ['done', 'done']
-    assert [call[:2] for call in training.calls] == [('teacher', False), ('teacher', True), ('student', False)]
-
-
 def test_the_budget_stops_what_trains_and_begins_no_more(rows, training, tmp_path):
     training.fails = {'teacher': Stopped('late')}
     results = run_suite(rows, tmp_path / 'out', stop=Stop(100))
@@ -177,35 +117,9 @@ def test_the_budget_stops_what_trains_and_begins_no_more(rows, training, tmp_pat
     assert training.calls[1][:2] == ('teacher', True)
 
 
-def test_the_seconds_of_all_parts_are_counted(rows, training, tmp_path):
-    run_suite(rows[:1], tmp_path / 'out')
-    note = tmp_path / 'out' / 'teacher' / 'suite.json'
-    note.write_text(json.dumps(dict(json.loads(note.read_text()), finished=False, seconds=50.0)))
-    assert 50 <= run_suite(rows[:1], tmp_path / 'out')[0].seconds < 60
-
-
 def test_a_folder_of_something_else_is_left_alone(rows, training, tmp_path):
     (tmp_path / 'out' / 'teacher').mkdir(parents=True)
     (tmp_path / 'out' / 'teacher' / 'thesis.txt').write_text('mine')
     with pytest.raises(ValueError, match='teacher is there and not of a suite'):
         run_suite(rows, tmp_path / 'out')
     assert (tmp_path / 'out' / 'teacher' / 'thesis.txt').exists() and not training.calls
-
-
-def test_a_need_that_is_no_row_is_refused(rows, training, tmp_path):
-    with pytest.raises(ValueError, match='student needs teacher, not all of which are rows'):
-        run_suite(rows[1:], tmp_path / 'out')
-
-
-def test_rows_that_need_each_other_are_refused(rows, training, tmp_path):
-    with pytest.raises(ValueError, match='teacher, student need each other'):
-        run_suite([rows[0]._replace(needs=('student', )), rows[1]], tmp_path / 'out')
-
-
-def test_a_real_training_is_stopped_at_its_deadline(tiny_config, tmp_path):
-    row = Row('tiny', tiny_config, 'tiny', (), ('train_cfg.max_epochs=400', ))
-    begin = time.monotonic()
-    result, = run_suite([row], tmp_path / 'out', stop=Stop(10))
-    assert result.state == 'stopped' and time.monotonic() - begin < 20
-    result, = run_suite([row._replace(options=())], tmp_path / 'out')
-    assert result.state == 'done' and (tmp_path / 'out' / 'tiny' / 'epoch_2.pth').is_file()

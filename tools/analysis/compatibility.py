@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from mmkd_atsc import cli
 from mmkd_atsc.models.algorithms import AdaptiveTeacherDistill, MultiTeacherDistill
+from mmkd_atsc.models.binding import map_options
 from mmkd_atsc.models.classifier import classifies_inside
-from mmkd_atsc.models.fit import fit_projector, map_options
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
 from analysis.families import (
@@ -47,12 +47,11 @@ Written by `tools/analysis/compatibility.py`, which takes a step of each method 
 classifier.
 
 - **AEKT**: as student and as teacher. LeViT and EfficientFormer learn with `distillation=False` in their heads, and
-  teach with or without.
+  teach with or without. InceptionV3 does not tell its number of classes: `AEKTDistiller(num_classes=...)`.
 - **ATSC teacher**: its encoder adapts, its classifier is shared with the student. Heads with a distillation branch
   (DeiT, LeViT, EfficientFormer) give and learn the mean of their branches, their answer in inference.
-- **ATSC student**: its backbone with `neck=FeatureProjector`, `head=SharedClassifierHead`;
-  `mmkd_atsc.models.fit.fit_projector` finds the projector's options. LeNet and VGG are students without their
-  `num_classes`.
+- **ATSC student**: its backbone with `neck=FeatureProjector`, `head=SharedClassifierHead`, which find all they need in
+  both networks. LeNet and VGG are students without their `num_classes`.
 - **Gives**: the feature of its backbone. A student that gives a map learns from every teacher (for a teacher of
   vectors its map is averaged); one that gives vectors or tokens learns from teachers of vectors. Where an option of
   the backbone makes a map of it, that option stands here, and was tried with a teacher of maps.
@@ -156,22 +155,20 @@ def aekt_step(model: dict[str, Any], network: Network) -> set[str]:
     student = copy.deepcopy(model)
     if student['head']['type'] in ('LeViTClsHead', 'EfficientFormerClsHead'):
         student['head']['distillation'] = False
-    return step(made(lambda: MultiTeacherDistill(
-        build(student), build(model), dict(type='mmkd_atsc.AEKTDistiller', num_classes=CLASSES),
-        allow_random_teacher=True)), network)
+    distiller = dict(type='mmkd_atsc.AEKTDistiller')
+    if student['backbone']['type'] == 'InceptionV3':
+        distiller['num_classes'] = CLASSES
+    return step(made(lambda: MultiTeacherDistill(build(student), build(model), distiller, allow_random_teacher=True)),
+                network)
 
 
 def atsc_step(student: dict[str, Any], teacher: dict[str, Any], network: Network) -> set[str]:
     """The backbone of one with the classifier of the other."""
 
-    def make() -> AdaptiveTeacherDistill:
-        taught = build(teacher)
-        projector = fit_projector(build(student), taught, network.image_size)
-        shared = dict(student, neck=dict(type='mmkd_atsc.FeatureProjector', **projector),
-                      head=dict(type='mmkd_atsc.SharedClassifierHead'))
-        return AdaptiveTeacherDistill(build(shared), taught, allow_random_teacher=True)
-
-    return step(made(make), network)
+    shared = dict(student, neck=dict(type='mmkd_atsc.FeatureProjector', image_size=network.image_size),
+                  head=dict(type='mmkd_atsc.SharedClassifierHead'))
+    return step(made(lambda: AdaptiveTeacherDistill(
+        build(shared), build(teacher), allow_random_teacher=True)), network)
 
 
 def measure(name: str) -> Outcome:

@@ -32,8 +32,8 @@ from mmkd_atsc.export import FORMATS
 from mmkd_atsc.export.config import shared_head, student_model, teacher_sources, without_pretrained
 from mmkd_atsc.export.formats import Deployed, write
 from mmkd_atsc.export.images import Size, configured_image_size, evaluated_dataset, height_and_width
+from mmkd_atsc.models.binding import image_channels
 from mmkd_atsc.models.build import build_network
-from mmkd_atsc.models.fit import image_channels
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
 from analysis.tables import markdown, write_csv

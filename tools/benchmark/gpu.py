@@ -174,7 +174,7 @@ def write_training(folder: Path) -> Path:
     path.write_text(f"""_base_ = [{str(ROOT / 'configs/atsc/resnet32x4_resnet8x4_cifar100.py')!r}]
 custom_imports = dict(imports=['loader'])
 network = dict(depth=8, widths=(4, 4, 4, 8))
-model = dict(architecture=dict(backbone=network, neck=dict(in_channels=8, out_channels=8)),
+model = dict(architecture=dict(backbone=network),
              teacher=dict(backbone=network, head=dict(in_channels=8)), teacher_ckpt=None, allow_random_teacher=True)
 data = dict(type='mmkd_atsc.RandomBatchedCIFAR100', data_root='none', download=False, indices=32 * 16)
 train_dataloader = dict(batch_size=16, dataset=data)

@@ -59,21 +59,11 @@ def split_pair(pair: str) -> List[str]:
     raise ValueError(f'{pair}: not <teacher>_<student> of {", ".join(CIFAR_NETWORKS)}')
 
 
-def projector(student: str, teacher: str) -> dict:
-    return dict(type='mmkd_atsc.FeatureProjector', in_channels=CIFAR_NETWORKS[student].feature_shape[0],
-                out_channels=CIFAR_NETWORKS[teacher].feature_shape[0])
-
-
 def atsc_model(student: str, teachers: Sequence[str]) -> nn.Module:
     """ATSC as its config has it, with teachers of random weights."""
     network = classifier(student)
-    if len(teachers) == 1:
-        network['neck'] = projector(student, teachers[0])
-        network['head'] = dict(type='mmkd_atsc.SharedClassifierHead')
-    else:
-        network['neck'] = dict(type='mmkd_atsc.MultiFeatureProjector', projectors={
-            f'teacher{i}': projector(student, teacher) for i, teacher in enumerate(teachers)})
-        network['head'] = dict(type='mmkd_atsc.MultiClassifierHead')
+    network['neck'] = dict(type='mmkd_atsc.FeatureProjector')
+    network['head'] = dict(type='mmkd_atsc.SharedClassifierHead')
     return _built(dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=network,
                        teacher=[classifier(teacher) for teacher in teachers] if len(teachers) > 1
                        else classifier(teachers[0]), allow_random_teacher=True, data_preprocessor=BATCHED))
@@ -83,7 +73,7 @@ def aekt_model(student: str, teachers: Sequence[str]) -> nn.Module:
     """AEKT as its config has it, with teachers of random weights."""
     return _built(dict(type='mmkd_atsc.MultiTeacherDistill', architecture=classifier(student),
                        teacher=[classifier(teacher) for teacher in teachers], allow_random_teacher=True,
-                       distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=100),
+                       distiller=dict(type='mmkd_atsc.AEKTDistiller'),
                        data_preprocessor=BATCHED))
 
 

@@ -3,7 +3,7 @@ _base_ = ['../datasets/cifar100.py', '../schedules/cifar100_240e.py', '../runtim
 
 model = dict(
     type='mmkd_atsc.MultiTeacherDistill',
-    distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=100, tau=4.0, alpha=1.0, beta=8.0, gamma=1.0))
+    distiller=dict(type='mmkd_atsc.AEKTDistiller', tau=4.0, alpha=1.0, beta=8.0, gamma=1.0))
 
 custom_hooks = [dict(type='mmkd_atsc.DistillWarmupHook', epochs=20)]
 val_cfg = dict(type='mmkd_atsc.DistillValLoop')

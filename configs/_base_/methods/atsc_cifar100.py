@@ -1,4 +1,4 @@
-# ATSC on CIFAR-100. A pair's config adds the student's backbone, the projector's channels and the teacher.
+# ATSC on CIFAR-100. A pair's config adds the student's backbone and the teacher, or several by name.
 _base_ = ['../datasets/cifar100.py', '../schedules/cifar100_240e.py', '../runtime.py']
 
 model = dict(

@@ -1,13 +1,10 @@
 # Three teachers of one architecture, trained with three seeds; their work directories say which.
 _base_ = [
     '../../_base_/models/resnet32x4.py', '../../_base_/models/resnet8x4.py',
-    '../../_base_/methods/atsc_multi_cifar100.py'
+    '../../_base_/methods/atsc_cifar100.py'
 ]
-projector = dict(in_channels=256, out_channels=256)
 model = dict(
-    architecture=dict(
-        backbone=_base_.resnet8x4.backbone,
-        neck=dict(projectors=dict(seed0=projector, seed1=projector, seed2=projector))),
+    architecture=dict(backbone=_base_.resnet8x4.backbone),
     teacher=dict(seed0=_base_.resnet32x4, seed1=_base_.resnet32x4, seed2=_base_.resnet32x4),
     teacher_ckpt=dict(
         seed0='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet32x4_cifar100',

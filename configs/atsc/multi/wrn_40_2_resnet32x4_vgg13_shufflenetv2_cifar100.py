@@ -1,14 +1,9 @@
 _base_ = [
     '../../_base_/models/wrn_40_2.py', '../../_base_/models/resnet32x4.py', '../../_base_/models/vgg13.py',
-    '../../_base_/models/shufflenetv2.py', '../../_base_/methods/atsc_multi_cifar100.py'
+    '../../_base_/models/shufflenetv2.py', '../../_base_/methods/atsc_cifar100.py'
 ]
 model = dict(
-    architecture=dict(
-        backbone=dict(**_base_.shufflenetv2.backbone, with_last_conv=False),
-        neck=dict(projectors=dict(
-            wrn_40_2=dict(in_channels=464, out_channels=128),
-            resnet32x4=dict(in_channels=464, out_channels=256),
-            vgg13=dict(in_channels=464, out_channels=512)))),
+    architecture=dict(backbone=dict(**_base_.shufflenetv2.backbone, with_last_conv=False)),
     teacher=dict(wrn_40_2=_base_.wrn_40_2, resnet32x4=_base_.resnet32x4, vgg13=_base_.vgg13),
     teacher_ckpt=dict(
         wrn_40_2='{{$MMKD_TEACHERS:work_dirs}}/wrn_40_2_cifar100',

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from mmkd_atsc.errors.checks import TrainingStopped, check_choice, check_flag, check_number
 from mmkd_atsc.registry import MODELS
 
-from ..classifier import SplitNetwork, split_classifier
-from ..connectors import MultiFeatureProjector
+from ..binding import bind_student
+from ..classifier import split_classifier
 from ..distillers import ATSCDistiller
-from ..heads import MultiClassifierHead, SharedClassifierHead
 from ..teacher import for_each
 from .multi_teacher_distill import MultiTeacherDistill
 
@@ -30,13 +29,13 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         :math:`\beta\,\mathrm{MSE}(P(E_S(x)), E_T(x)) + \lambda\lVert\theta_{E_T}-\theta^*\rVert^2`;
     (b) :math:`C` descends :math:`\mathrm{CE}(C(E_T(x)), y)` with :math:`E_T` detached.
 
-    The student in the config is the network that will be deployed: its neck a ``FeatureProjector``, its head a
-    ``SharedClassifierHead`` that uses the teacher's own modules while training. With ``adaptive=False`` nothing of the
-    teacher learns: that is SimKD.
+    The student in the config is the network that will be deployed: its neck a ``FeatureProjector``, which finds its
+    channels in both networks, its head a ``SharedClassifierHead`` that uses the teacher's own modules while training.
+    With ``adaptive=False`` nothing of the teacher learns: that is SimKD.
 
-    With several teachers the neck is a ``MultiFeatureProjector`` and the head a ``MultiClassifierHead``: a projector
-    and a classifier a teacher, whose answers are combined. Every teacher adapts under its own anchor, and every branch
-    (projector, teacher) learns as it would alone; what the branches share, the student's encoder, descends
+    With several teachers neck and head have a projector and a classifier for each, whose answers are combined. Every
+    teacher adapts under its own anchor, and every branch (projector, teacher) learns as it would alone; what the
+    branches share, the student's encoder, descends
 
     .. math:: \sum_i w_i\,\beta\,\mathrm{MSE}(P_i(E_S(x)), E_{T_i}(x)),
 
@@ -203,23 +202,3 @@ def learning_rates(teachers: List[str], multiples: Union[float, list, dict]) -> 
             raise ValueError(f'{option}={value!r} must be greater than 0; a teacher that does not learn is '
                              'adaptive=False')
     return dict(zip(teachers, values))
-
-
-def bind_student(student: BaseModel, teachers: Dict[str, SplitNetwork], weights: Dict[str, float]) -> None:
-    """Gives the student's head the teachers' classifiers, and its projectors the teachers' weights."""
-    neck, head = getattr(student, 'neck', None), getattr(student, 'head', None)
-    if isinstance(head, MultiClassifierHead) and isinstance(neck, MultiFeatureProjector):
-        neck.set_pulls(weights)
-        head.bind(teachers, weights)
-        return
-    if len(teachers) > 1:
-        raise TypeError(f'with {len(teachers)} teachers the student of AdaptiveTeacherDistill needs '
-                        'neck=dict(type="mmkd_atsc.MultiFeatureProjector", projectors=dict(NAME=dict(in_channels=..., '
-                        'out_channels=...), ...)) and head=dict(type="mmkd_atsc.MultiClassifierHead"); its neck is a '
-                        f'{type(neck).__name__}, its head is a {type(head).__name__}')
-    if not isinstance(head, SharedClassifierHead) or neck is None or isinstance(neck, MultiFeatureProjector):
-        raise TypeError('the student of AdaptiveTeacherDistill needs neck=dict(type="mmkd_atsc.FeatureProjector", '
-                        'in_channels=..., out_channels=...) and head=dict(type="mmkd_atsc.SharedClassifierHead"); '
-                        f'its neck is a {type(neck).__name__}, its head is a {type(head).__name__}')
-    split, = teachers.values()
-    head.bind(split.neck, split.head)

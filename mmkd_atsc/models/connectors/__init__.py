@@ -1,6 +1,5 @@
-from .feature_projector import FeatureProjector
+from .feature_projector import FeatureProjector, MultiFeatureProjector
 from .logit_standardization import LogitStandardization
-from .multi_feature_projector import MultiFeatureProjector
 from .serialization_fc import SerializationFC
 
 __all__ = ['FeatureProjector', 'LogitStandardization', 'MultiFeatureProjector', 'SerializationFC']

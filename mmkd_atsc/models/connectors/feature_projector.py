@@ -1,9 +1,9 @@
-"""The bottleneck that turns a student's features into features of the teacher's kind (SimKD's projector)."""
-from typing import Optional, Tuple, Union
+"""The neck of an ATSC student: it projects the student's feature to a feature of each teacher's kind."""
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
 from mmkd_atsc.errors.checks import check_choice, check_flag, check_number
@@ -20,9 +20,12 @@ class FeatureProjector(BaseModule):
         P(x) = \sigma(\mathrm{BN}(W_3\, \sigma(\mathrm{BN}(W_2\, \sigma(\mathrm{BN}(W_1\, x))))))
 
     with :math:`W_1` a 1x1 convolution to ``out_channels / factor`` channels, :math:`W_2` a 3x3 one among them, and
-    :math:`W_3` a 1x1 one to ``out_channels``; :math:`\sigma` is ReLU. For vectors all three are linear layers. It is
-    the neck of the student, and deployed with it; in a distiller it serves as a connector. The bottleneck is that of
-    `SimKD <https://arxiv.org/abs/2203.14001>`_.
+    :math:`W_3` a 1x1 one to ``out_channels``; :math:`\sigma` is ReLU. For vectors all three are linear layers. The
+    bottleneck is that of `SimKD <https://arxiv.org/abs/2203.14001>`_.
+
+    As the neck of a student it needs no options: :meth:`bind` finds them when ``AdaptiveTeacherDistill`` is built, and
+    makes a projector for each of several teachers. The exported student's config holds what was found. With
+    ``in_channels`` and ``out_channels`` it is complete, for instance as a connector of a distiller.
 
     Args:
         in_channels: Channels of the student's feature.
@@ -30,9 +33,14 @@ class FeatureProjector(BaseModule):
         factor: How much narrower the bottleneck is than the output: 2, 4 or 8.
         spatial: The teacher's feature is a map (N, C, H, W); False for vectors (N, C): class tokens, pooled features. A
             student's map is then averaged over its pixels first, and tokens (N, C, L), as MlpMixer gives, over L.
-        out_size: Height and width of the teacher's map. A larger map of the student is pooled down to it first.
-        final_relu: End with ReLU, right for a teacher whose features are never negative (ResNet, WRN, VGG). Set False
+        out_size: Height and width to which a larger map of the student is averaged first.
+        final_relu: End with ReLU, right for a teacher whose features are never negative (ResNet, WRN, VGG). False
             for features that can be: those after a layer norm (ViT, Swin, ConvNeXt) or a linear bottleneck.
+        pool: How many times as high and wide the student's map is as the teacher's: it is averaged by that first.
+        image_size: Side, or height and width, of the image by which the options are found. None: the ``img_size`` of
+            a backbone that has one, else 64, or 224 for a network that cannot read so small an image. The options
+            that are found do not depend on it.
+        projectors: The options of a projector for each of several teachers, by their names.
         init_cfg: As in every MMEngine module.
 
     Examples:
@@ -41,48 +49,134 @@ class FeatureProjector(BaseModule):
         >>> feature, = projector((torch.zeros(2, 4, 16, 16), torch.zeros(2, 8, 8, 8)))
         >>> feature.shape
         torch.Size([2, 16, 4, 4])
-        >>> FeatureProjector(8, 16, spatial=False)(torch.zeros(2, 8)).shape
-        torch.Size([2, 16])
+        >>> projector = FeatureProjector()
+        >>> projector.bind(torch.zeros(1, 8, 4, 4), dict(teacher=torch.zeros(1, 16, 2, 2)))
+        >>> projector.options()
+        {'in_channels': 8, 'out_channels': 16, 'factor': 2, 'spatial': True, 'final_relu': True, 'pool': 2}
     """
 
-    def __init__(self, in_channels: int, out_channels: int, factor: int = 2, spatial: bool = True,
-                 out_size: Union[None, int, Tuple[int, int]] = None, final_relu: bool = True,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(self, in_channels: int | None = None, out_channels: int | None = None, factor: int = 2,
+                 spatial: bool | None = None, out_size: int | tuple[int, int] | None = None,
+                 final_relu: bool | None = None, pool: int | None = None,
+                 image_size: int | tuple[int, int] | None = None, projectors: dict[str, dict] | None = None,
+                 init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
-        self.in_channels = check_number('in_channels', in_channels, low=1, integer=True)
-        self.out_channels = check_number('out_channels', out_channels, low=1, integer=True)
-        check_choice('factor', factor, (2, 4, 8))
-        self.spatial = check_flag('spatial', spatial)
-        self.out_size = _height_and_width(out_size)
-        check_flag('final_relu', final_relu)
-        if out_channels % factor:
-            raise ValueError(f'out_channels={out_channels} is not divisible by factor={factor}')
-        if self.out_size and not spatial:
-            raise ValueError(f'out_size={out_size!r} needs spatial=True: vectors have no height and width')
-        width = out_channels // factor
+        for name, value in dict(in_channels=in_channels, out_channels=out_channels, pool=pool).items():
+            if value is not None:
+                check_number(name, value, low=1, integer=True)
+        for name, value in dict(spatial=spatial, final_relu=final_relu).items():
+            if value is not None:
+                check_flag(name, value)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.factor, self.pool = check_choice('factor', factor, (2, 4, 8)), pool
+        self.spatial, self.final_relu = spatial, final_relu
+        self.out_size = height_and_width('out_size', out_size)
+        self.image_size = height_and_width('image_size', image_size)
+        self.layers: nn.Sequential | None = None
+        self.projectors: ModuleDict | None = None
+        # Factor on the gradient that each projector gives to the student's encoder.
+        self.teacher_grad_scales: dict[str, float] = {}
+        if projectors is not None:
+            if not isinstance(projectors, dict) or not projectors:
+                raise TypeError('projectors must be a dict with the options of a FeatureProjector for each teacher, '
+                                f'not {projectors!r}')
+            self.projectors = ModuleDict({  # MMEngine's: it calls init_weights of its modules
+                name: options if isinstance(options, nn.Module)
+                else MODELS.build({'type': 'mmkd_atsc.FeatureProjector', **options})
+                for name, options in projectors.items()})
+        elif in_channels and out_channels:
+            self._build_layers()
+
+    def _build_layers(self) -> None:
+        self.spatial, self.final_relu = self.spatial is not False, self.final_relu is not False
+        if self.out_channels % self.factor:
+            raise ValueError(f'out_channels={self.out_channels} is not divisible by factor={self.factor}')
+        if self.out_size and not self.spatial:
+            raise ValueError(f'out_size={self.out_size!r} needs spatial=True: vectors have no height and width')
+        width = self.out_channels // self.factor
         self.layers = nn.Sequential(
-            *self._block(in_channels, width, kernel_size=1), *self._block(width, width, kernel_size=3),
-            *self._block(width, out_channels, kernel_size=1))
-        if not final_relu:
+            *self._block(self.in_channels, width, kernel_size=1), *self._block(width, width, kernel_size=3),
+            *self._block(width, self.out_channels, kernel_size=1))
+        if not self.final_relu:
             del self.layers[-1]
 
-    def _block(self, in_channels: int, out_channels: int, kernel_size: int) -> Tuple[nn.Module, ...]:
+    def _block(self, in_channels: int, out_channels: int, kernel_size: int) -> tuple[nn.Module, ...]:
         # No bias: the batch norm that follows would take it away.
         if self.spatial:
             layer = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
-            return layer, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)
-        return nn.Linear(in_channels, out_channels, bias=False), nn.BatchNorm1d(out_channels), nn.ReLU(inplace=True)
+            return layer, nn.BatchNorm2d(out_channels), nn.ReLU()
+        return nn.Linear(in_channels, out_channels, bias=False), nn.BatchNorm1d(out_channels), nn.ReLU()
+
+    def options(self) -> dict[str, Any]:
+        """The options of a projector that is the same but needs no teacher."""
+        if self.projectors is not None:
+            return dict(projectors={name: projector.options() for name, projector in self.projectors.items()})
+        names = ('in_channels', 'out_channels', 'factor', 'spatial', 'out_size', 'final_relu', 'pool')
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def bind(self, feature: Tensor, targets: dict[str, Tensor],
+             teacher_grad_scales: dict[str, float] | None = None) -> None:
+        """Finds the options that are not given, and refuses given ones that do not fit.
+
+        Args:
+            feature: The student's feature of one image.
+            targets: The feature of the same image from each teacher.
+            teacher_grad_scales: Factor on the gradient that each of several projectors gives to the student's encoder.
+                The projector itself learns in full: a teacher's weight does not change how fast its own branch learns.
+        """
+        if self.projectors is None and len(targets) > 1:
+            self.layers, options = None, self.options()
+            self.projectors = ModuleDict({name: FeatureProjector(**options) for name in targets})
+        if self.projectors is None:
+            self._fit(feature, *targets.items())
+            return
+        if list(self.projectors) != list(targets):
+            raise ValueError(f'the projectors are for {", ".join(self.projectors)}; the teachers are '
+                             f'{", ".join(targets)}: names and order must agree')
+        self.teacher_grad_scales = dict(teacher_grad_scales or {})
+        for name, projector in self.projectors.items():
+            projector._fit(feature, (name, targets[name]))
+
+    def _fit(self, feature: Tensor, named_target: tuple[str, Tensor]) -> None:
+        name, target = named_target
+        found = dict(in_channels=feature.shape[1], out_channels=target.shape[1], spatial=target.dim() == 4)
+        for option, value in found.items():
+            if getattr(self, option) not in (None, value):
+                raise ValueError(f'FeatureProjector has {option}={getattr(self, option)}, but the features are '
+                                 f'{tuple(feature.shape)} of the student and {tuple(target.shape)} of the {name}: '
+                                 f'{option}={value}, or leave it out')
+            setattr(self, option, value)
+        if self.layers is not None:
+            return
+        if self.final_relu is None:
+            self.final_relu = bool((target >= 0).all())
+        if self.pool is None and self.out_size is None and self.spatial:
+            ratios = {have / want for have, want in zip(feature.shape[2:], target.shape[2:])}
+            # Maps of other ratios are averaged to one size where they are compared, in the loss.
+            ratio, = ratios if len(ratios) == 1 else (1, )
+            self.pool = int(ratio) if ratio > 1 and ratio == int(ratio) else None
+        self._build_layers()
+        self.to(feature)
 
     def forward(self, features: Features) -> Features:
-        """The projection of the last feature: a tensor for a tensor, a tuple of one for a backbone's outputs."""
-        feature = last_feature(features, 'FeatureProjector')
+        """The projection of the last feature: a tensor for a tensor, a tuple of one for a backbone's outputs.
+
+        For several teachers it is a tuple with a projection for each.
+        """
+        feature = last_feature(features, type(self).__name__)
+        if self.projectors is not None:
+            return tuple(projector(scale_gradient(feature, self.teacher_grad_scales.get(name, 1.0)))
+                         for name, projector in self.projectors.items())
+        if self.layers is None:
+            raise RuntimeError('FeatureProjector has no layers yet: AdaptiveTeacherDistill finds its options; '
+                               'elsewhere give in_channels and out_channels')
         if not self.spatial and feature.dim() in (3, 4):
             feature = feature.flatten(2).mean(2)
         self._check(feature)
-        if self.out_size:
-            size = tuple(min(have, want) for have, want in zip(feature.shape[2:], self.out_size))
-            if size != tuple(feature.shape[2:]):
-                feature = _pooled(feature, size)
+        size = self.out_size or [-(-side // (self.pool or 1)) for side in feature.shape[2:]]
+        size = tuple(min(have, want) for have, want in zip(feature.shape[2:], size))
+        if size != tuple(feature.shape[2:]):
+            feature = _pooled(feature, size)
         projected = self.layers(feature)
         return projected if isinstance(features, Tensor) else (projected, )
 
@@ -97,7 +191,15 @@ class FeatureProjector(BaseModule):
                              f'{feature.shape[1]} and not in_channels={self.in_channels}')
 
 
-def _pooled(feature: Tensor, size: Tuple[int, int]) -> Tensor:
+@MODELS.register_module()
+class MultiFeatureProjector(FeatureProjector):
+    """A :class:`FeatureProjector` for several teachers, by the name of older configs and exported students."""
+
+    def __init__(self, projectors: dict[str, dict] | None = None, **options: Any) -> None:
+        super().__init__(projectors=projectors, **options)
+
+
+def _pooled(feature: Tensor, size: tuple[int, int]) -> Tensor:
     """``adaptive_avg_pool2d``; as two matrix products for ONNX, which has it only for sizes that divide the map's."""
     if not torch.onnx.is_in_onnx_export():
         return F.adaptive_avg_pool2d(feature, size)
@@ -118,10 +220,27 @@ def _averages(have: int, want: int) -> Tensor:
     return inside / inside.sum(1, keepdim=True)
 
 
-def _height_and_width(size: Union[None, int, Tuple[int, int]]) -> Optional[Tuple[int, int]]:
+def height_and_width(name: str, size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """An option that is a side, or a height and a width, as the latter."""
     if size is None:
         return None
     sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     if len(sides) != 2:
-        raise ValueError(f'out_size={size!r} must be a number or a pair of height and width')
-    return tuple(check_number('out_size', side, low=1, integer=True) for side in sides)
+        raise ValueError(f'{name}={size!r} must be a number or a pair of height and width')
+    return tuple(check_number(name, side, low=1, integer=True) for side in sides)
+
+
+def scale_gradient(feature: Tensor, factor: float) -> Tensor:
+    """The feature itself, whose gradient is multiplied.
+
+    >>> import torch
+    >>> feature = torch.ones(3, requires_grad=True)
+    >>> scale_gradient(feature, 0.5).sum().backward()
+    >>> feature.grad
+    tensor([0.5000, 0.5000, 0.5000])
+    """
+    if factor == 1 or not feature.requires_grad:
+        return feature
+    scaled = feature.view_as(feature)  # a tensor of its own: the hook must not hang on what the others read
+    scaled.register_hook(lambda gradient: gradient * factor)
+    return scaled

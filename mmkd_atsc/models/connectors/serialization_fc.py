@@ -1,6 +1,4 @@
 """AEKT's task serialization: the layer between the student's answer and what the teacher's answer is compared with."""
-from typing import Dict, Optional
-
 from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from torch import Tensor, nn
 
@@ -19,11 +17,12 @@ class SerializationFC(BaseConnector):
     and imitating the teacher builds on it. At inference z is the answer and this layer is gone.
 
     Args:
-        num_classes (int): Number of classes, the length of a sample's logits.
-        bias (bool): Whether there is a b. Defaults to True.
-        init (str): ``'identity'`` begins with u = z, exactly, so that training starts as if there were no layer;
-            ``'default'`` is torch's for linear layers. Defaults to 'identity'.
-        init_cfg (dict, optional): MMEngine's initialization config; it has the last word over ``init``.
+        num_classes: Number of classes, the length of a sample's logits. None: that of the networks' heads, which
+            ``AEKTDistiller`` hands to :meth:`bind`.
+        bias: Whether there is a b.
+        init: ``'identity'`` begins with u = z, exactly, so that training starts as if there were no layer;
+            ``'default'`` is torch's for linear layers.
+        init_cfg: MMEngine's initialization config; it has the last word over ``init``.
 
     Examples:
         >>> import torch
@@ -33,13 +32,24 @@ class SerializationFC(BaseConnector):
         True
     """
 
-    def __init__(self, num_classes: int, bias: bool = True, init: str = 'identity',
-                 init_cfg: Optional[Dict] = None) -> None:
+    def __init__(self, num_classes: int | None = None, bias: bool = True, init: str = 'identity',
+                 init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
-        self.num_classes = check_number('num_classes', num_classes, low=2, integer=True)
         self.init = check_choice('init', init, ('identity', 'default'))
-        self.fc = nn.Linear(num_classes, num_classes, bias=check_flag('bias', bias))
-        self.reset_parameters()
+        self.bias = check_flag('bias', bias)
+        self.num_classes: int | None = None
+        self.fc: nn.Linear | None = None
+        if num_classes is not None:
+            self.bind(num_classes)
+
+    def bind(self, num_classes: int) -> None:
+        """Makes the layer for so many classes; refuses to be one for two numbers of them."""
+        if self.num_classes not in (None, num_classes):
+            raise ValueError(f'SerializationFC has num_classes={self.num_classes}, the heads have {num_classes}')
+        if self.fc is None:
+            self.num_classes = check_number('num_classes', num_classes, low=2, integer=True)
+            self.fc = nn.Linear(num_classes, num_classes, bias=self.bias)
+            self.reset_parameters()
 
     def reset_parameters(self) -> None:
         if self.init == 'default':
@@ -51,11 +61,13 @@ class SerializationFC(BaseConnector):
 
     def init_weights(self) -> None:
         # The init_cfg of a model around this one initializes every linear layer in it, this one too, before this call.
-        if not self.is_init:
+        if self.fc is not None and not self.is_init:
             self.reset_parameters()
         super().init_weights()
 
     def forward_train(self, feature: Tensor) -> Tensor:
+        if self.fc is None:
+            raise RuntimeError('SerializationFC has no layer yet: AEKTDistiller finds num_classes; elsewhere give it')
         if feature.shape[-1] != self.num_classes:
             raise ValueError(f'SerializationFC has num_classes={self.num_classes}, but the logits it got have '
                              f'{feature.shape[-1]} (shape {tuple(feature.shape)})')

@@ -1,4 +1,5 @@
 """From a batch of bytes to what a network takes, on its device."""
+from collections.abc import Iterator
 from typing import Any, Optional
 
 import torch.nn.functional as F
@@ -15,18 +16,32 @@ from .recorded_batch import MOST_SEED, RecordedBatch, checksums, current_epoch, 
 
 
 class LabelledSamples(list):
-    """Data samples whose labels are views of one tensor, ``labels`` (N,), which nobody needs to put together again.
+    """Data samples of labels (N,), made when somebody reads one; who reads ``labels`` needs none.
 
     >>> import torch
     >>> samples = LabelledSamples(torch.tensor([3, 7]))
-    >>> _ = samples.labels.copy_(torch.tensor([1, 2]))
-    >>> samples[1].gt_label
-    tensor([2])
+    >>> len(samples), samples.labels, samples[1].gt_label
+    (2, tensor([3, 7]), tensor([7]))
     """
 
     def __init__(self, labels: Tensor) -> None:
-        super().__init__(DataSample().set_gt_label(label) for label in labels.split(1))
+        super().__init__()
         self.labels = labels
+
+    def _made(self) -> list:
+        if not super().__len__():
+            # Views of one tensor: what MMPretrain's heads put together again was never copied one by one.
+            self.extend(DataSample().set_gt_label(label) for label in self.labels.split(1))
+        return self
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[DataSample]:
+        return super(LabelledSamples, self._made()).__iter__()
+
+    def __getitem__(self, index: Any) -> Any:
+        return super(LabelledSamples, self._made()).__getitem__(index)
 
 
 @MODELS.register_module()
@@ -34,9 +49,9 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
     """MMPretrain's ``ClsDataPreprocessor`` for the batches of :class:`mmkd_atsc.BatchedCIFAR100`.
 
     Images and labels are fetched on the device if the data set's table lies there, else moved there in one copy each.
-    The samples of a training batch are those of the batch before it, with new labels. In training the batch is
-    augmented there as the data set's pipeline says, with random numbers from PyTorch's own generator. Then colours,
-    normalisation, mixup and CutMix are MMPretrain's. Batches of any other data set are MMPretrain's altogether.
+    Data samples are made when a head asks for them. In training the batch is augmented on the device as the data set's
+    pipeline says, with random numbers from PyTorch's own generator. Then colours, normalisation, mixup and CutMix are
+    MMPretrain's. Batches of any other data set are MMPretrain's altogether.
 
     With an ``augment_seed`` the random numbers follow from it, the epoch and the image's place in the data set instead,
     whatever the order, the batches and the processes: a second training sees the same images in the same epochs.
@@ -60,7 +75,6 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
         super().__init__(*args, **kwargs)
         if augment_seed is None and augment_epochs is not None:
             raise ValueError(f'augment_epochs={augment_epochs!r} needs an augment_seed')
-        self._samples: dict[tuple, LabelledSamples] = {}
         self.augment_seed = self.augment_epochs = None
         if augment_seed is not None:
             self.set_augmentation(augment_seed, augment_epochs)
@@ -93,7 +107,7 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
         if training:
             inputs = data['augment'](inputs, None if recorded is None else self.draws_of(recorded))
         inputs = super().forward(dict(inputs=inputs))['inputs']
-        samples = self._samples_of(labels) if training and not self.to_onehot else LabelledSamples(labels)
+        samples = LabelledSamples(labels)
         if self.to_onehot:
             samples = list(samples)
             if self.num_classes is None:
@@ -109,15 +123,6 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
         if recorded is not None:  # one for all: a step has no time to tell each
             samples[0].set_field(recorded, 'recorded_batch', field_type='metainfo')
         return dict(inputs=inputs, data_samples=samples)
-
-    def _samples_of(self, labels: Tensor) -> 'LabelledSamples':
-        """Samples of a training batch: those of the last one of its size, with these labels."""
-        key = len(labels), labels.device
-        if key not in self._samples:
-            self._samples[key] = LabelledSamples(labels.clone())
-        samples = self._samples[key]
-        samples.labels.copy_(labels)
-        return samples
 
     def record(self, data: dict, epoch: Optional[int] = None) -> RecordedBatch:
         """What a batch is, and which epoch's augmentation it gets."""

@@ -1,14 +1,16 @@
 """AEKT in one line of a config."""
+from collections.abc import Iterator
 from inspect import signature
-from typing import Any, Dict, Iterator, Optional, Tuple, Union
+from typing import Any
 
 import torch
+from mmpretrain.models.heads import ConformerHead, DeiTClsHead, MultiLabelClsHead
 from torch import Tensor, nn
 
 from mmkd_atsc.errors.checks import check_flag, check_number, nearest
 from mmkd_atsc.registry import MODELS
 
-from ..branches import check_logit_head, check_single_label
+from ..classifier import is_distilled
 from ..connectors import SerializationFC
 from ..losses import AEKTLoss
 from .multi_teacher_distiller import MultiTeacherDistiller
@@ -31,7 +33,7 @@ class AEKTDistiller(MultiTeacherDistiller):
     another constructor the layer learns as fast as the student.
 
     Args:
-        num_classes: Classes of student and teacher; other heads are refused.
+        num_classes: Classes of student and teacher; other heads are refused. None: what their heads say.
         teacher: How several teachers teach: 'all' of them a loss each, averaged by their weights; one by its name; or
             one answer of all, 'mean_prob', 'mean_logit' or 'confidence' (see :class:`MultiTeacherDistiller`).
         with_fc: Use the serialization layer. False is AEKT's loss on the student's logits themselves.
@@ -46,7 +48,7 @@ class AEKTDistiller(MultiTeacherDistiller):
         loss_options: Options of :class:`AEKTLoss`: tau, alpha, beta, gamma, target_form, max_ratio, ...
 
     >>> import mmkd_atsc
-    >>> distiller = AEKTDistiller(num_classes=10, beta=2.0)
+    >>> distiller = AEKTDistiller(num_classes=10, beta=2.0)  # a config needs no num_classes
     >>> distiller.distill_losses['loss_aekt'].beta, distiller.connectors['fc'].fc.weight.shape
     (2.0, torch.Size([10, 10]))
     """
@@ -59,15 +61,17 @@ class AEKTDistiller(MultiTeacherDistiller):
         replaced = 'loss_aekt' in (config.get('distill_losses') or {})
         return None if replaced else AEKTLoss.method_name(config)
 
-    def __init__(self, num_classes: int, with_fc: bool = True, fc_init: str = 'identity', fc_bias: bool = True,
-                 fc_lr_mult: float = 0.01, fc_weight_decay: float = 0.0, log_terms: bool = True,
-                 teacher: Union[str, int] = 'all', student_recorders: Optional[dict] = None,
-                 teacher_recorders: Optional[dict] = None, connectors: Optional[dict] = None,
-                 distill_losses: Optional[dict] = None,
-                 loss_forward_mappings: Optional[dict] = None, distill_deliveries: Optional[dict] = None,
-                 init_cfg: Optional[dict] = None, **loss_options: Any) -> None:
+    def __init__(self, num_classes: int | None = None, with_fc: bool = True, fc_init: str = 'identity',
+                 fc_bias: bool = True, fc_lr_mult: float = 0.01, fc_weight_decay: float = 0.0, log_terms: bool = True,
+                 teacher: str | int = 'all', student_recorders: dict | None = None,
+                 teacher_recorders: dict | None = None, connectors: dict | None = None,
+                 distill_losses: dict | None = None,
+                 loss_forward_mappings: dict | None = None, distill_deliveries: dict | None = None,
+                 init_cfg: dict | None = None, **loss_options: Any) -> None:
         check_loss_options(loss_options, distill_losses)
-        self.num_classes = check_number('num_classes', num_classes, 2, integer=True)
+        if num_classes is not None:
+            check_number('num_classes', num_classes, 2, integer=True)
+        self.num_classes = num_classes
         # The prefixes let it be built whatever the default scope is. A head is called by name in training and in
         # inference alike, whatever layers it has inside.
         logits = dict(type='mmrazor.ModuleOutputs', source='head')
@@ -98,15 +102,13 @@ class AEKTDistiller(MultiTeacherDistiller):
         self.log_terms = check_flag('log_terms', log_terms)
         self.fc_lr_mult = check_number('fc_lr_mult', fc_lr_mult, 0)
         self.fc_weight_decay = check_number('fc_weight_decay', fc_weight_decay, 0)
-        if self.fc is not None and fc_lr_mult == 0:
-            self.fc.requires_grad_(False)
 
     @property
-    def fc(self) -> Optional[SerializationFC]:
+    def fc(self) -> SerializationFC | None:
         """The serialization layer, if there is one."""
         return self.connectors['fc'] if 'fc' in self.connectors else None
 
-    def param_group_options(self) -> Iterator[Tuple[nn.Parameter, dict]]:
+    def param_group_options(self) -> Iterator[tuple[nn.Parameter, dict]]:
         """What the optimizer's constructor is asked for: a slow, undecayed group for the layer."""
         for parameter in self.fc.parameters() if self.fc is not None else ():
             yield parameter, dict(lr_mult=self.fc_lr_mult, weight_decay=self.fc_weight_decay)
@@ -115,28 +117,40 @@ class AEKTDistiller(MultiTeacherDistiller):
         self._check_head(model, 'student', learns=True)
         super().prepare_from_student(model)
 
-    def prepare_from_teachers(self, teachers: Dict[str, nn.Module], weights: Optional[Dict[str, float]] = None) -> None:
+    def prepare_from_teachers(self, teachers: dict[str, nn.Module], weights: dict[str, float] | None = None) -> None:
         for name, model in teachers.items():
             self._check_head(model, name)
+        for layer in self.connectors.modules():
+            if isinstance(layer, SerializationFC):
+                if self.num_classes is None:
+                    raise ValueError('no head of student and teachers has a num_classes: give it to the AEKTDistiller')
+                layer.bind(self.num_classes)
+        if self.fc is not None and self.fc_lr_mult == 0:
+            self.fc.requires_grad_(False)
         super().prepare_from_teachers(teachers, weights)
 
     def _check_head(self, model: nn.Module, role: str, learns: bool = False) -> None:
         head = getattr(model, 'head', None)
-        check_single_label(head, role)
+        if isinstance(head, MultiLabelClsHead):
+            raise ValueError(f'{role}: {type(head).__name__} gives several labels an image, AEKT needs a head of one '
+                             'label')
         if self.reads_heads:
             check_logit_head(head, role, learns)
-        classes = getattr(head, 'num_classes', self.num_classes)
-        if classes != self.num_classes:
+        # LeNet and VGG classify in the backbone, timm's networks as a whole.
+        said = (getattr(part, 'num_classes', None) for part in (head, model, getattr(model, 'backbone', None)))
+        classes = next((count for count in said if count and count > 0), self.num_classes)
+        if self.num_classes not in (None, classes):
             raise ValueError(f"AEKTDistiller has num_classes={self.num_classes}, the {role}'s head has {classes}")
+        self.num_classes = classes
 
-    def run_loss(self, name: str, arguments: Dict[str, Any]) -> Dict[str, Any]:
+    def run_loss(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         losses = super().run_loss(name, arguments)
         if name == 'loss_aekt' and self.log_terms:
             # No name holds 'loss', so MMEngine adds none of them to the total.
             losses.update(getattr(self.distill_losses[name], 'terms', {}))
         return losses
 
-    def log_arguments(self, name: str, arguments: Dict[str, Any]) -> Dict[str, Tensor]:
+    def log_arguments(self, name: str, arguments: dict[str, Any]) -> dict[str, Tensor]:
         """How well the student does before and after the layer, in the batch at hand."""
         if name != 'loss_aekt' or not self.log_terms or not {'preds_S', 'gt_labels'} <= arguments.keys():
             return {}
@@ -149,7 +163,7 @@ class AEKTDistiller(MultiTeacherDistiller):
         return dict(zip(logits, (100 * (answers == labels).float().mean(1)).unbind()))
 
 
-def check_loss_options(options: Dict[str, Any], distill_losses: Optional[dict]) -> None:
+def check_loss_options(options: dict[str, Any], distill_losses: dict | None) -> None:
     """Refuses options that no loss would read: misspelt ones, and those of a loss that is replaced.
 
     >>> check_loss_options(dict(bta=2.0), None)
@@ -162,3 +176,20 @@ def check_loss_options(options: Dict[str, Any], distill_losses: Optional[dict]) 
             raise TypeError(f'AEKTDistiller has no option {name!r}{nearest(name, known)}')
     if options and 'loss_aekt' in (distill_losses or {}):
         raise ValueError(f'{", ".join(options)} would be lost: distill_losses gives loss_aekt of its own, set it there')
+
+
+def check_logit_head(head: nn.Module | None, role: str, learns: bool = False) -> None:
+    """Refuses, in one line, a head that gives no tensor of logits, or that MMPretrain does not train.
+
+    >>> from mmpretrain.models.heads import LeViTClsHead
+    >>> check_logit_head(LeViTClsHead(num_classes=5, in_channels=8), 'student', learns=True)
+    Traceback (most recent call last):
+    ValueError: student: MMPretrain does not train LeViTClsHead with its distillation branch, set distillation=False
+    """
+    name = type(head).__name__
+    if isinstance(head, ConformerHead):
+        raise ValueError(f'{role}: {name} gives the logits of two branches apart, one tensor is needed; choose a '
+                         'branch by data_idx in loss_forward_mappings')
+    if learns and is_distilled(head) and not isinstance(head, DeiTClsHead):  # which trains the mean of its branches
+        raise ValueError(f'{role}: MMPretrain does not train {name} with its distillation branch, set '
+                         'distillation=False')

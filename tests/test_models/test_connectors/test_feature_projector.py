@@ -146,3 +146,106 @@ def test_tokens_are_averaged_for_a_teacher_of_vectors():
 def test_maps_in_a_list_are_refused():
     with pytest.raises(TypeError, match='FeatureProjector: the last output is a list of 2'):
         FeatureProjector(6, 8)(([torch.zeros(1, 6, 2, 2), torch.zeros(1, 6)], ))
+
+
+def bound(feature, **targets):
+    projector = FeatureProjector()
+    projector.bind(torch.zeros(feature), {name: torch.full(shape, -1.0 if len(shape) == 2 else 1.0)
+                                          for name, shape in targets.items()})
+    return projector
+
+
+@pytest.mark.parametrize('feature, target, wanted', [
+    ((1, 8, 4, 4), (1, 16, 4, 4), dict(spatial=True, final_relu=True)),
+    ((1, 8, 8, 8), (1, 16, 4, 4), dict(spatial=True, final_relu=True, pool=2)),
+    ((1, 8, 2, 2), (1, 16, 4, 4), dict(spatial=True, final_relu=True)),
+    ((1, 8, 7, 7), (1, 16, 6, 6), dict(spatial=True, final_relu=True)),
+    ((1, 8, 8, 4), (1, 16, 4, 4), dict(spatial=True, final_relu=True)),
+    ((1, 8, 4, 4), (1, 16), dict(spatial=False, final_relu=False)),
+    ((1, 8, 5), (1, 16), dict(spatial=False, final_relu=False)),
+])
+def test_options_are_found_in_two_features(feature, target, wanted):
+    projector = bound(feature, teacher=target)
+    assert projector.options() == dict(in_channels=8, out_channels=16, factor=2, **wanted)
+    given = FeatureProjector(**projector.options())
+    given.load_state_dict(projector.state_dict())
+    images = torch.randn(2, *feature[1:])
+    assert torch.equal(given.eval()(images), projector.eval()(images))
+
+
+@pytest.mark.parametrize('size, expected', [((8, 8), (4, 4)), ((15, 7), (8, 4)), ((2, 1), (1, 1))])
+def test_the_pool_is_a_ratio_whatever_the_size(size, expected):
+    projector, x = FeatureProjector(6, 8, pool=2).eval(), torch.randn(2, 6, *size)
+    assert torch.equal(projector(x), projector.layers(F.adaptive_avg_pool2d(x, expected)))
+
+
+def test_what_is_given_is_kept_where_it_is_a_choice():
+    projector = FeatureProjector(factor=4, final_relu=False, out_size=2)
+    projector.bind(torch.zeros(1, 8, 8, 8), dict(teacher=torch.ones(1, 16, 4, 4)))
+    assert projector.options() == dict(in_channels=8, out_channels=16, factor=4, spatial=True, out_size=(2, 2),
+                                       final_relu=False)
+
+
+@pytest.mark.parametrize('given', [dict(in_channels=4), dict(out_channels=32), dict(spatial=False),
+                                   dict(in_channels=8, out_channels=32), dict(in_channels=8, out_channels=16,
+                                                                              spatial=False)])
+def test_what_is_given_and_does_not_fit_is_refused(given):
+    with pytest.raises(ValueError, match=r'FeatureProjector has .*, or leave it out') as caught:
+        FeatureProjector(**given).bind(torch.zeros(1, 8, 4, 4), dict(teacher=torch.ones(1, 16, 4, 4)))
+    assert '\n' not in str(caught.value)
+
+
+def test_without_numbers_and_without_a_teacher_it_says_what_to_do():
+    with pytest.raises(RuntimeError, match='no layers yet: AdaptiveTeacherDistill finds its options'):
+        FeatureProjector()(torch.zeros(2, 6, 4, 4))
+
+
+def several(**options):
+    torch.manual_seed(0)
+    projector = MODELS.build(dict(type='mmkd_atsc.FeatureProjector', **options))
+    projector.bind(torch.zeros(1, 4, 4, 4), dict(wide=torch.ones(1, 8, 4, 4), deep=torch.ones(1, 6, 2, 2)))
+    return projector
+
+
+def test_several_teachers_have_a_projector_each_however_it_is_written():
+    found = several()
+    assert [tuple(out.shape) for out in found.eval()((torch.zeros(2, 4, 4, 4), ))] == [(2, 8, 4, 4), (2, 6, 2, 2)]
+    written = MODELS.build(dict(type='mmkd_atsc.MultiFeatureProjector', projectors=dict(
+        wide=dict(in_channels=4, out_channels=8), deep=dict(in_channels=4, out_channels=6, pool=2))))
+    for other in (several(projectors=dict(wide={}, deep={})), written, FeatureProjector(**found.options())):
+        other.load_state_dict(found.state_dict())
+    assert list(found.state_dict())[0] == 'projectors.wide.layers.0.weight'
+
+
+def gradients(neck, scales):
+    feature = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    neck.zero_grad()
+    neck.teacher_grad_scales = scales
+    outputs = neck((feature, ))
+    shares = [torch.autograd.grad((out ** 2).sum(), feature, retain_graph=True)[0] for out in outputs]
+    sum((out ** 2).sum() for out in outputs).backward()
+    return outputs, shares, feature.grad, [p.grad.clone() for p in neck.parameters()]
+
+
+def test_a_teachers_scale_holds_for_what_reaches_the_encoder_and_nothing_else():
+    neck = several()
+    plain, plain_shares, whole, own = gradients(neck, dict(wide=1, deep=1))
+    outputs, shares, total, own_weighted = gradients(neck, dict(wide=0.25, deep=0.75))
+    assert all(torch.equal(a, b) for a, b in zip(plain, outputs))
+    assert all(torch.equal(a, b) for a, b in zip(own, own_weighted))
+    torch.testing.assert_close(shares[0], 0.25 * plain_shares[0])
+    torch.testing.assert_close(shares[1], 0.75 * plain_shares[1])
+    torch.testing.assert_close(total, shares[0] + shares[1])
+    torch.testing.assert_close(whole, plain_shares[0] + plain_shares[1])
+
+
+@pytest.mark.parametrize('names', [('deep', 'wide'), ('wide', )])
+def test_other_teachers_are_refused(names):
+    with pytest.raises(ValueError, match='projectors are for wide, deep; the teachers are'):
+        several().bind(torch.zeros(1, 4, 4, 4), dict.fromkeys(names, torch.ones(1, 8, 4, 4)))
+
+
+@pytest.mark.parametrize('projectors', [[], {}, 3])
+def test_projectors_are_a_dict(projectors):
+    with pytest.raises(TypeError, match='projectors must be a dict'):
+        MODELS.build(dict(type='mmkd_atsc.MultiFeatureProjector', projectors=projectors))

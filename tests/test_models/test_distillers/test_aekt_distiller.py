@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmkd_atsc.models.algorithms import MultiTeacherDistill
+from mmkd_atsc.models.connectors import SerializationFC
 from mmkd_atsc.models.distillers import AEKTDistiller
 from tests.conftest import tiny_classifier
 from tests.test_models.test_losses.aekt_cases import aekt_loss
@@ -31,7 +32,7 @@ LABELS = torch.tensor([0, 3, 9, 1])
 
 def build(checkpoint, distiller=None, student=None, **options):
     torch.manual_seed(0)
-    distiller = distiller or dict(type='mmkd_atsc.AEKTDistiller', num_classes=10, **options)
+    distiller = distiller or dict(type='mmkd_atsc.AEKTDistiller', **options)
     return MODELS.build(dict(type='mmkd_atsc.MultiTeacherDistill', architecture=student or tiny_classifier(4),
                              teacher=tiny_classifier(8), teacher_ckpt=checkpoint, distiller=distiller))
 
@@ -465,3 +466,30 @@ class GlobalMean(nn.Module):
 
     def forward(self, features):
         return (torch.stack(list(features[-1])).mean(0), )
+
+
+def test_the_number_of_classes_is_that_of_the_heads(teacher_checkpoint):
+    standardize = dict(type='mmkd_atsc.LogitStandardization')
+    layers = dict(fc=[dict(type='mmkd_atsc.SerializationFC'), standardize])
+    for options in ({}, dict(connectors=layers), dict(fc_lr_mult=0.0)):
+        distiller = build(teacher_checkpoint, **options).distiller
+        layer, = (module for module in distiller.modules() if isinstance(module, SerializationFC))
+        assert torch.equal(layer.fc.weight, torch.eye(10)) and distiller.num_classes == 10
+        assert layer.fc.weight.requires_grad == ('fc_lr_mult' not in options)
+    assert 'distiller.connectors.fc.fc.weight' in build(teacher_checkpoint).state_dict()
+    with pytest.raises(ValueError, match='SerializationFC has num_classes=7, the heads have 10'):
+        build(teacher_checkpoint, connectors=dict(fc=dict(type='mmkd_atsc.SerializationFC', num_classes=7)))
+    with pytest.raises(ValueError, match="num_classes=12, the teacher's head has 10"):
+        build(teacher_checkpoint, student=tiny_classifier(4, num_classes=12))
+    with pytest.raises(RuntimeError, match='no layer yet'):
+        SerializationFC()(torch.zeros(2, 10))
+
+
+def test_heads_that_tell_no_number_of_classes_ask_for_it():
+    network = tiny_classifier(4)
+    student, teacher = MODELS.build(network), MODELS.build(network)
+    del student.head.num_classes, teacher.head.num_classes
+    config = dict(type='mmkd_atsc.AEKTDistiller')
+    with pytest.raises(ValueError, match='no head of student and teachers has a num_classes'):
+        MultiTeacherDistill(student, teacher, config, allow_random_teacher=True)
+    MultiTeacherDistill(student, teacher, dict(config, num_classes=10), allow_random_teacher=True)

@@ -20,7 +20,7 @@ def bound(**options):
     torch.manual_seed(3)
     networks = {name: MODELS.build(tiny_classifier(8)) for name in ('big', 'small')}
     head = build(**options)
-    head.bind({name: split_classifier(network) for name, network in networks.items()})
+    head.bind_teachers({name: split_classifier(network) for name, network in networks.items()})
     return head, networks
 
 
@@ -64,7 +64,7 @@ def test_shared_it_holds_no_weights_and_released_it_owns_them():
             next(released.parameters()).add_(1)
         assert not torch.equal(next(released.parameters()), next(networks['big'].head.parameters()))
         with pytest.raises(RuntimeError, match='owns its classifiers'):
-            released.bind({})
+            released.bind_teachers({})
     rebuilt = build(classifiers=dict(big=OWNED, small=OWNED))
     rebuilt.load_state_dict(head.release().state_dict())
     torch.testing.assert_close(rebuilt(features()), head(features()))
@@ -73,7 +73,7 @@ def test_shared_it_holds_no_weights_and_released_it_owns_them():
 def test_bound_again_it_shares_the_others():
     head, _ = bound()
     _, others = bound()
-    head.bind({name: split_classifier(network) for name, network in others.items()})
+    head.bind_teachers({name: split_classifier(network) for name, network in others.items()})
     assert head.branches['big'].bound_classifier.head is others['big'].head
 
 
@@ -92,7 +92,7 @@ def test_features_must_be_as_many_as_classifiers():
     head, _ = bound()
     with pytest.raises(ValueError, match=r'1 features for 2 classifiers \(big, small\)'):
         head(features()[:1])
-    with pytest.raises(RuntimeError, match='no classifiers yet'):
+    with pytest.raises(RuntimeError, match='no classifier yet'):
         build()(features())
     with pytest.raises(ValueError, match='classifiers are for big, the head has big, small'):
         head.release(dict(big=OWNED))

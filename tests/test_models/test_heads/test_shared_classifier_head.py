@@ -19,7 +19,7 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 from mmkd_atsc.models import FeatureAlignLoss, FeatureProjector, SharedClassifierHead, TeacherAnchorLoss
-from mmkd_atsc.models.classifier import classify, last_feature, split_classifier
+from mmkd_atsc.models.classifier import last_feature, split_classifier
 
 LINEAR = dict(type='LinearClsHead', num_classes=5, in_channels=8)
 OWNED = dict(neck=dict(type='GlobalAveragePooling'), head=LINEAR)
@@ -207,7 +207,7 @@ class JointStep(nn.Module):
         seen = last_feature(self.encoder(images))
         projected = self.student.neck((self.student.backbone(images), ))
         loss = self.align(projected, seen) + self.anchor() + self.student.head.loss(projected, data)['loss']
-        return loss + self.head._get_loss(classify(self.neck, self.head, seen.detach()), data)['loss']
+        return loss + self.head.loss(self.neck((seen.detach(), )), data)['loss']
 
 
 def test_every_parameter_learns_under_ddp(tmp_path):

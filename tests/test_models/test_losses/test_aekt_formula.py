@@ -89,12 +89,12 @@ def random_case(seed, dtype):
 
 
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float32])
-def test_a_thousand_random_cases_equal_the_formula(dtype):
+def test_random_cases_equal_the_formula(dtype):
     """Errors are measured against tau**2 + |loss| for a loss, and tau + the row's largest entry for a gradient: what
     one unit of a term, or of a gradient by the logits over tau, amounts to after the factors of tau. They are counted
     in roundings of the largest number that enters, the logits over tau."""
     worst = {}
-    for seed in range(1000):
+    for seed in range(400):
         student, teacher, labels, topk, form, max_ratio, settings = random_case(seed, dtype)
         student.requires_grad_()
         losses = aekt_loss(student, teacher, labels, target_form=form, max_ratio=max_ratio, soft_target_topk=topk,

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from tests.test_models.test_losses.aekt_cases import aekt_loss, logits
 
 
-@pytest.mark.parametrize('max_ratio', [None, 1.0, 2.0, 5.0])
-@pytest.mark.parametrize('topk', [0, 1, 2, 3, 6])
+@pytest.mark.parametrize('max_ratio', [None, 2.0, 5.0])
+@pytest.mark.parametrize('topk', [0, 2, 6])
 def test_gradcheck_of_the_ratio_form(max_ratio, topk):
     student, teacher, labels = logits()
     if topk:
@@ -32,7 +32,7 @@ def transcribed_target_term(student, teacher, labels, tau, max_ratio, form):
     return -tau**2 * weight * (u[own] - u.masked_fill(own, -math.inf).logsumexp(1))
 
 
-@pytest.mark.parametrize('max_ratio', [None, 1.0, 2.0])
+@pytest.mark.parametrize('max_ratio', [None, 2.0])
 @pytest.mark.parametrize('form', ['ratio', 'no_confidence'])
 def test_target_term_has_the_gradient_of_its_stop_gradient_transcription(form, max_ratio):
     student, teacher, labels = logits(20)
@@ -57,13 +57,6 @@ def test_gradient_rows_sum_to_zero(form, soft):
     torch.testing.assert_close(student.grad.sum(1), torch.zeros(50, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
-def test_the_pull_is_bounded_by_max_ratio():
-    student = torch.tensor([[-100.0, 0.0, 0.0]], requires_grad=True)
-    teacher = torch.tensor([[100.0, 0.0, 0.0]])
-    aekt_loss(student, teacher, torch.tensor([0]), tau=1.0, alpha=0, beta=0, max_ratio=2.0).backward()
-    torch.testing.assert_close(student.grad, torch.tensor([[-2.0, 1.0, 1.0]]))
-
-
 def test_the_loss_is_smooth_where_the_bound_sets_in():
     """Equal logits have a ratio of exactly 1: from a little below to a little above it, nothing jumps."""
     teacher = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)
@@ -79,19 +72,3 @@ def test_the_loss_is_smooth_where_the_bound_sets_in():
 def test_second_derivative():
     student, teacher, labels = logits()
     assert torch.autograd.gradgradcheck(lambda u: aekt_loss(u, teacher, labels), student)
-
-
-def test_backward_twice_through_a_retained_graph():
-    student, teacher, labels = logits()
-    loss = aekt_loss(student, teacher, labels)
-    first, = torch.autograd.grad(loss, student, retain_graph=True)
-    second, = torch.autograd.grad(3 * loss, student)
-    torch.testing.assert_close(second, 3 * first)
-
-
-def test_each_sample_gets_its_own_share_of_the_incoming_gradient():
-    student, teacher, labels = logits()
-    weights = torch.arange(5, dtype=torch.float64)
-    full, = torch.autograd.grad(aekt_loss(student, teacher, labels, reduction='sum'), student)
-    weighed, = torch.autograd.grad((aekt_loss(student, teacher, labels, reduction='none') * weights).sum(), student)
-    torch.testing.assert_close(weighed, full * weights.unsqueeze(1))

@@ -1,5 +1,4 @@
 """AEKT in every number format, and at its ends."""
-import copy
 import math
 
 import pytest
@@ -8,8 +7,7 @@ import torch
 from tests.test_models.test_losses.aekt_cases import aekt_loss, logits
 
 
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize('soft', [False, True])
+@pytest.mark.parametrize('dtype, soft', [(torch.float16, True), (torch.bfloat16, False)])
 def test_half_precision_logits_are_computed_in_fp32(dtype, soft):
     student, teacher, labels = logits(16, 100, dtype=dtype)
     if soft:
@@ -34,8 +32,7 @@ def test_fp16_gradients_meet_the_loss_scale_before_they_are_rounded():
     torch.testing.assert_close(student.grad.float()[tiny] / scale, full.grad[tiny], rtol=0.1, atol=0)
 
 
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize('soft', [False, True])
+@pytest.mark.parametrize('dtype, soft', [(torch.float16, False), (torch.bfloat16, True)])
 def test_autocast_changes_nothing(dtype, soft):
     student, teacher, labels = logits(16, 100, dtype=torch.float32)
     if soft:
@@ -47,14 +44,13 @@ def test_autocast_changes_nothing(dtype, soft):
     assert torch.equal(*(torch.autograd.grad(loss, student)[0] for loss in (cast, plain)))
 
 
-@pytest.mark.parametrize('dtype, size', [(torch.float64, 1e4), (torch.float32, 1e4), (torch.bfloat16, 1e4),
-                                         (torch.float16, 1e4)])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('form', ['ratio', 'no_confidence'])
 @pytest.mark.parametrize('max_ratio', [2.0, None])
-@pytest.mark.parametrize('num_classes', [2, 3, 5])
-def test_extreme_logits_stay_finite(dtype, size, form, max_ratio, num_classes):
+@pytest.mark.parametrize('num_classes', [2, 5])
+def test_extreme_logits_stay_finite(dtype, form, max_ratio, num_classes):
     """Each class in turn is the one far ahead, or far behind, for the student and for the teacher."""
-    peaks = size * torch.cat([torch.eye(num_classes), -torch.eye(num_classes), torch.zeros(1, num_classes)])
+    peaks = 1e4 * torch.cat([torch.eye(num_classes), -torch.eye(num_classes), torch.zeros(1, num_classes)])
     count = len(peaks)
     student = peaks.repeat_interleave(count, 0).to(dtype).requires_grad_()
     teacher = peaks.repeat(count, 1).to(dtype)
@@ -71,9 +67,7 @@ def test_extreme_logits_stay_finite(dtype, size, form, max_ratio, num_classes):
                 assert torch.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize('which', ['student', 'teacher'])
-@pytest.mark.parametrize('value', [math.nan, math.inf])
-@pytest.mark.parametrize('soft', [False, True])
+@pytest.mark.parametrize('which, value, soft', [('student', math.nan, False), ('teacher', math.inf, True)])
 def test_logits_that_are_no_numbers_give_no_finite_loss(which, value, soft):
     student, teacher, labels = logits()
     if soft:
@@ -82,21 +76,3 @@ def test_logits_that_are_no_numbers_give_no_finite_loss(which, value, soft):
         (student if which == 'student' else teacher)[2, 3] = value
     finite = torch.isfinite(aekt_loss(student, teacher, labels, reduction='none'))
     assert finite.tolist() == [True, True, False, True, True]
-
-
-def test_memory_layout_and_mixed_precision_of_the_inputs_do_not_matter():
-    student, teacher, labels = logits(6, 6)
-    expected, = torch.autograd.grad(aekt_loss(student, teacher, labels), student)
-    transposed = student.detach().t().contiguous().t().requires_grad_()
-    torch.testing.assert_close(torch.autograd.grad(aekt_loss(transposed, teacher.float(), labels.int()), transposed)[0],
-                               expected, rtol=1e-5, atol=1e-6)
-    shared_row = student[:1].detach().expand(6, -1).requires_grad_()
-    repeated = student[:1].detach().repeat(6, 1)
-    torch.testing.assert_close(aekt_loss(shared_row, teacher, labels), aekt_loss(repeated, teacher, labels))
-
-
-def test_inputs_are_left_as_they_were():
-    student, teacher, labels = logits()
-    before = copy.deepcopy((student, teacher, labels))
-    aekt_loss(student, teacher, labels).backward()
-    assert all(torch.equal(now, then) for now, then in zip((student, teacher, labels), before))

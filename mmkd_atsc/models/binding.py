@@ -1,0 +1,114 @@
+"""Binds a student to its teachers: its projector finds its options, its head gets the teachers' classifiers."""
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from .classifier import Encoder, SplitNetwork, classifies_inside, last_feature
+
+
+def bind_student(student: BaseModel, teachers: dict[str, SplitNetwork], weights: dict[str, float]) -> None:
+    """Fits the student's projector to the teachers' features, and shares their classifiers with its head."""
+    neck, head = getattr(student, 'neck', None), getattr(student, 'head', None)
+    if neck is None or not hasattr(head, 'bind_teachers') or (len(teachers) > 1 and not hasattr(neck, 'bind')):
+        raise TypeError('the student of AdaptiveTeacherDistill needs neck=dict(type="mmkd_atsc.FeatureProjector") and '
+                        f'head=dict(type="mmkd_atsc.SharedClassifierHead"); its neck is a {type(neck).__name__}, its '
+                        f'head is a {type(head).__name__}')
+    if hasattr(neck, 'bind'):
+        neck.bind(*probe(student, teachers, neck.image_size), weights)
+    head.bind_teachers(teachers, weights)
+
+
+def probe(student: BaseModel, teachers: dict[str, SplitNetwork],
+          image_size: tuple[int, int] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """The features that the student's backbone and the teachers' encoders give for one random image.
+
+    They run in eval mode and without gradients; no module and no random number of the process changes.
+
+    >>> from mmpretrain.models import ImageClassifier
+    >>> head = dict(type='LinearClsHead', num_classes=5, in_channels=8)
+    >>> student, teacher = (ImageClassifier(nn.Conv2d(3, width, 3), head=head) for width in (4, 8))
+    >>> feature, targets = probe(student, dict(teacher=SplitNetwork(teacher.backbone, None, teacher.head)))
+    >>> feature.shape, targets['teacher'].shape
+    (torch.Size([1, 4, 62, 62]), torch.Size([1, 8, 62, 62]))
+    """
+    backbone = getattr(student, 'backbone', None)
+    if backbone is None:
+        raise ValueError(f'student: the {type(student).__name__} has no backbone, '
+                         'an mmpretrain.ImageClassifier is needed')
+    if classifies_inside(backbone):
+        raise ValueError(f'student: {type(backbone).__name__} classifies inside the backbone and gives no feature'
+                         f'{" (set num_classes=-1)" if hasattr(backbone, "num_classes") else ""}')
+    encoders = {'student': backbone, **{name: split.encoder for name, split in teachers.items()}}
+    own_sizes = [getattr(_backbone(encoder), 'img_size', None) for encoder in encoders.values()]
+    sizes = [image_size] if image_size else [*filter(None, own_sizes), 64, 224]
+    for number, size in enumerate(sizes, start=1):
+        try:
+            features = {role: _feature(encoder, role, size) for role, encoder in encoders.items()}
+            break
+        except ValueError:
+            if number == len(sizes):
+                raise
+    for role, feature in features.items():
+        _check_kind(_backbone(encoders[role]), feature, role)
+    feature = features.pop('student')
+    for name, target in features.items():
+        if target.dim() == 4 and feature.dim() != 4:
+            hint = ''.join(f'; set {key}={value!r} in its backbone' for key, value in map_options(backbone).items())
+            raise ValueError(f'student: its {type(backbone).__name__} gives no map, but a feature of shape '
+                             f'{tuple(feature.shape)}, and the {name} a map of shape {tuple(target.shape)}{hint}')
+    return feature, features
+
+
+def _feature(encoder: nn.Module, role: str, image_size: int | tuple[int, int]) -> Tensor:
+    height, width = image_size if isinstance(image_size, (list, tuple)) else [image_size] * 2
+    modes = {module: module.training for module in encoder.modules()}
+    like = next(encoder.parameters(), torch.zeros(()))
+    image = torch.randn(1, image_channels(encoder), height, width, generator=torch.Generator().manual_seed(0)).to(like)
+    try:
+        encoder.eval()  # not chained: some of MMPretrain's backbones return None
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            features = encoder(image)
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        why = str(error).strip().partition('\n')[0] or type(error).__name__
+        raise ValueError(f'{role}: its {type(_backbone(encoder)).__name__} cannot read images of {height}x{width} '
+                         f'({why}); set image_size in the FeatureProjector, or img_size in the backbone') from error
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    return last_feature(features, f'{role}: {type(_backbone(encoder)).__name__}')
+
+
+def _backbone(encoder: nn.Module) -> nn.Module:
+    return encoder[0] if isinstance(encoder, Encoder) else encoder
+
+
+def _check_kind(backbone: nn.Module, feature: Tensor, role: str) -> None:
+    """Refuses features that no projector reads."""
+    hint = " (out_type='raw')" if getattr(backbone, 'out_type', None) == 'raw' else ''
+    is_tokens = feature.dim() == 3 and role == 'student' and not hint
+    if feature.dim() not in (2, 4) and not is_tokens:
+        raise ValueError(f'{role}: its {type(backbone).__name__}{hint} gives a feature of shape '
+                         f'{tuple(feature.shape)}, a vector (N, C) or a map (N, C, H, W) is needed')
+
+
+def image_channels(network: nn.Module) -> int:
+    """How many channels the images of a network have: those that its first convolution reads.
+
+    >>> image_channels(nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3)))
+    1
+    """
+    return next((layer.in_channels for layer in network.modules() if isinstance(layer, nn.Conv2d)), 3)
+
+
+def map_options(backbone: nn.Module) -> dict[str, Any]:
+    """The options by which a backbone that gives a vector gives a map instead, none where it has no such option.
+
+    >>> from mmpretrain.models.backbones import ConvNeXt
+    >>> map_options(ConvNeXt('atto'))
+    {'gap_before_final_norm': False}
+    """
+    if 'featmap' in getattr(backbone, 'OUT_TYPES', ()):
+        return dict(out_type='featmap')
+    return dict(gap_before_final_norm=False) if getattr(backbone, 'gap_before_final_norm', False) is True else {}
