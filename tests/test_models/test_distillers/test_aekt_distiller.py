@@ -231,7 +231,8 @@ def test_deits_own_config_trains_with_both(teacher_checkpoint, extra):
     np.random.seed(0)
     model = build_deit(teacher_checkpoint, student, **extra).train()
     assert [type(one).__name__ for one in model.data_preprocessor.batch_augments.augments] == ['Mixup', 'CutMix']
-    optimizer = build_optim_wrapper(model, dict(optimizer=dict(type='AdamW', lr=1e-3)))
+    optimizer = build_optim_wrapper(model, dict(
+        constructor='mmkd_atsc.DistillOptimWrapperConstructor', optimizer=dict(type='AdamW', lr=1e-3)))
     logs = [model.train_step(raw_batch(), optimizer) for _ in range(12)]
     assert all(value.isfinite().all() for log in logs for value in log.values())
     assert sum(log['loss'] for log in logs[-4:]) < sum(log['loss'] for log in logs[:4])
