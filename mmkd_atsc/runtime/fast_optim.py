@@ -97,17 +97,20 @@ class FastOptimWrapper(OptimWrapper):
 
     def _step_group_by_group(self, **kwargs: Any) -> None:
         """The first step: a group that the fused kernels do not take has not been stepped, and steps without them."""
-        groups = self.optimizer.param_groups
-        try:
-            for group in groups:
-                self.optimizer.param_groups = [group]
-                try:
-                    self.optimizer.step(**kwargs)
-                except (RuntimeError, TypeError) as error:
-                    if not group.get('fused'):
-                        raise
-                    group.update(fused=False, foreach=True)
-                    print_log(f'{type(self.optimizer).__name__} is not fused: {first_line(error)}', 'current', 30)
-                    self.optimizer.step(**kwargs)
-        finally:
-            self.optimizer.param_groups = groups
+        gradients = {parameter: parameter.grad for group in self.optimizer.param_groups
+                     for parameter in group['params']}
+        for group in self.optimizer.param_groups:
+            for parameter in gradients:  # what has no gradient is not stepped
+                parameter.grad = None
+            for parameter in group['params']:
+                parameter.grad = gradients[parameter]
+            try:
+                self.optimizer.step(**kwargs)
+            except (RuntimeError, TypeError) as error:
+                if not group.get('fused'):
+                    raise
+                group.update(fused=False, foreach=True)
+                print_log(f'{type(self.optimizer).__name__} is not fused: {first_line(error)}', 'current', 30)
+                self.optimizer.step(**kwargs)
+        for parameter, gradient in gradients.items():
+            parameter.grad = gradient
