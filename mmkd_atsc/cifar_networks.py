@@ -1,7 +1,6 @@
 """The one list of the literature's CIFAR networks: backbones, base configs, converter and tests all read it."""
 import copy
 from dataclasses import dataclass
-from typing import Dict, Tuple
 
 from mmkd_atsc.errors.checks import check_choice, check_number
 
@@ -22,11 +21,11 @@ class Network:
     """
     backbone: dict
     head_channels: int
-    feature_shape: Tuple[int, int, int]
+    feature_shape: tuple[int, int, int]
     parameters: int
 
 
-def _resnet(depth: int, parameters: int, widths: Tuple[int, ...] = ()) -> Network:
+def _resnet(depth: int, parameters: int, widths: tuple[int, ...] = ()) -> Network:
     backbone = dict(type='mmkd_atsc.CIFARResNet', depth=depth, **(dict(widths=widths) if widths else {}))
     channels = widths[-1] if widths else 64
     return Network(backbone, channels, (channels, 8, 8), parameters)
@@ -41,7 +40,7 @@ def _vgg(depth: int, parameters: int) -> Network:
     return Network(dict(type='mmkd_atsc.CIFARVGG', depth=depth), 512, (512, 4, 4), parameters)
 
 
-CIFAR_NETWORKS: Dict[str, Network] = {
+CIFAR_NETWORKS: dict[str, Network] = {
     'resnet8': _resnet(8, 83_892),
     'resnet14': _resnet(14, 181_108),
     'resnet20': _resnet(20, 278_324),

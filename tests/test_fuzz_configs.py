@@ -8,7 +8,6 @@ import copy
 import os
 import random
 from pathlib import Path
-from typing import List, Optional, Tuple
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies
@@ -23,7 +22,7 @@ VALUES = [None, -1, 0, 1.5, float('nan'), float('inf'), 1e30, True, '', 'nonsens
 FREE = ('default_hooks', 'teacher', 'projectors', 'teacher_ckpt')
 
 
-def shipped() -> List[Path]:
+def shipped() -> list[Path]:
     """All configs that train, but for those on ImageNet, whose data nobody has at hand, and the slowest to build."""
     return [path for path in sorted((ROOT / 'configs').rglob('*.py')) if '_base_' not in path.parts
             and not any(word in path.name for word in ('imagenet', '110', '116', 'vgg19'))]
@@ -51,7 +50,7 @@ def misspelled(word: str, chance: random.Random) -> str:
     return chance.choice([word[:place] + word[place + 1:], word[:place] + word[place] + word[place:], f'{word}s'])
 
 
-def mutate(config: dict, chance: random.Random) -> Tuple[str, bool]:
+def mutate(config: dict, chance: random.Random) -> tuple[str, bool]:
     """One mistake in ``config``; returns what it is, and whether only a refusal will do."""
     where, target = chance.choice([(path, target) for path, target in dicts_of(config) if target])
     key = chance.choice(list(target))
@@ -75,7 +74,7 @@ def mutate(config: dict, chance: random.Random) -> Tuple[str, bool]:
     return f'{where}: {key}={target[key]!r}', False
 
 
-def attempt(config: dict, folder: Path) -> Tuple[int, str]:
+def attempt(config: dict, folder: Path) -> tuple[int, str]:
     """The exit code, and what was said."""
     path = folder / 'mutant.py'
     path.write_text('from math import inf, nan\n' + ''.join(f'{key} = {value!r}\n' for key, value in config.items()))
@@ -86,7 +85,7 @@ def attempt(config: dict, folder: Path) -> Tuple[int, str]:
     return code, text
 
 
-def fault(code: int, text: str, must_refuse: bool) -> Optional[str]:
+def fault(code: int, text: str, must_refuse: bool) -> str | None:
     """What is wrong with how a mutant was met, None if nothing is."""
     lines = [line for line in text.splitlines() if line.startswith('error')]
     if 'Traceback' in text:
@@ -98,7 +97,7 @@ def fault(code: int, text: str, must_refuse: bool) -> Optional[str]:
     return f'exit code {code}, {len(lines)} error line(s)'
 
 
-def try_a_mutant(chance: random.Random, folder: Path) -> Tuple[Optional[str], str]:
+def try_a_mutant(chance: random.Random, folder: Path) -> tuple[str | None, str]:
     """What is wrong with how a mutant was met, if anything is, and what it was and was told."""
     path = chance.choice(shipped())
     config = prepared(path, folder)

@@ -1,5 +1,5 @@
 """CIFAR-10 and CIFAR-100 as one tensor each, from which a whole batch is fetched in one go."""
-from typing import List, Sequence, Union
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ class ImageTable(Sequence):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: Union[int, slice, List[int]]) -> Union[dict, 'ImageTable']:
+    def __getitem__(self, index: int | slice | list[int]) -> 'dict | ImageTable':
         if isinstance(index, (slice, list)):
             rows = torch.arange(len(self))[index]
             return ImageTable(self.images[rows], self.labels[rows])
@@ -95,7 +95,7 @@ class Batch(dict):
 
 
 @FUNCTIONS.register_module()
-def collate_batch(batch: Union[Batch, list]) -> dict:
+def collate_batch(batch: Batch | list) -> dict:
     """Leaves a batch that was fetched as one as it is; a list of samples goes through ``default_collate``.
 
     >>> collate_batch([dict(inputs=1), dict(inputs=2)])
@@ -120,7 +120,7 @@ class _Batched:
         images = torch.from_numpy(np.stack([sample['img'] for sample in samples]))
         return ImageTable(images.permute(0, 3, 1, 2).contiguous(), torch.tensor([s['gt_label'] for s in samples]))
 
-    def _get_unserialized_subset(self, indices: Union[Sequence[int], int]) -> ImageTable:
+    def _get_unserialized_subset(self, indices: Sequence[int] | int) -> ImageTable:
         if isinstance(indices, Sequence):  # of which MMEngine would make a list of samples
             return self.data_list[list(indices)]
         return super()._get_unserialized_subset(indices)

@@ -1,5 +1,4 @@
 """A real data set that needs no download: scikit-learn's handwritten digits."""
-from typing import List
 
 import numpy as np
 from mmpretrain.datasets import BaseDataset
@@ -29,7 +28,7 @@ class Digits(BaseDataset):
         self.train_images = check_number('train_images', train_images, 10, IMAGES - 10, integer=True)
         super().__init__(ann_file='', **kwargs)
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         try:
             from sklearn.datasets import load_digits
         except ImportError:

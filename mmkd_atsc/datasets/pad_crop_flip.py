@@ -1,5 +1,6 @@
 """The augmentation of CIFAR's protocol for a whole batch of bytes: zero-pad, random crop, horizontal flip."""
-from typing import Any, NamedTuple, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +51,7 @@ class PadCropFlip(NamedTuple):
     padding: int = 0
     flip_prob: float = 0.0
 
-    def __call__(self, images: Tensor, draws: Optional[Tensor] = None) -> Tensor:
+    def __call__(self, images: Tensor, draws: Tensor | None = None) -> Tensor:
         """Augments a batch.
 
         Args:

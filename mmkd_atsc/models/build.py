@@ -1,7 +1,7 @@
 """From what a user writes for a student or a teacher to a built network."""
 import copy
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple
 
 from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModel
@@ -15,12 +15,12 @@ class NetworkSource(NamedTuple):
     """A network's config, the scope in which its types are looked up, its published weights, what imports its types."""
 
     model: dict
-    scope: Optional[str] = None
-    weights: Optional[str] = None
-    custom_imports: Optional[dict] = None
+    scope: str | None = None
+    weights: str | None = None
+    custom_imports: dict | None = None
 
 
-def resolve_network(config: Union[dict, str], role: str) -> NetworkSource:
+def resolve_network(config: dict | str, role: str) -> NetworkSource:
     """Reads the three ways to name a network: an inline dict, ``package::path``, a config file.
 
     Args:
@@ -84,7 +84,7 @@ def without_our_scope(config: Any) -> Any:
     return config
 
 
-def build_network(source: Union[NetworkSource, BaseModel], role: str) -> BaseModel:
+def build_network(source: NetworkSource | BaseModel, role: str) -> BaseModel:
     """Builds what :func:`resolve_network` found; anything that is not a model in the end is refused."""
     if isinstance(source, NetworkSource):
         with DefaultScope.overwrite_default_scope(source.scope):

@@ -1,5 +1,5 @@
 """One batch of images for networks that were trained with different input normalisations."""
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class Renormalize(nn.Module):
     [150.0, 150.0, 150.0]
     """
 
-    def __init__(self, source: nn.Module, target: Optional[nn.Module]) -> None:
+    def __init__(self, source: nn.Module, target: nn.Module | None) -> None:
         super().__init__()
         self.identity = True
         if target is None:

@@ -1,6 +1,6 @@
 """A teacher: a network, the checkpoint it must come from, the input it was trained on."""
 import hashlib
-from typing import Any, Dict, List, NamedTuple, Optional, Union
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.model import BaseModel
@@ -31,8 +31,8 @@ class Teacher(nn.Module):
         name: How messages and metrics call it.
     """
 
-    def __init__(self, network: Union[dict, str, BaseModel], checkpoint: Optional[str] = None,
-                 student_preprocessor: Optional[nn.Module] = None, allow_random: bool = False,
+    def __init__(self, network: dict | str | BaseModel, checkpoint: str | None = None,
+                 student_preprocessor: nn.Module | None = None, allow_random: bool = False,
                  name: str = 'teacher') -> None:
         super().__init__()
         self.name = name
@@ -50,13 +50,13 @@ class Teacher(nn.Module):
         self.register_buffer('fingerprint', torch.zeros(16, dtype=torch.uint8))
         self.origin = checkpoint or 'no checkpoint'
         # What this process has read; the buffer is the first process's from when the model is distributed.
-        self.loaded: Optional[bytes] = None
+        self.loaded: bytes | None = None
         self._load(checkpoint, allow_random, is_built)
         self.model.requires_grad_(False)
         self.renormalize = Renormalize(student_preprocessor or self.model.data_preprocessor,
                                        self.model.data_preprocessor if own_preprocessor else None)
 
-    def _load(self, checkpoint: Optional[str], allow_random: bool, is_built: bool) -> None:
+    def _load(self, checkpoint: str | None, allow_random: bool, is_built: bool) -> None:
         if checkpoint:
             load_strictly(self.model, read_weights(checkpoint), checkpoint, role=self.name)
             self.model._is_init = True
@@ -91,11 +91,11 @@ class Teacher(nn.Module):
             buffers = {name: buffer.clone() for name, buffer in encoder.named_buffers()}
             return torch.func.functional_call(encoder, buffers, (images, ))
 
-    def classifier_loss(self, features: Any, data_samples: list) -> Dict[str, Tensor]:
+    def classifier_loss(self, features: Any, data_samples: list) -> dict[str, Tensor]:
         """The head's own loss on features that get no gradient from it."""
         return self.classifier(last_feature(features, self.name).detach(), data_samples, method='loss')
 
-    def predict(self, images: Tensor, data_samples: Optional[list]) -> list:
+    def predict(self, images: Tensor, data_samples: list | None) -> list:
         return self.model(self.renormalize(images), data_samples, mode='predict')
 
     def train(self, mode: bool = True) -> 'Teacher':
@@ -112,11 +112,11 @@ class Teacher(nn.Module):
         return Classifier(self.split.neck, self.model.head)
 
     @property
-    def num_classes(self) -> Optional[int]:
+    def num_classes(self) -> int | None:
         """Classes of the head, where it tells."""
         return getattr(getattr(self.model, 'head', None), 'num_classes', None)
 
-    def _load_from_state_dict(self, state_dict: Dict[str, Tensor], prefix: str, *args) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args) -> None:
         own, saved = self.fingerprint.cpu(), state_dict.get(f'{prefix}fingerprint', torch.zeros(1)).cpu()
         brings_weights = any(key.startswith(f'{prefix}model.') for key in state_dict)
         if own.any() and (saved.any() or brings_weights) and not torch.equal(own, saved):
@@ -127,7 +127,7 @@ class Teacher(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def fingerprint(weights: Dict[str, Tensor]) -> Tensor:
+def fingerprint(weights: dict[str, Tensor]) -> Tensor:
     """16 bytes that tell two sets of weights apart (BLAKE2b over names and values)."""
     digest = hashlib.blake2b(digest_size=16)
     for key, value in weights.items():
@@ -141,11 +141,11 @@ class TeacherSource(NamedTuple):
     """What a config says of a teacher."""
 
     network: Any
-    checkpoint: Optional[str] = None
+    checkpoint: str | None = None
     weight: float = 1.0
 
 
-def named_teachers(teacher: Any, teacher_ckpt: Any = None, teacher_weights: Any = None) -> Dict[str, TeacherSource]:
+def named_teachers(teacher: Any, teacher_ckpt: Any = None, teacher_weights: Any = None) -> dict[str, TeacherSource]:
     """The sources by name, from one teacher, a list of them, or a dict of named ones; the weights sum to one.
 
     >>> named_teachers(dict(type='Net'), 'a.pth')
@@ -197,7 +197,7 @@ def check_name(name: Any) -> None:
         raise ValueError(f'teacher: {name!r} cannot be a name, {why}')
 
 
-def for_each(option: str, names: List[str], values: Any) -> list:
+def for_each(option: str, names: list[str], values: Any) -> list:
     """One value a teacher, from a single value, a list in their order, or a dict by their names.
 
     >>> for_each('teacher_ckpt', ['big', 'small'], dict(small='s.pth', big='b.pth'))

@@ -8,7 +8,7 @@ import json
 import logging
 import math
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, NoReturn, Optional
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -51,9 +51,9 @@ class CacheHeader(NamedTuple):
     seed: int
     epochs: int
     dtype: str
-    topk: Optional[int]
+    topk: int | None
     tau: float
-    teachers: Dict[str, dict]
+    teachers: dict[str, dict]
 
     def check(self) -> 'CacheHeader':
         """Refuses values that no cache has."""
@@ -136,7 +136,7 @@ class TeacherCache:
     def __reduce__(self) -> tuple:  # a copy of a model maps the file again, it does not hold its content
         return TeacherCache, (self.path, )
 
-    def check_teachers(self, teachers: Dict[str, Teacher], preprocessor: nn.Module) -> None:
+    def check_teachers(self, teachers: dict[str, Teacher], preprocessor: nn.Module) -> None:
         """Refuses teachers that would answer otherwise than those that were recorded."""
         for name, teacher in teachers.items():
             recorded = self.header.teachers.get(name)
@@ -151,12 +151,12 @@ class TeacherCache:
                 self._refuse(f'was recorded with another normalisation: two pixels were {recorded["sees"]} to '
                              f'{name} and are {now}')
 
-    def take_over(self, teachers: Dict[str, Teacher], preprocessor: nn.Module) -> None:
+    def take_over(self, teachers: dict[str, Teacher], preprocessor: nn.Module) -> None:
         """Compares the file with the teachers, and has the batches augmented as they were recorded."""
         self.check_teachers(teachers, preprocessor)
         preprocessor.set_augmentation(self.header.seed, self.header.epochs)
 
-    def answer(self, model: nn.Module, inputs: Tensor, data_samples: Optional[List]) -> None:
+    def answer(self, model: nn.Module, inputs: Tensor, data_samples: list | None) -> None:
         """In place of the teachers: gives the recorders of their heads what the heads answered to these images."""
         batch = data_samples[0].get('recorded_batch') if data_samples else None
         if batch is None:
@@ -253,7 +253,7 @@ def fingerprint_of(teacher: Teacher) -> str:
 
 
 @torch.no_grad()
-def probe_normalization(teacher: Teacher, preprocessor: nn.Module) -> List[float]:
+def probe_normalization(teacher: Teacher, preprocessor: nn.Module) -> list[float]:
     """How a teacher normalises two pixels of three channels: enough to tell its mean, std and order of channels."""
     pixels = torch.tensor([[0., 100., 200.], [255., 155., 55.]]).view(2, 3, 1, 1)
     device = next((parameter.device for parameter in teacher.parameters()), pixels.device)

@@ -3,8 +3,9 @@ import contextlib
 import json
 import os
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from .teacher_cache import DTYPES, MAGIC, CacheHeader, check_cacheable, fingerpr
 
 @torch.no_grad()
 def record_teachers(model: nn.Module, dataset: Any, path: str, epochs: int = 1, seed: int = 0,
-                    topk: Optional[int] = None, tau: float = 4.0, dtype: str = 'float16', batch_size: int = 250,
+                    topk: int | None = None, tau: float = 4.0, dtype: str = 'float16', batch_size: int = 250,
                     report: Callable[[str], object] = print) -> CacheHeader:
     """Lets the teachers of a ``MultiTeacherDistill`` answer ``epochs`` epochs of a batched data set, into a file.
 
@@ -71,7 +72,7 @@ def record_teachers(model: nn.Module, dataset: Any, path: str, epochs: int = 1, 
     return header
 
 
-def answers(model: nn.Module, batch: dict, epoch: int) -> Dict[str, Tensor]:
+def answers(model: nn.Module, batch: dict, epoch: int) -> dict[str, Tensor]:
     """Each teacher's logits (N, C) for a batch with the augmentation of an epoch."""
     images = model.data_preprocessor(batch, training=True, epoch=epoch)['inputs']
     found = {name: teacher(images) for name, teacher in model.teachers.items()}

@@ -1,5 +1,4 @@
 """The labels of a batch, for losses that need them where no module of the student sees them."""
-from typing import List, Optional
 
 from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from torch import nn
@@ -25,9 +24,9 @@ class LabelsRecorder(BaseRecorder):
     def __init__(self, source: str = 'the batch') -> None:
         super().__init__(source)
 
-    def prepare_from_model(self, model: Optional[nn.Module] = None) -> None:
+    def prepare_from_model(self, model: nn.Module | None = None) -> None:
         pass
 
     def fill(self, labels: object) -> None:
         """Takes the labels of the batch at hand in place of the last one's."""
-        self._data_buffer: List = [labels]
+        self._data_buffer: list = [labels]

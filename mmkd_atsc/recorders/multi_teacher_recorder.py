@@ -1,5 +1,5 @@
 """One entry of a distiller's recorders that listens to every teacher."""
-from typing import Any, Dict, Optional, Union
+from typing import Any
 
 from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from torch import nn
@@ -33,16 +33,16 @@ class MultiTeacherRecorder(BaseRecorder):
     True
     """
 
-    def __init__(self, source: Union[str, Dict[str, str]], kind: str = 'mmrazor.ModuleOutputs', **options: Any) -> None:
+    def __init__(self, source: str | dict[str, str], kind: str = 'mmrazor.ModuleOutputs', **options: Any) -> None:
         super().__init__(source)
         # MMRazor names its recorders without a prefix, whatever the default scope is.
         self.kind = kind if '.' in kind else f'mmrazor.{kind}'
         if TASK_UTILS.get(f'{self.kind}Recorder') is None:
             raise ValueError(f'there is no recorder {kind!r}, it is one of {", ".join(KINDS)}{nearest(kind, KINDS)}')
         self.options = options
-        self.recorders: Dict[str, BaseRecorder] = {}
+        self.recorders: dict[str, BaseRecorder] = {}
 
-    def prepare_from_model(self, model: Union[None, nn.Module, Dict[str, nn.Module]] = None) -> None:
+    def prepare_from_model(self, model: None | nn.Module | dict[str, nn.Module] = None) -> None:
         """Takes the teachers as a dict by name; a network alone is one called 'teacher'."""
         networks = model if isinstance(model, dict) else {'teacher': model}
         for name, network in networks.items():
@@ -50,7 +50,7 @@ class MultiTeacherRecorder(BaseRecorder):
                 type=f'{self.kind}Recorder', source=self.source_in(name, networks), **self.options))
             self.recorders[name].initialize(network)
 
-    def source_in(self, teacher: str, teachers: Dict[str, nn.Module]) -> str:
+    def source_in(self, teacher: str, teachers: dict[str, nn.Module]) -> str:
         """The source in a teacher of that name."""
         if not isinstance(self.source, dict):
             return self.source
@@ -62,7 +62,7 @@ class MultiTeacherRecorder(BaseRecorder):
         """The recorder of one teacher."""
         return self.recorders[teacher]
 
-    def get_record_data(self, record_idx: int = 0, data_idx: Optional[int] = None) -> Any:
+    def get_record_data(self, record_idx: int = 0, data_idx: int | None = None) -> Any:
         if len(self.recorders) != 1:
             raise ValueError(f'this recorder listens to several teachers ({", ".join(self.recorders)}): '
                              'the loss mapping must say which, teacher=...')

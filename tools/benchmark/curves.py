@@ -9,7 +9,7 @@ step's loss to the first training's.
 """
 import argparse
 import os
-from typing import Any, List, Optional
+from typing import Any
 
 os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # else cuBLAS is not deterministic
 
@@ -37,7 +37,7 @@ class Losses(Hook):
     priority = 'LOWEST'
 
     def __init__(self) -> None:
-        self.values: List[torch.Tensor] = []
+        self.values: list[torch.Tensor] = []
         self.has_graph = False
 
     def before_train(self, runner: Runner) -> None:
@@ -60,7 +60,7 @@ def losses_of(method: str, mode: str, args: argparse.Namespace) -> Losses:
     return losses
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--pair', default='resnet32x4_resnet8x4', help='of configs/atsc and configs/aekt')
     parser.add_argument('--methods', nargs='+', default=list(METHODS))

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -39,16 +39,16 @@ class Part(NamedTuple):
     """
 
     name: str
-    command: List[str]
+    command: list[str]
     seconds: float
-    environment: Dict[str, str] = {}
+    environment: dict[str, str] = {}
     show: str = ''
 
 
 class Running:
     """A part that has been started, in a process group of its own."""
 
-    def __init__(self, part: Part, folder: Path, environment: Dict[str, str]) -> None:
+    def __init__(self, part: Part, folder: Path, environment: dict[str, str]) -> None:
         self.part, self.begin = part, time.monotonic()
         self.log = folder / re.sub(r'\W+', '_', part.name)
         with self.log.open('w') as out:
@@ -56,7 +56,7 @@ class Running:
                                             stdin=subprocess.DEVNULL, start_new_session=True,
                                             env={**os.environ, **environment, **part.environment})
 
-    def wait(self, seconds: float) -> Optional[int]:
+    def wait(self, seconds: float) -> int | None:
         """Its exit code; None if it took longer, and was ended."""
         try:
             return self.process.wait(max(0.1, seconds))
@@ -81,14 +81,14 @@ class Report:
 
     def __init__(self, out: Path) -> None:
         self.file = (out / 'gpu.log').open('w')
-        self.lines: List[str] = []
+        self.lines: list[str] = []
 
     def say(self, text: str) -> None:
         print(text, flush=True)
         self.file.write(text + '\n')
         self.file.flush()
 
-    def add(self, running: Running, code: Optional[int]) -> None:
+    def add(self, running: Running, code: int | None) -> None:
         """In full if it went well, else its end."""
         part, seconds = running.part, time.monotonic() - running.begin
         text = running.log.read_text(errors='replace').strip()
@@ -103,32 +103,32 @@ class Report:
         print(f'\n## {line}\n{said}'.rstrip(), flush=True)
 
 
-def failed_tests(text: str) -> List[str]:
+def failed_tests(text: str) -> list[str]:
     """What pytest says of the tests that failed, also of a run that was ended before its summary.
 
     >>> failed_tests("[gw0] [ 50%] FAILED tests/a.py::b\\n[gw1] FAILED tests/a.py::c\\nFAILED tests/a.py::b - no")
     ['tests/a.py::b - no', 'tests/a.py::c']
     """
-    found: Dict[str, str] = {}
+    found: dict[str, str] = {}
     for line in re.findall(r'(?:FAILED|ERROR) (\S+\.py\b.*)', text):
         found[line.split(' - ')[0].strip()] = line[:150].strip()
     return list(found.values())
 
 
-def pairs_of(rehearse: bool) -> List[str]:
+def pairs_of(rehearse: bool) -> list[str]:
     return [SMALL_PAIR] if rehearse else list(PAIRS)
 
 
-def tool(name: str, *words: object) -> List[str]:
+def tool(name: str, *words: object) -> list[str]:
     return [sys.executable, str(HERE / name), *map(str, words)]
 
 
-def pytest(*words: str, workers: int) -> List[str]:
+def pytest(*words: str, workers: int) -> list[str]:
     return [sys.executable, '-m', 'pytest', '-n', str(workers), '--dist', 'load', '-p', 'no:cacheprovider', '-rfE',
             '--tb=line', '-vv', *words]
 
 
-def parts_together(rehearse: bool, folder: Path) -> List[Part]:
+def parts_together(rehearse: bool, folder: Path) -> list[Part]:
     """What is not timed. The longest first, for they may have to wait for each other."""
     one_thread = dict(OMP_NUM_THREADS='1')
     few = ('--batch', 4, '--warmup', 5, '--steps', 2) if rehearse else ('--warmup', 10, '--steps', 5)
@@ -150,7 +150,7 @@ def parts_together(rehearse: bool, folder: Path) -> List[Part]:
     ]
 
 
-def parts_alone(rehearse: bool) -> List[Part]:
+def parts_alone(rehearse: bool) -> list[Part]:
     """The timings, the most important first."""
     batch = ('--batch', 4) if rehearse else ()
     repeats = ('--repeats', 1 if rehearse else 3)
@@ -186,7 +186,7 @@ work_dir = {str(folder / 'work_dir')!r}
     return path
 
 
-def run_together(parts: List[Part], start, report: Report, deadline: float) -> None:
+def run_together(parts: list[Part], start, report: Report, deadline: float) -> None:
     """As many at a time as the processors carry."""
     waiting, running = list(parts), []
     while waiting or running:
@@ -203,7 +203,7 @@ def run_together(parts: List[Part], start, report: Report, deadline: float) -> N
         time.sleep(0.1)
 
 
-def run_alone(parts: List[Part], start, report: Report, deadline: float) -> None:
+def run_alone(parts: list[Part], start, report: Report, deadline: float) -> None:
     """One after the other; each is started while the one before it measures, and waits for the lock."""
     started = {}
     for number, part in enumerate(parts):
@@ -220,14 +220,14 @@ def run_alone(parts: List[Part], start, report: Report, deadline: float) -> None
                    started[part.name].wait(min(part.seconds, deadline - time.monotonic())))
 
 
-def ratio(above: Optional[float], below: Optional[float], least: float) -> Tuple[str, str]:
+def ratio(above: float | None, below: float | None, least: float) -> tuple[str, str]:
     """A ratio and whether it is what was promised."""
     if not above or not below:
         return '-', '?'
     return f'{above / below:.2f}', 'ok' if above / below >= least else 'NO'
 
 
-def summary(notes: List[dict], rehearse: bool) -> List[str]:
+def summary(notes: list[dict], rehearse: bool) -> list[str]:
     """The table of ratios, and the promises."""
     steps = {(note['method'], note['pair']): note for note in notes if note['name'] == 'step'}
     fast = {(note['method'], note['pair']): note for note in notes
@@ -257,7 +257,7 @@ def summary(notes: List[dict], rehearse: bool) -> List[str]:
     return lines
 
 
-def environment_lines() -> List[str]:
+def environment_lines() -> list[str]:
     from importlib import metadata
     versions = []
     for package in PACKAGES:
@@ -269,7 +269,7 @@ def environment_lines() -> List[str]:
             ', '.join(versions)]
 
 
-def gpu_line() -> Optional[str]:
+def gpu_line() -> str | None:
     """The GPU's name, driver and memory, as its driver says."""
     try:
         return subprocess.run(['nvidia-smi', '--query-gpu=name,driver_version,memory.total', '--format=csv,noheader'],
@@ -278,7 +278,7 @@ def gpu_line() -> Optional[str]:
         return None
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('out', type=Path)
     parser.add_argument('--rehearse', action='store_true', help='few steps of four images, as where there is no GPU')
@@ -296,7 +296,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     slow = 4 if rehearse else 1
     end = begin + args.deadline * slow - 5
 
-    def chosen(parts: List[Part]) -> List[Part]:
+    def chosen(parts: list[Part]) -> list[Part]:
         return [part._replace(seconds=slow * part.seconds) for part in parts if re.search(args.only or '', part.name)]
 
     with tempfile.TemporaryDirectory() as name:

@@ -14,8 +14,9 @@ import json
 import tempfile
 import warnings
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple
 
 from measure import add_arguments, environment, in_ms, note, prepare, table_line
 
@@ -74,11 +75,11 @@ def count_events(events: Iterable[dict]) -> Counts:
                   1 - busy / (end - begin), busy / 1e6)
 
 
-def span(event: dict) -> Tuple[float, float]:
+def span(event: dict) -> tuple[float, float]:
     return event['ts'], event['ts'] + event['dur']
 
 
-def covered(spans: Iterable[Tuple[float, float]]) -> float:
+def covered(spans: Iterable[tuple[float, float]]) -> float:
     """How long at least one of the spans lasts.
 
     >>> covered([(5, 6), (0, 2), (1, 3), (1, 2)])
@@ -98,7 +99,7 @@ class StepRecorder(Hook):
 
     def __init__(self, warmup: int, steps: int, sync: str) -> None:
         self.warmup, self.steps, self.sync = warmup, steps, sync
-        self.events: List[dict] = []
+        self.events: list[dict] = []
         self.places: Counter = Counter()
         self._recording = contextlib.ExitStack()
 
@@ -132,7 +133,7 @@ class Measured(NamedTuple):
 
     seconds: float
     has_graph: bool
-    counts: Optional[Counts]
+    counts: Counts | None
     places: Counter
 
 
@@ -169,13 +170,13 @@ def idle_share(measured: Measured, recorded: int) -> float:
     return max(0.0, 1 - measured.counts.busy / recorded / measured.seconds)
 
 
-def details(counts: Counts, places: Counter, steps: int) -> List[str]:
+def details(counts: Counts, places: Counter, steps: int) -> list[str]:
     """What was copied and waited for, by name, and where in the code PyTorch noticed a wait."""
     return [f'{count / steps:g} a step: {name}'
             for names in (counts.to_gpu, counts.from_gpu, counts.waits, places) for name, count in names.most_common()]
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--pairs', nargs='+', default=['resnet32x4_resnet8x4'], help='of configs/atsc and configs/aekt')
     parser.add_argument('--methods', nargs='+', default=list(METHODS))

@@ -2,7 +2,7 @@
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from loader import RandomCIFAR100
 from measure import wait
@@ -50,7 +50,7 @@ class Stopwatch(Hook):
 
     priority = 'LOWEST'
 
-    def __init__(self, warmup: int, steps: Optional[int] = None) -> None:
+    def __init__(self, warmup: int, steps: int | None = None) -> None:
         self.warmup, self.steps = warmup, steps
         self.has_graph = False
 

@@ -15,7 +15,6 @@ The rivals take turns, on a GPU of many steps in a row, and the median counts.
 import argparse
 import tempfile
 from pathlib import Path
-from typing import Dict, List, Optional
 
 from measure import add_arguments, block_of, environment, in_ms, median_times, note, peak_memory, prepare, table_line
 
@@ -39,7 +38,7 @@ RATIOS = dict(atsc=[('ours', 'bare'), ('authors', 'ours')],
               aekt=[('ours', 'bare'), ('cached', 'alone'), ('dkd', 'ours')])
 
 
-def make_steps(method: str, teacher: str, student: str, batch: Batch, folder: Path, brief: bool) -> Dict[str, Step]:
+def make_steps(method: str, teacher: str, student: str, batch: Batch, folder: Path, brief: bool) -> dict[str, Step]:
     """Ours and its rival; then, unless ``brief``, what ours is made of."""
     if method == 'atsc':
         made = [rivals.atsc_model(student, [teacher]) for _ in range(2 if brief else 4)]
@@ -69,7 +68,7 @@ def cached_step(model: nn.Module, batch: Batch, path: Path) -> Step:
     return rivals.engine_step(model, batch, data=lambda: dataset.__getitems__(rows))
 
 
-def row(pair: str, method: str, steps: Dict[str, Step], args: argparse.Namespace, batch: Batch) -> List[str]:
+def row(pair: str, method: str, steps: dict[str, Step], args: argparse.Namespace, batch: Batch) -> list[str]:
     """Cells of the table: milliseconds, memory, ratios."""
     times = median_times(steps, args.repeats, warmup=1 if args.brief else 2, block=block_of(batch.device))
     note('step', method=method, pair=pair, **times)
@@ -79,11 +78,11 @@ def row(pair: str, method: str, steps: Dict[str, Step], args: argparse.Namespace
     return [pair, *in_ms(times).values(), *(f'{ratio:.2f}' for ratio in (memory, *ratios))]
 
 
-def ratios_of(method: str, steps: Dict[str, Step]) -> List[tuple]:
+def ratios_of(method: str, steps: dict[str, Step]) -> list[tuple]:
     return [ratio for ratio in RATIOS[method] if steps.keys() >= set(ratio)]
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--methods', nargs='+', default=list(RATIOS))
     parser.add_argument('--pairs', nargs='+', default=['resnet110_resnet32', 'resnet32x4_resnet8x4'])

@@ -2,8 +2,8 @@
 
 Every builder returns a function without arguments that takes one whole step on the same batch.
 """
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import Callable, Dict, List, Optional, Sequence, Union
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +45,7 @@ class Batch:
         self.device = device
 
 
-def split_pair(pair: str) -> List[str]:
+def split_pair(pair: str) -> list[str]:
     """Teacher and student of ``<teacher>_<student>``, both names of the table.
 
     >>> split_pair('wrn_40_2_resnet8x4')
@@ -102,7 +102,7 @@ def _built(config: dict) -> nn.Module:
     return model
 
 
-def stand_in(model: nn.Module, batch: Batch, channels_last: Union[bool, str] = 'auto') -> SimpleNamespace:
+def stand_in(model: nn.Module, batch: Batch, channels_last: bool | str = 'auto') -> SimpleNamespace:
     """What a hook sees of a runner: the model on its device, laid out as our configs train it, and its optimizer."""
     model = model.to(batch.device)
     runner = SimpleNamespace(model=model, optim_wrapper=build_optim_wrapper(model, dict(
@@ -112,7 +112,7 @@ def stand_in(model: nn.Module, batch: Batch, channels_last: Union[bool, str] = '
     return runner
 
 
-def engine_step(model: nn.Module, batch: Batch, data: Optional[Callable[[], dict]] = None, **layout: object) -> Step:
+def engine_step(model: nn.Module, batch: Batch, data: Callable[[], dict] | None = None, **layout: object) -> Step:
     """``train_step`` through MMEngine, as the runner calls it; ``data`` makes the batch anew in each step."""
     runner = stand_in(model, batch, **layout)
     data = data or (lambda: batch.batched)
@@ -166,7 +166,7 @@ def bare_aekt_step(model: nn.Module, batch: Batch) -> Step:
     loss_aekt = AEKTLoss()
     optimizer = torch.optim.SGD([*student.parameters(), *fc.parameters()], **SGD)
 
-    def step() -> Dict[str, torch.Tensor]:
+    def step() -> dict[str, torch.Tensor]:
         with torch.no_grad():
             answers = teacher(batch.images)
         logits = student(batch.images)

@@ -3,13 +3,12 @@
 python tools/model_converters/convert_teacher.py resnet32x4_best.pth checkpoints/resnet32x4.pth --arch resnet32x4
 """
 import argparse
-from typing import List, Optional
 
 from mmkd_atsc import cli
 from mmkd_atsc.checkpoints.convert import ARCHITECTURES, convert_file
 
 
-def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', help='the checkpoint to read')
     parser.add_argument('target', help='the checkpoint to write')
@@ -18,7 +17,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     with cli.one_line_errors():
         convert_file(args.source, args.target, args.arch, args.num_classes)

@@ -1,5 +1,6 @@
 """ATSC: a teacher that keeps learning while it teaches, and whose classifier the student uses."""
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from mmengine.dist import get_world_size
@@ -65,12 +66,12 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
     def method_name(cls, config: dict) -> str:
         return 'ATSC' if config.get('adaptive', True) else 'SimKD'
 
-    def __init__(self, architecture: Union[dict, str, BaseModel], teacher: Any, distiller: Optional[dict] = None,
-                 teacher_ckpt: Union[None, str, list, dict] = None, allow_random_teacher: bool = False,
+    def __init__(self, architecture: dict | str | BaseModel, teacher: Any, distiller: dict | None = None,
+                 teacher_ckpt: None | str | list | dict = None, allow_random_teacher: bool = False,
                  adaptive: bool = True, classifier_step: str = 'joint', student_ce_weight: float = 0.0,
-                 data_preprocessor: Optional[Union[dict, nn.Module]] = None,
-                 teacher_weights: Union[None, list, dict] = None, init_cfg: Optional[dict] = None,
-                 teacher_lr_mult: Union[float, list, dict] = 1.0, teacher_cache: Optional[str] = None) -> None:
+                 data_preprocessor: dict | nn.Module | None = None,
+                 teacher_weights: None | list | dict = None, init_cfg: dict | None = None,
+                 teacher_lr_mult: float | list | dict = 1.0, teacher_cache: str | None = None) -> None:
         if teacher_cache is not None:
             raise ValueError(f'teacher_cache={teacher_cache!r}: AdaptiveTeacherDistill adapts its teacher, or learns '
                              'features of it, which cannot be cached')
@@ -85,7 +86,7 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         self.teacher_lr_mults = learning_rates(list(self.teachers), teacher_lr_mult)
         self.set_adapting(adaptive)
 
-    def param_group_options(self) -> Iterator[Tuple[nn.Parameter, dict]]:
+    def param_group_options(self) -> Iterator[tuple[nn.Parameter, dict]]:
         """What the optimizer's constructor is asked for: the teachers' own learning rates."""
         for name, multiple in self.teacher_lr_mults.items():
             for parameter in self.teachers[name].parameters() if multiple != 1 else ():
@@ -114,7 +115,7 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
             teacher.adapt(adapting)
         self.train(self.training)
 
-    def loss(self, inputs: Tensor, data_samples: Optional[List] = None) -> Dict[str, Tensor]:
+    def loss(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
         """(a) and, where the teacher adapts, (b): one forward of each network."""
         self.check_step()
         features = {}
@@ -152,7 +153,7 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         if self.classifier_step == 'alternate' and self.training and get_world_size() > 1:
             raise ValueError("classifier_step='alternate' trains on one process only; 'joint' gives the same student")
 
-    def classifier_losses(self, features: Dict[str, Any], data_samples: Optional[List]) -> Dict[str, Tensor]:
+    def classifier_losses(self, features: dict[str, Any], data_samples: list | None) -> dict[str, Tensor]:
         """Part (b): each classifier's own loss on its teacher's features, which get no gradient from it."""
         return {f'{name}.{key}': value for name, teacher in self.teachers.items()
                 for key, value in teacher.classifier_loss(features[name], data_samples).items()}
@@ -162,7 +163,7 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         """Whether a step is one forward, one backward, one optimizer step, as in any MMEngine model."""
         return self.classifier_step == 'joint'
 
-    def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> Dict[str, Tensor]:
+    def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """One optimizer step; with ``classifier_step='alternate'`` two, (b)'s after (a)'s."""
         if self.classifier_step == 'joint' or not self.adapting:
             return super().train_step(data, optim_wrapper)
@@ -185,7 +186,7 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         return {**log, **classifier_log, 'loss': log['loss'] + classifier_log['loss']}
 
 
-def learning_rates(teachers: List[str], multiples: Union[float, list, dict]) -> Dict[str, float]:
+def learning_rates(teachers: list[str], multiples: float | list | dict) -> dict[str, float]:
     """Each teacher's multiple of the learning rate, by name.
 
     >>> learning_rates(['big', 'small'], dict(small=0.1, big=1.0))

@@ -3,7 +3,7 @@ import difflib
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -52,11 +52,11 @@ class MultiTeacherDistill(BaseAlgorithm):
             Scoring does not need it.
     """
 
-    def __init__(self, architecture: Union[dict, str, BaseModel], teacher: Any, distiller: dict,
-                 teacher_ckpt: Union[None, str, list, dict] = None, allow_random_teacher: bool = False,
-                 calculate_student_loss: bool = True, data_preprocessor: Optional[Union[dict, nn.Module]] = None,
-                 teacher_weights: Union[None, list, dict] = None, init_cfg: Optional[dict] = None,
-                 teacher_cache: Optional[str] = None) -> None:
+    def __init__(self, architecture: dict | str | BaseModel, teacher: Any, distiller: dict,
+                 teacher_ckpt: None | str | list | dict = None, allow_random_teacher: bool = False,
+                 calculate_student_loss: bool = True, data_preprocessor: dict | nn.Module | None = None,
+                 teacher_weights: None | list | dict = None, init_cfg: dict | None = None,
+                 teacher_cache: str | None = None) -> None:
         if not isinstance(architecture, BaseModel):
             architecture = resolve_network(architecture, 'student')
         student = build_network(architecture, 'student')
@@ -81,7 +81,7 @@ class MultiTeacherDistill(BaseAlgorithm):
             self.distiller = MODELS.build(without_our_scope(distiller))
         self.prepare_distiller()
         self.teacher_cache = teacher_cache
-        self.cache: Optional[TeacherCache] = None  # open from the first training step on
+        self.cache: TeacherCache | None = None  # open from the first training step on
         if teacher_cache is not None:
             check_cacheable(self)
         self.distillation_stopped = False  # MMRazor's StopDistillHook sets it
@@ -132,7 +132,7 @@ class MultiTeacherDistill(BaseAlgorithm):
                 raise ValueError(f"init_cfg={self.init_cfg!r} overwrites the weights of {name}: it holds for the "
                                  "whole algorithm; put it into the student's config")
 
-    def loss(self, inputs: Tensor, data_samples: Optional[List] = None) -> Dict[str, Tensor]:
+    def loss(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
         """The student's own loss and the distiller's, from one forward of each network."""
         if self.cache is not None:
             self.cache.answer(self, inputs, data_samples)
@@ -161,7 +161,7 @@ class MultiTeacherDistill(BaseAlgorithm):
         with self.distiller.student_recorders, self.distiller.deliveries:
             yield
 
-    def distill_losses(self, data_samples: Optional[List]) -> Dict[str, Any]:
+    def distill_losses(self, data_samples: list | None) -> dict[str, Any]:
         """The distiller's losses of what was recorded, which is forgotten then."""
         distiller, losses = self.distiller, {}
         if not self.distillation_stopped:
@@ -173,14 +173,14 @@ class MultiTeacherDistill(BaseAlgorithm):
                 recorder.reset_data_buffer()
         return losses
 
-    def parse_losses(self, losses: Dict[str, Any]) -> Tuple[Tensor, Dict[str, Tensor]]:
+    def parse_losses(self, losses: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """MMEngine's, without the kernels by which it takes the mean of single numbers and adds them to zero."""
         log = {name: value if isinstance(value, Tensor) and value.dim() == 0 else super(
             MultiTeacherDistill, self).parse_losses({name: value})[1][name] for name, value in losses.items()}
         total = functools.reduce(torch.add, (value for name, value in log.items() if 'loss' in name))
         return total, dict(loss=total, **log)
 
-    def _load_from_state_dict(self, state_dict: Dict[str, Tensor], prefix: str, *args) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args) -> None:
         check_teacher_names(state_dict, self.teachers, f'{prefix}teachers.')
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -191,7 +191,7 @@ def describe(network: nn.Module) -> str:
     return f'{kind} ({sum(parameter.numel() for parameter in network.parameters()):,} parameters)'
 
 
-def check_class_counts(teachers: Dict[str, Teacher]) -> None:
+def check_class_counts(teachers: dict[str, Teacher]) -> None:
     """Refuses teachers that answer different questions."""
     counts = {name: teacher.num_classes for name, teacher in teachers.items() if teacher.num_classes is not None}
     if len(set(counts.values())) > 1:
@@ -199,7 +199,7 @@ def check_class_counts(teachers: Dict[str, Teacher]) -> None:
                          + ', '.join(f'{name} {count}' for name, count in counts.items()))
 
 
-def check_recorder_sources(recorders: RecorderManager, networks: Dict[str, nn.Module], role: str) -> None:
+def check_recorder_sources(recorders: RecorderManager, networks: dict[str, nn.Module], role: str) -> None:
     """Refuses a recorder of a module or parameter that a network does not have, with the nearest that it has."""
     for name, recorder in recorders.recorders.items():
         for owner, network in networks.items():
@@ -222,7 +222,7 @@ def check_recorder_sources(recorders: RecorderManager, networks: Dict[str, nn.Mo
                              f'{owner} ({type(network).__name__}); {hint}')
 
 
-def build_preprocessor(config: Optional[Union[dict, nn.Module]], student: BaseModel) -> nn.Module:
+def build_preprocessor(config: dict | nn.Module | None, student: BaseModel) -> nn.Module:
     """The data preprocessor of a whole config for a student that becomes a part of it.
 
     What MMPretrain's ``ImageClassifier`` does for itself: a config without a type is a ``ClsDataPreprocessor``, and the

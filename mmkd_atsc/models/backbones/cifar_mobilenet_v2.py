@@ -1,5 +1,5 @@
 """MobileNetV2 for 32x32 images: mobilenetv2 (width 0.5) and mobilenetv2x2 (width 1.0)."""
-from typing import Dict, List, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -63,7 +63,7 @@ class CIFARMobileNetV2(StagedBackbone):
         check_number('expand_ratio', expand_ratio, low=1, integer=True)
         channels = int(32 * widen_factor)
         stem = dict(conv1=_conv_bn_relu(3, channels, kernel=3, stride=2))
-        stages: List[Dict[str, nn.Module]] = []
+        stages: list[dict[str, nn.Module]] = []
         for index, (width, blocks, stride) in enumerate(STAGES):
             layers = []
             for block in range(blocks):

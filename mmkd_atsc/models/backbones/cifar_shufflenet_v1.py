@@ -1,5 +1,5 @@
 """ShuffleNetV1 for 32x32 images: shufflenetv1 (three groups)."""
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 from mmpretrain.models.utils import channel_shuffle

@@ -1,5 +1,5 @@
 """ShuffleNetV2 for 32x32 images: shufflenetv2 (width 1.0) and shufflenetv2x1_5."""
-from typing import Dict, List, Sequence
+from collections.abc import Sequence
 
 import torch
 from mmpretrain.models.utils import channel_shuffle
@@ -81,7 +81,7 @@ class CIFARShuffleNetV2(StagedBackbone):
                  frozen_stages: int = -1, norm_eval: bool = False, init_cfg: InitCfg = None) -> None:
         check_choice('widen_factor', widen_factor, WIDTHS)
         stem = dict(conv1=nn.Conv2d(3, STEM_WIDTH, 1, bias=False), bn1=nn.BatchNorm2d(STEM_WIDTH), relu=nn.ReLU())
-        stages: List[Dict[str, nn.Module]] = []
+        stages: list[dict[str, nn.Module]] = []
         channels = STEM_WIDTH
         for index, (width, blocks) in enumerate(zip(WIDTHS[widen_factor], BLOCKS)):
             units = [DownUnit(channels, width)] + [SplitUnit(width) for _ in range(blocks - 1)]

@@ -1,5 +1,5 @@
 """VGG for 32x32 images: vgg8, vgg11, vgg13, vgg16, vgg19, all with batch norm and a single linear classifier."""
-from typing import Dict, Sequence
+from collections.abc import Sequence
 
 from torch import nn
 
@@ -39,12 +39,12 @@ class CIFARVGG(StagedBackbone):
         super().__init__({}, stages, out_indices, frozen_stages, norm_eval, init_cfg)
 
 
-def _stage(index: int, convolutions: int) -> Dict[str, nn.Module]:
+def _stage(index: int, convolutions: int) -> dict[str, nn.Module]:
     channels = 3 if index == 0 else WIDTHS[index - 1]
     layers = []
     for _ in range(convolutions):
         layers += [nn.Conv2d(channels, WIDTHS[index], 3, padding=1), nn.BatchNorm2d(WIDTHS[index]), nn.ReLU()]
         channels = WIDTHS[index]
     # Pooling opens a stage instead of closing one, so that what is tapped is the activation before it.
-    pool: Dict[str, nn.Module] = {f'pool{index}': nn.MaxPool2d(2)} if index in (1, 2, 3) else {}
+    pool: dict[str, nn.Module] = {f'pool{index}': nn.MaxPool2d(2)} if index in (1, 2, 3) else {}
     return {**pool, f'block{index}': nn.Sequential(*layers)}

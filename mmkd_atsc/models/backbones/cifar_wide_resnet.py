@@ -1,5 +1,5 @@
 """Wide ResNet for 32x32 images: wrn_16_1, wrn_16_2, wrn_40_1, wrn_40_2."""
-from typing import Dict, Optional, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -20,7 +20,7 @@ class PreActBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.relu2 = nn.ReLU()
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        self.shortcut: Optional[nn.Module] = None
+        self.shortcut: nn.Module | None = None
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
 
@@ -62,7 +62,7 @@ class CIFARWideResNet(StagedBackbone):
         super().__init__(stem, stages, out_indices, frozen_stages, norm_eval, init_cfg)
 
 
-def _stage(index: int, in_channels: int, out_channels: int, blocks: int) -> Dict[str, nn.Module]:
+def _stage(index: int, in_channels: int, out_channels: int, blocks: int) -> dict[str, nn.Module]:
     first = PreActBlock(in_channels, out_channels, stride=1 if index == 0 else 2)
     rest = [PreActBlock(out_channels, out_channels) for _ in range(blocks - 1)]
     return {f'layer{index + 1}': nn.Sequential(first, *rest)}

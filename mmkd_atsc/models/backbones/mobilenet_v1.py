@@ -1,5 +1,5 @@
 """MobileNet for ImageNet: the student of the literature's ResNet-50 to MobileNet pair."""
-from typing import Dict, List, Sequence
+from collections.abc import Sequence
 
 from torch import nn
 
@@ -39,10 +39,10 @@ class MobileNetV1(StagedBackbone):
         channels = int(32 * widen_factor)
         stem = dict(block0=nn.Sequential(nn.Conv2d(3, channels, 3, 2, padding=1, bias=False), nn.BatchNorm2d(channels),
                                          nn.ReLU()))
-        stages: List[Dict[str, nn.Module]] = []
+        stages: list[dict[str, nn.Module]] = []
         number = 0
         for index, widths in enumerate(STAGES):
-            stage: Dict[str, nn.Module] = {}
+            stage: dict[str, nn.Module] = {}
             for position, width in enumerate(widths):
                 number += 1
                 out_channels = int(width * widen_factor)

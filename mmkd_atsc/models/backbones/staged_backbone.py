@@ -1,5 +1,5 @@
 """What all backbones share: a stem, stages run one after the other, and what may be tapped or frozen."""
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
 
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmkd_atsc.errors.checks import check_flag, check_number
 
-InitCfg = Optional[Union[dict, List[dict]]]
+InitCfg = dict | list[dict] | None
 
 # Normal with variance 2 / fan_out: what the literature's ResNets, wide ResNets, VGGs and MobileNetV2s start from.
 KAIMING_INIT = [dict(type='Kaiming', layer=['Conv2d']), dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm'])]
@@ -32,7 +32,7 @@ class StagedBackbone(BaseBackbone):
     [(1, 4, 8, 8), (1, 4, 4, 4)]
     """
 
-    def __init__(self, stem: Dict[str, nn.Module], stages: Sequence[Dict[str, nn.Module]],
+    def __init__(self, stem: dict[str, nn.Module], stages: Sequence[dict[str, nn.Module]],
                  out_indices: Sequence[int] = (-1, ), frozen_stages: int = -1, norm_eval: bool = False,
                  init_cfg: InitCfg = None) -> None:
         super().__init__(init_cfg)
@@ -46,7 +46,7 @@ class StagedBackbone(BaseBackbone):
                 self.add_module(name, module)
         self._freeze()
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The outputs of the stages in ``out_indices``."""
         x = self._run(self._stem, x)
         features = []
@@ -56,7 +56,7 @@ class StagedBackbone(BaseBackbone):
                 features.append(x)
         return tuple(features)
 
-    def _run(self, names: Tuple[str, ...], x: Tensor) -> Tensor:
+    def _run(self, names: tuple[str, ...], x: Tensor) -> Tensor:
         for name in names:
             x = getattr(self, name)(x)
         return x
@@ -79,7 +79,7 @@ class StagedBackbone(BaseBackbone):
                 getattr(self, name).eval().requires_grad_(False)
 
 
-def _check_out_indices(out_indices: Sequence[int], num_stages: int) -> Tuple[int, ...]:
+def _check_out_indices(out_indices: Sequence[int], num_stages: int) -> tuple[int, ...]:
     if not isinstance(out_indices, (tuple, list)) or not out_indices:
         raise TypeError(f'out_indices={out_indices!r} must be a tuple of stage indices, such as ({num_stages - 1},)')
     for index in out_indices:
@@ -110,7 +110,7 @@ def blocks_per_stage(depth: int, layers_per_step: int, extra_layers: int) -> int
     return blocks
 
 
-def check_positive_integers(name: str, values: Sequence[int], length: int) -> Tuple[int, ...]:
+def check_positive_integers(name: str, values: Sequence[int], length: int) -> tuple[int, ...]:
     """``values`` as a tuple if there are ``length`` of them, all positive integers."""
     if not isinstance(values, (tuple, list)) or len(values) != length:
         raise TypeError(f'{name}={values!r} must be {length} numbers')

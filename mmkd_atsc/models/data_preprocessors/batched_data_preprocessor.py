@@ -1,6 +1,6 @@
 """From a batch of bytes to what a network takes, on its device."""
 from collections.abc import Iterator
-from typing import Any, Optional
+from typing import Any
 
 import torch.nn.functional as F
 from mmpretrain.models import ClsDataPreprocessor
@@ -70,7 +70,7 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
     (tensor([2.]), [3, 7])
     """
 
-    def __init__(self, *args: Any, augment_seed: Optional[int] = None, augment_epochs: Optional[int] = None,
+    def __init__(self, *args: Any, augment_seed: int | None = None, augment_epochs: int | None = None,
                  **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if augment_seed is None and augment_epochs is not None:
@@ -79,7 +79,7 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
         if augment_seed is not None:
             self.set_augmentation(augment_seed, augment_epochs)
 
-    def set_augmentation(self, seed: int, epochs: Optional[int]) -> None:
+    def set_augmentation(self, seed: int, epochs: int | None) -> None:
         """Sets ``augment_seed`` and ``augment_epochs``; a seed that the config has given must be the same."""
         check_number('augment_seed', seed, 0, MOST_SEED, integer=True)
         if epochs is not None:
@@ -91,7 +91,7 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
         self.augment_seed, self.augment_epochs = seed, epochs
         self._draws = None, None  # those of one epoch, and what they were made of
 
-    def forward(self, data: dict, training: bool = False, epoch: Optional[int] = None) -> dict:
+    def forward(self, data: dict, training: bool = False, epoch: int | None = None) -> dict:
         """As in ``ClsDataPreprocessor``; with an ``augment_seed``, ``epoch`` may name another epoch than this one."""
         seeded = training and self.augment_seed is not None
         if not isinstance(data, Batch) and 'labels' not in data:
@@ -124,7 +124,7 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
             samples[0].set_field(recorded, 'recorded_batch', field_type='metainfo')
         return dict(inputs=inputs, data_samples=samples)
 
-    def record(self, data: dict, epoch: Optional[int] = None) -> RecordedBatch:
+    def record(self, data: dict, epoch: int | None = None) -> RecordedBatch:
         """What a batch is, and which epoch's augmentation it gets."""
         if epoch is None:
             epoch = current_epoch(len(data['labels']), data['samples'])

@@ -1,5 +1,4 @@
 """ATSC's losses: the student's feature meets the teacher's, the teacher stays near where it started."""
-from typing import Dict, Optional
 
 from torch import Tensor, nn
 
@@ -40,11 +39,11 @@ class ATSCDistiller(MultiTeacherDistiller):
     """
 
     def __init__(self, align_weight: float = 1.0, anchor_weight: float = 1.0, anchor_reduction: str = 'sum',
-                 anchor_min_dims: int = 2, student_recorders: Optional[dict] = None,
-                 teacher_recorders: Optional[dict] = None, connectors: Optional[dict] = None,
-                 distill_losses: Optional[dict] = None,
-                 loss_forward_mappings: Optional[dict] = None, distill_deliveries: Optional[dict] = None,
-                 init_cfg: Optional[dict] = None) -> None:
+                 anchor_min_dims: int = 2, student_recorders: dict | None = None,
+                 teacher_recorders: dict | None = None, connectors: dict | None = None,
+                 distill_losses: dict | None = None,
+                 loss_forward_mappings: dict | None = None, distill_deliveries: dict | None = None,
+                 init_cfg: dict | None = None) -> None:
         check_number('align_weight', align_weight, 0)
         check_number('anchor_weight', anchor_weight, 0)
         # Losses that were added may listen to the heads, which alignment alone does not run.
@@ -69,7 +68,7 @@ class ATSCDistiller(MultiTeacherDistiller):
         TeacherAnchorLoss(**self.anchor_options)  # says at once what is wrong with them
         self.anchors = nn.ModuleDict()
 
-    def prepare_from_teachers(self, teachers: Dict[str, nn.Module], weights: Optional[Dict[str, float]] = None) -> None:
+    def prepare_from_teachers(self, teachers: dict[str, nn.Module], weights: dict[str, float] | None = None) -> None:
         splits = {name: split_classifier(teacher, role=name) for name, teacher in teachers.items()}
         if self.finds_feature:  # behind the backbone, but for networks whose necks belong to the encoder
             self.teacher_recorders.recorders['features'] = MultiTeacherRecorder(
@@ -87,7 +86,7 @@ class ATSCDistiller(MultiTeacherDistiller):
                            for record in self.loss_forward_mappings[name].values() if record['from_student'])
         return 1 if answers_each else super().loss_share(name, teacher)
 
-    def anchor_losses(self) -> Dict[str, Tensor]:
+    def anchor_losses(self) -> dict[str, Tensor]:
         """How far each teacher's encoder is from where it began; for the steps in which it adapts."""
         return {'loss_anchor' if len(self.anchors) == 1 else f'{name}.loss_anchor': anchor()
                 for name, anchor in self.anchors.items()}

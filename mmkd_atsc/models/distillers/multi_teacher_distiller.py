@@ -1,7 +1,8 @@
 """MMRazor's configurable distiller for any number of teachers."""
 import logging
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any
 
 from mmengine.logging import print_log
 from mmrazor.models.distillers import ConfigurableDistiller
@@ -53,23 +54,23 @@ class MultiTeacherDistiller(ConfigurableDistiller):
     'MultiTeacherRecorder'
     """
 
-    def __init__(self, student_recorders: Optional[dict] = None, teacher_recorders: Optional[dict] = None,
-                 distill_deliveries: Optional[dict] = None, connectors: Optional[dict] = None,
-                 distill_losses: Optional[dict] = None, loss_forward_mappings: Optional[dict] = None,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(self, student_recorders: dict | None = None, teacher_recorders: dict | None = None,
+                 distill_deliveries: dict | None = None, connectors: dict | None = None,
+                 distill_losses: dict | None = None, loss_forward_mappings: dict | None = None,
+                 init_cfg: dict | None = None) -> None:
         super().__init__(
             student_recorders=student_recorders,
             teacher_recorders={name: in_every_teacher(config) for name, config in (teacher_recorders or {}).items()},
             distill_deliveries=distill_deliveries, connectors=connectors, distill_losses=distill_losses,
             loss_forward_mappings=loss_forward_mappings, init_cfg=init_cfg)
-        self.teacher_names: List[str] = []
-        self.teacher_weights: Dict[str, float] = {}
-        self.idle: List[str] = []  # teachers that no loss reads
+        self.teacher_names: list[str] = []
+        self.teacher_weights: dict[str, float] = {}
+        self.idle: list[str] = []  # teachers that no loss reads
 
     def prepare_from_teacher(self, model: nn.Module) -> None:
         self.prepare_from_teachers({'teacher': model})
 
-    def prepare_from_teachers(self, teachers: Dict[str, nn.Module], weights: Optional[Dict[str, float]] = None) -> None:
+    def prepare_from_teachers(self, teachers: dict[str, nn.Module], weights: dict[str, float] | None = None) -> None:
         """Lets the recorders listen to the teachers, and learns how much each of them counts (None: alike)."""
         self.teacher_names = list(teachers)
         total = sum(weights.values()) if weights else len(teachers)
@@ -92,7 +93,7 @@ class MultiTeacherDistiller(ConfigurableDistiller):
                 stack.enter_context(recorder.of(teacher))
             yield
 
-    def compute_distill_losses(self, data_samples: Optional[Sequence] = None) -> Dict[str, Any]:
+    def compute_distill_losses(self, data_samples: Sequence | None = None) -> dict[str, Any]:
         """The losses of what was recorded, by MMRazor's mappings; ``data_samples`` are those of the batch.
 
         An entry that is the same for all teachers is read, and passed through its connector, once.
@@ -101,7 +102,7 @@ class MultiTeacherDistiller(ConfigurableDistiller):
         for recorder in self.student_recorders.recorders.values():
             if isinstance(recorder, LabelsRecorder) and labels is not None:
                 recorder.fill(labels)
-        losses: Dict[str, Any] = {}
+        losses: dict[str, Any] = {}
         for name, mapping in self.loss_forward_mappings.items():
             common = {argument: self.get_record(**record, labels=labels) for argument, record in mapping.items()
                       if not differs(record)}
@@ -124,11 +125,11 @@ class MultiTeacherDistiller(ConfigurableDistiller):
             any(record.get('teacher') == 'confidence' for mapping in self.loss_forward_mappings.values()
                 for record in mapping.values())
 
-    def run_loss(self, name: str, arguments: Dict[str, Any]) -> Dict[str, Any]:
+    def run_loss(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """One loss for one teacher (or one answer of all), and what is to be logged with it."""
         return {name: self.distill_losses[name](**arguments)}
 
-    def log_arguments(self, name: str, arguments: Dict[str, Any]) -> Dict[str, Tensor]:
+    def log_arguments(self, name: str, arguments: dict[str, Any]) -> dict[str, Tensor]:
         """What is to be logged of a loss's arguments that are the same for all teachers."""
         return {}
 
@@ -136,9 +137,9 @@ class MultiTeacherDistiller(ConfigurableDistiller):
         """The factor of a loss that is applied to each teacher."""
         return self.teacher_weights[teacher]
 
-    def get_record(self, recorder: str, from_student: bool, record_idx: int = 0, data_idx: Optional[int] = None,
-                   connector: Optional[str] = None, connector_idx: Optional[int] = None,
-                   teacher: Optional[str] = None, labels: Optional[Tensor] = None) -> Any:
+    def get_record(self, recorder: str, from_student: bool, record_idx: int = 0, data_idx: int | None = None,
+                   connector: str | None = None, connector_idx: int | None = None,
+                   teacher: str | None = None, labels: Tensor | None = None) -> Any:
         """MMRazor's, with the teacher whose record it is, or the way in which those of all are combined."""
         if from_student or teacher is None:
             return super().get_record(recorder, from_student, record_idx, data_idx, connector, connector_idx)
@@ -153,7 +154,7 @@ class MultiTeacherDistiller(ConfigurableDistiller):
             record = self.connectors[connector](record)
         return record if connector_idx is None else record[connector_idx]
 
-    def _aggregate(self, recorder: str, how: str, labels: Optional[Tensor], records: Sequence[Any]) -> Tensor:
+    def _aggregate(self, recorder: str, how: str, labels: Tensor | None, records: Sequence[Any]) -> Tensor:
         for name, record in zip(self.teacher_names, records):
             if not isinstance(record, Tensor) or record.dim() != 2:
                 what = f'of shape {tuple(record.shape)}' if isinstance(record, Tensor) else type(record).__name__
@@ -165,7 +166,7 @@ class MultiTeacherDistiller(ConfigurableDistiller):
         weights = [self.teacher_weights[name] for name in self.teacher_names]
         return aggregate_logits(records, how, weights, None if how != 'confidence' else labels.to(records[0].device))
 
-    def _teachers_of(self, loss: str) -> List[Optional[str]]:
+    def _teachers_of(self, loss: str) -> list[str | None]:
         """The teachers that a loss is applied to: all, a named one, or None where no single one is meant."""
         mapping = self.loss_forward_mappings[loss]
         asked = list(dict.fromkeys(record['teacher'] for record in mapping.values()
@@ -179,7 +180,7 @@ class MultiTeacherDistiller(ConfigurableDistiller):
                              'or a name')
         return [None]
 
-    def _check_loss_forward_mappings(self, losses: nn.ModuleDict, mappings: Dict[str, dict], *recorders: Any) -> None:
+    def _check_loss_forward_mappings(self, losses: nn.ModuleDict, mappings: dict[str, dict], *recorders: Any) -> None:
         # MMRazor's check knows no values by teacher; the names in them are looked at when the teachers are known.
         plain = {loss: {argument: {key: next(iter(value.values())) if isinstance(value, dict) and value else value
                                    for key, value in record.items()} for argument, record in mapping.items()}
@@ -261,7 +262,7 @@ def weighted(key: str, value: Any, share: float) -> Any:
     return [share * part for part in value] if isinstance(value, (list, tuple)) else share * value
 
 
-def check_mapping_options(mappings: Dict[str, dict], known: Sequence[str] = RECORD_OPTIONS[:-1]) -> None:
+def check_mapping_options(mappings: dict[str, dict], known: Sequence[str] = RECORD_OPTIONS[:-1]) -> None:
     """Refuses what no distiller reads of a loss mapping's entry; by default what MMRazor's own does not.
 
     >>> check_mapping_options(dict(loss_kd=dict(preds_S=dict(recorder='logits', from_studnt=True))))

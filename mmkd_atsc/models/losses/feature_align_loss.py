@@ -1,5 +1,4 @@
 """The distance between what the student projects and what the teacher sees."""
-from typing import Tuple
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +18,7 @@ def feature_align_loss(student: Tensor, teacher: Tensor, reduction: str = 'mean'
     return F.mse_loss(student, teacher, reduction=reduction)
 
 
-def align_features(student: Tensor, teacher: Tensor) -> Tuple[Tensor, Tensor]:
+def align_features(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Both features in one precision (fp32 or better) and of one size, the larger side averaged down to the smaller.
 
     >>> [tuple(f.shape) for f in align_features(torch.zeros(2, 4, 8, 8), torch.zeros(2, 4, 4, 4))]
@@ -42,7 +41,7 @@ def align_features(student: Tensor, teacher: Tensor) -> Tuple[Tensor, Tensor]:
     return _resize(student.to(dtype), size), _resize(teacher.to(dtype), size)
 
 
-def _resize(feature: Tensor, size: Tuple[int, ...]) -> Tensor:
+def _resize(feature: Tensor, size: tuple[int, ...]) -> Tensor:
     return feature if tuple(feature.shape[2:]) == size else F.adaptive_avg_pool2d(feature, size)
 
 

@@ -1,5 +1,5 @@
 """The penalty that holds an adapting teacher near its pretrained weights."""
-from typing import Callable, Dict, List, Sequence, Tuple
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -82,10 +82,10 @@ class TeacherAnchorLoss(nn.Module):
         super().__init__()
         self.loss_weight = check_number('loss_weight', loss_weight, low=0)
         self.reduction = check_choice('reduction', reduction, REDUCTIONS)
-        self._names: List[str] = []
+        self._names: list[str] = []
         # Where each parameter lives, not the parameter itself: a copy or a cast may put another tensor there.
-        self._owners: List[Tuple[nn.Module, str]] = []
-        self._anchors: List[Tensor] = []
+        self._owners: list[tuple[nn.Module, str]] = []
+        self._anchors: list[Tensor] = []
 
     def bind(self, encoder: nn.Module, min_dims: int = 2) -> None:
         """Takes the encoder's weights of now as anchors. Only once: a second call would forget the pretrained ones."""
@@ -114,17 +114,17 @@ class TeacherAnchorLoss(nn.Module):
         return _SquaredDistance.apply(scale, self._anchors, *parameters)
 
     @torch.no_grad()
-    def drift(self) -> Dict[str, Tensor]:
+    def drift(self) -> dict[str, Tensor]:
         r"""How far the encoder went: :math:`\lVert\theta-\theta^*\rVert / \lVert\theta^*\rVert`, without host syncs.
 
         Returns:
-            Dict[str, Tensor]: 'total', and one for each child of the encoder ('conv1', 'layer1', ...); a parameter of
+            dict[str, Tensor]: 'total', and one for each child of the encoder ('conv1', 'layer1', ...); a parameter of
             the encoder itself (``cls_token``) goes by its own name.
         """
         parameters = self._parameters_now()
         moved = _norms(torch._foreach_sub(parameters, self._anchors))
         start = _norms(self._anchors)
-        stages: Dict[str, List[int]] = {}
+        stages: dict[str, list[int]] = {}
         for i, name in enumerate(self._names):
             stages.setdefault(name.split('.')[0], []).append(i)
         # named_parameters goes child by child, so a stage is a slice; indexing by a list would wait for the device.
@@ -133,7 +133,7 @@ class TeacherAnchorLoss(nn.Module):
                      for stage, rows in stages.items())
         return drift
 
-    def _parameters_now(self) -> List[Tensor]:
+    def _parameters_now(self) -> list[Tensor]:
         if not self._owners:
             raise RuntimeError("TeacherAnchorLoss has no encoder yet: call bind(encoder) once the teacher's checkpoint "
                                'is loaded')
