@@ -72,7 +72,7 @@ class AtomicBackend(LocalBackend):
 
     rmtree = remove
 
-    def remove_noted(self, keep: Iterable[str]) -> None:
+    def remove_noted(self, keep: Iterable[str | None]) -> None:
         """Removes the noted files, except those that have been written again since."""
         keep, noted, self._noted = set(keep), self._noted, []
         for path in noted:

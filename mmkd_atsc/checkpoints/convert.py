@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -86,8 +87,8 @@ def _torchvision_vgg(depth: int, convolutions: Sequence[int]) -> Architecture:
 _WIDE = dict(type='mmpretrain.ResNet', stem_channels=64, base_channels=128, expansion=2)
 
 ARCHITECTURES: dict[str, Architecture] = {
-    **{name: Architecture(lambda num_classes, name=name: classifier(name, num_classes), 100,
-                          CIFAR_RULES[network.backbone['type']]) for name, network in CIFAR_NETWORKS.items()},
+    **{name: Architecture(partial(classifier, name), 100, CIFAR_RULES[network.backbone['type']])
+       for name, network in CIFAR_NETWORKS.items()},
     'torchvision/resnet18': _torchvision(dict(type='mmpretrain.ResNet', depth=18), 512),
     'torchvision/resnet34': _torchvision(dict(type='mmpretrain.ResNet', depth=34), 512),
     'torchvision/resnet50': _torchvision(dict(type='mmpretrain.ResNet', depth=50), 2048),

@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100 as one tensor each, from which a whole batch is fetched in one go."""
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ class ImageTable(Sequence):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int | slice | list[int]) -> 'dict | ImageTable':
+    def __getitem__(self, index: int | slice | list[int]) -> Any:
         if isinstance(index, (slice, list)):
             rows = torch.arange(len(self))[index]
             return ImageTable(self.images[rows], self.labels[rows])
@@ -71,7 +72,7 @@ class Batch(dict):
 
     def __init__(self, table: ImageTable, sample_idx: Tensor, augment: PadCropFlip, samples: int) -> None:
         super().__init__(sample_idx=sample_idx, augment=augment, samples=samples)
-        self.table = table
+        self.table: ImageTable | None = table
         if get_worker_info() is not None:  # the rows travel to another process, the table must not
             self['inputs'], self['labels'] = self.fetch(CPU)
             self.table = None
@@ -104,7 +105,7 @@ def collate_batch(batch: Batch | list) -> dict:
     return batch if isinstance(batch, Batch) else default_collate(batch)
 
 
-class _Batched:
+class _Batched(CIFAR10):
     """What turns one of MMPretrain's CIFAR data sets into one tensor; the files are read and checked as before."""
 
     classic: str
@@ -132,7 +133,7 @@ class _Batched:
 
 
 @DATASETS.register_module()
-class BatchedCIFAR10(_Batched, CIFAR10):
+class BatchedCIFAR10(_Batched):
     """:class:`BatchedCIFAR100` for CIFAR-10."""
 
     classic = 'mmpretrain.CIFAR10'

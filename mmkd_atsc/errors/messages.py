@@ -69,9 +69,9 @@ def describe(error: BaseException, config: Config | None = None) -> str:
         # A type passes on what it does not know to those that it derives from, and they refuse it.
         place, parts = _find(config, lambda part: argument in part and owner in _family(part.get('type')))
         owner = short_name(parts[0]['type']) if parts else owner
-        names = sorted({name for entry in _family(owner).values()
-                        for name in inspect.signature(entry.__init__).parameters} - {'self', 'args', 'kwargs'})
-        return f'{place}{owner} has no argument {argument!r}{nearest(argument, names)}'
+        makers = [entry.__init__ for entry in _family(owner).values()]  # type: ignore[misc]
+        names = {name for maker in makers for name in inspect.signature(maker).parameters} - {'self', 'args', 'kwargs'}
+        return f'{place}{owner} has no argument {argument!r}{nearest(argument, sorted(names))}'
     if 'urlopen error' in message or 'Max retries exceeded' in message:
         message += ('; there is no data at data_root and it cannot be downloaded: put it there, or set the environment '
                     'variable MMKD_DATA_ROOT or --cfg-options train_dataloader.dataset.data_root=DIR')

@@ -71,7 +71,7 @@ def shared_head(head: dict | None) -> Any:
 
 def own_shared_parts(student: dict, model: dict) -> None:
     """Writes into the student's config what binding it to the teachers of ``model`` finds: projectors, classifiers."""
-    head, neck = student.get('head'), student.get('neck')
+    head = student.get('head')
     kind = shared_head(head)
     if not kind or kind.owned_classifiers(head):
         return
@@ -81,7 +81,7 @@ def own_shared_parts(student: dict, model: dict) -> None:
         teachers = {name: split_classifier(build_network(source, name), name) for name, source in sources.items()}
         bind_student(built, teachers, dict.fromkeys(teachers, 1.0))
     if hasattr(built.neck, 'options'):
-        student['neck'] = {**neck, **built.neck.options()}
+        student['neck'] = {**student['neck'], **built.neck.options()}
     student['head'] = kind.own_config(head, {name: dict(neck=source.model.get('neck'), head=source.model['head'])
                                              for name, source in sources.items()})
 
@@ -143,9 +143,9 @@ def _custom_imports(config: dict, exported: dict) -> dict:
     names = dict.fromkeys(name for one in wanted
                           for name in ([one['imports']] if isinstance(one['imports'], str) else one['imports']))
     types = {short_name(part.get('type')) for _, part in dicts_of(exported)}
-    names = [name for name in names if _is_needed(name, types)]
+    needed = [name for name in names if _is_needed(name, types)]
     lenient = any(one.get('allow_failed_imports', False) for one in wanted)
-    return dict(custom_imports=dict(imports=names, allow_failed_imports=lenient)) if names else {}
+    return dict(custom_imports=dict(imports=needed, allow_failed_imports=lenient)) if needed else {}
 
 
 def _is_needed(module: str, types: set[str]) -> bool:

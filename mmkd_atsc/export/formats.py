@@ -26,11 +26,11 @@ class Deployed(nn.Module):
     def __init__(self, network: BaseModel, with_preprocessing: bool = False) -> None:
         super().__init__()
         self.network = network
-        mean, std = (getattr(network.data_preprocessor, name, None) for name in ('mean', 'std'))
-        self.normalises = with_preprocessing and mean is not None
+        preprocessor = network.data_preprocessor
+        self.normalises = with_preprocessing and getattr(preprocessor, 'mean', None) is not None
         if self.normalises:
-            self.register_buffer('mean', mean.clone())
-            self.register_buffer('std', std.clone())
+            self.register_buffer('mean', preprocessor.mean.clone())
+            self.register_buffer('std', preprocessor.std.clone())
         # All of it, this module too: after its work the ONNX exporter puts all parts into the mode of the whole.
         self.eval().requires_grad_(False)
 

@@ -1,6 +1,7 @@
 """The images that a student takes: their size and channels, and the pipeline that makes them of files."""
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine.registry import DATASETS
 from mmpretrain.datasets import CIFAR10, MNIST
@@ -32,7 +33,7 @@ def height_and_width(image_size: int | str | Sequence[int] | None) -> Size | Non
     """
     if image_size is None:
         return None
-    sides = image_size
+    sides: Any = image_size
     if isinstance(sides, str):
         sides = [int(side) for side in sides.split('x')] if re.fullmatch(r'\d+(x\d+)?', sides) else ()
     sides = tuple(sides) if isinstance(sides, (list, tuple)) else (sides, )
@@ -63,8 +64,8 @@ def configured_image_size(dataset: dict) -> Size | None:
         size = step.get('crop_size') or {
             'Resize': None if step.get('keep_ratio') else step.get('scale'), 'Pad': step.get('size'),
             'torchvision/CenterCrop': step.get('size')}.get(name)
-        if size:
-            sides = height_and_width(size)
+        sides = height_and_width(size or None)
+        if sides is not None:
             # MMCV's own have the width first, those of MMPretrain and torchvision the height.
             return sides[::-1] if name in ('Resize', 'CenterCrop', 'Pad') else sides
     return height_and_width(_arrays(dataset)[0])

@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -197,8 +197,9 @@ def _meta(content: dict, config: Config, num_classes: int, source: str) -> dict:
     """Where it came from, and the names of the classes as MMPretrain reads them; all plain values."""
     meta, dataset = content.get('meta') or {}, evaluated_dataset(config)
     kind = class_of(dataset, config.get('default_scope') or 'mmpretrain', DATASETS)
-    classes = ((meta.get('dataset_meta') or {}).get('classes') or (dataset.get('metainfo') or {}).get('classes')
-               or getattr(kind, 'METAINFO', {}).get('classes'))
+    classes: Any = (
+        (meta.get('dataset_meta') or {}).get('classes') or (dataset.get('metainfo') or {}).get('classes')
+        or getattr(kind, 'METAINFO', {}).get('classes'))
     named = isinstance(classes, (list, tuple)) and len(classes) == num_classes
     return dict(source=source, mmkd_atsc_version=__version__,
                 **(dict(dataset_meta=dict(classes=list(map(str, classes)))) if named else {}))

@@ -79,7 +79,7 @@ def _log_confidence(log_probs: Tensor, labels: Tensor | None) -> Tensor:
     return confidence.where(scores.sum(-1, keepdim=True) > 0, 0.0)  # without any label all are trusted alike
 
 
-def labels_of(data_samples: list) -> Tensor:
+def labels_of(data_samples: Sequence) -> Tensor:
     """The classes (N,) of a batch, or its scores (N, C) where labels were mixed; as MMPretrain's heads read them."""
     if 'gt_score' in data_samples[0]:
         return torch.stack([sample.gt_score for sample in data_samples])

@@ -11,7 +11,8 @@ from .classifier import Encoder, SplitNetwork, classifies_inside, last_feature
 def bind_student(student: BaseModel, teachers: dict[str, SplitNetwork], weights: dict[str, float]) -> None:
     """Fits the student's projector to the teachers' features, and shares their classifiers with its head."""
     neck, head = getattr(student, 'neck', None), getattr(student, 'head', None)
-    if neck is None or not hasattr(head, 'bind_teachers') or (len(teachers) > 1 and not hasattr(neck, 'bind')):
+    if (neck is None or head is None or not hasattr(head, 'bind_teachers')
+            or (len(teachers) > 1 and not hasattr(neck, 'bind'))):
         raise TypeError('the student of AdaptiveTeacherDistill needs neck=dict(type="mmkd_atsc.FeatureProjector") and '
                         f'head=dict(type="mmkd_atsc.SharedClassifierHead"); its neck is a {type(neck).__name__}, its '
                         f'head is a {type(head).__name__}')

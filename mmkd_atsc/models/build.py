@@ -30,19 +30,17 @@ def resolve_network(config: dict | str, role: str) -> NetworkSource:
     >>> resolve_network(dict(type='mmpretrain.ImageClassifier'), 'student').model
     {'type': 'mmpretrain.ImageClassifier'}
     """
-    if isinstance(config, str):
-        config = dict(cfg_path=config)
-    if not isinstance(config, dict):
+    if not isinstance(config, (dict, str)):
         raise TypeError(f'{role} must be a config dict, a built model or a path, not a {type(config).__name__}')
-    config = without_our_scope(config)
-    if 'type' in config:
+    given: dict = dict(cfg_path=config) if isinstance(config, str) else without_our_scope(config)
+    if 'type' in given:
         # mmpretrain.ImageClassifier names its parts without a prefix, whatever the default scope is.
-        prefix = str(config['type']).rpartition('.')[0]
-        return NetworkSource(config, scope=prefix or None)
-    if 'cfg_path' not in config:
+        prefix = str(given['type']).rpartition('.')[0]
+        return NetworkSource(given, scope=prefix or None)
+    if 'cfg_path' not in given:
         raise ValueError(f'{role} needs a type, or a cfg_path (package::path or a config file); '
-                         f'its keys are {", ".join(config)}')
-    path, pretrained = config.pop('cfg_path'), config.pop('pretrained', False)
+                         f'its keys are {", ".join(given)}')
+    path, pretrained = given.pop('cfg_path'), given.pop('pretrained', False)
     scope, weights = None, None
     if '::' in path:
         scope = path.split('::')[0]
@@ -62,7 +60,7 @@ def resolve_network(config: dict | str, role: str) -> NetworkSource:
     model = whole.model.to_dict() if isinstance(whole.model, ConfigDict) else whole.model
     if whole.get('data_preprocessor') is not None:
         model.setdefault('data_preprocessor', whole.data_preprocessor.to_dict())
-    model = without_our_scope(Config._merge_a_into_b(config, model))
+    model = without_our_scope(Config._merge_a_into_b(given, model))
     return NetworkSource(model, scope or str(model.get('type', '')).rpartition('.')[0] or None, weights,
                          whole.get('custom_imports'))
 

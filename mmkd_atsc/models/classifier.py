@@ -1,7 +1,7 @@
 """A network cut in two: the encoder, up to the last feature that is one tensor, and the classifier, all after it."""
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from mmengine.model import BaseModule
@@ -10,7 +10,7 @@ from mmpretrain.models.classifiers import ImageClassifier
 from mmpretrain.models.heads import ConformerHead, DeiTClsHead, MultiTaskHead
 from torch import Tensor, nn
 
-Features = Tensor | tuple[Tensor, ...]
+Features: TypeAlias = Tensor | tuple[Tensor, ...]
 
 
 class Encoder(nn.Sequential):

@@ -38,7 +38,7 @@ class Teacher(nn.Module):
         self.name = name
         is_built = isinstance(network, BaseModel)
         if is_built:  # MMPretrain gives every network one; of a network that has none of its own it normalises nothing
-            own_preprocessor = getattr(network.data_preprocessor, '_enable_normalize', True)
+            own_preprocessor = getattr(getattr(network, 'data_preprocessor', None), '_enable_normalize', True)
         else:
             network = resolve_network(network, name)
             own_preprocessor = network.model.get('data_preprocessor') is not None

@@ -1,5 +1,6 @@
 """MMEngine's CheckpointHook, but a run has a whole checkpoint at every moment."""
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend
@@ -28,6 +29,8 @@ class AtomicCheckpointHook(CheckpointHook):
     >>> isinstance(hook, CheckpointHook), hook.filename_tmpl
     (True, 'epoch_{}.pth')
     """
+
+    file_backend: Any  # MMEngine's hook sets it before training
 
     def __init__(self, interval: int = 1, *args, **kwargs) -> None:
         super().__init__(interval, *args, **kwargs)

@@ -1,9 +1,16 @@
 """Saves and restores random-number state; seeds each batch of a worker process."""
 import random
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+
+
+def numpy_state() -> tuple:
+    """The state of NumPy's random numbers, as a tuple."""
+    state: Any = np.random.get_state()  # NumPy declares a dict as well
+    return state
 
 
 def random_state() -> dict:
@@ -15,7 +22,7 @@ def random_state() -> dict:
     >>> first == (random.random(), np.random.rand(), torch.rand(()))
     True
     """
-    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    kind, keys, position, has_gauss, gauss = numpy_state()
     state = dict(python=random.getstate(), torch=torch.get_rng_state(),
                  numpy=(kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss))
     if torch.cuda.is_available():

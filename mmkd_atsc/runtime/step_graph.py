@@ -23,6 +23,7 @@ from mmkd_atsc.registry import HOOKS
 from .blocks import first_line
 from .model_wrappers import unwrap_model
 from .python_state import PythonState
+from .random_state import numpy_state
 
 Logs = dict[str, Any]
 FEW_REPLAYS, MOST_VAIN = 20, 5
@@ -126,13 +127,15 @@ class GraphedStep:
         why = self._why_not(data)
         if why:
             self._say(f'a step is not captured: {why}')
-        if why or self._usual_steps < self.warmup or (self.captured is None and not self._capture(data, optim_wrapper)):
+        is_due = not why and self._usual_steps >= self.warmup
+        captured = (self.captured or self._capture(data, optim_wrapper)) if is_due else None
+        if captured is None:
             return self._usual_step(data, optim_wrapper)
-        logs = self.captured.run(data)
+        logs = captured.run(data)
         self._replays += 1
         optim_wrapper._inner_count += 1
         optim_wrapper.step()
-        self.captured.detach_gradients()
+        captured.detach_gradients()
         return logs
 
     def _why_not(self, data: Any) -> str | None:
@@ -141,7 +144,8 @@ class GraphedStep:
         if why is None:
             kind = kind_of(data)
             self._other_kinds = 0 if self._kind in (None, kind) else self._other_kinds + 1
-            if self._other_kinds > self.warmup:  # no last, smaller batch: from now on all are so
+            # Too many to be the last, smaller batch of an epoch: from now on all are so.
+            if self._kind is not None and self._other_kinds > self.warmup:
                 self._forget(f'batches are {words(kind)}, they were {words(self._kind)}')
                 self._kind, self._other_kinds = None, 0
             self._kind = self._kind or kind
@@ -151,7 +155,7 @@ class GraphedStep:
 
     def _usual_step(self, data: Any, optim_wrapper: OptimWrapper) -> Logs:
         """MMEngine's ``train_step`` after its preprocessing."""
-        dice = random.getstate(), np.random.get_state()[1:3]
+        python, numpy = random.getstate(), numpy_state()[1:3]
         with self.recorder.stream():
             with optim_wrapper.optim_context(self.model):
                 losses = self.model._run_forward(data, mode='loss')
@@ -160,8 +164,7 @@ class GraphedStep:
         if self.failed:
             return logs
         self._usual_steps += 1
-        rolled = (dice[0] != random.getstate() or dice[1][1] != np.random.get_state()[2]
-                  or not np.array_equal(dice[1][0], np.random.get_state()[1]))
+        rolled = python != random.getstate() or not all(map(np.array_equal, numpy, numpy_state()[1:3]))
         if self._state is None:  # after a step, since the first may set attributes for good
             self._state = PythonState(self.model)
         elif self.captured is None:
@@ -179,7 +182,7 @@ class GraphedStep:
             print_log(f'the step is captured anew: {changed}', 'current')
         self.captured, self._usual_steps, self._replays, self._state = None, 0, 0, None
 
-    def _capture(self, data: dict, optim_wrapper: OptimWrapper) -> bool:
+    def _capture(self, data: dict, optim_wrapper: OptimWrapper) -> 'CapturedStep | None':
         begin = time.perf_counter()
         optim_wrapper.zero_grad()
         try:
@@ -187,9 +190,9 @@ class GraphedStep:
         except Exception as error:  # whatever forward or backward do that no graph holds
             optim_wrapper.zero_grad()
             self._fail(first_line(error))
-            return False
+            return None
         print_log(f'the step is captured ({time.perf_counter() - begin:.2f} s)', 'current')
-        return True
+        return self.captured
 
     def _fail(self, why: str) -> None:
         self.failed, self.captured = True, None

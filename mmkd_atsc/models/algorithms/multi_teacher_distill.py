@@ -232,15 +232,16 @@ def build_preprocessor(config: dict | nn.Module | None, student: BaseModel) -> n
     if config is None:
         return own
     decided = isinstance(config, dict) and 'batch_augments' in config
+    built: nn.Module = config
     if isinstance(config, dict):
-        config = MODELS.build({'type': 'mmpretrain.ClsDataPreprocessor', **config})
+        built = MODELS.build({'type': 'mmpretrain.ClsDataPreprocessor', **config})
     augments = getattr(own, 'batch_augments', None)
-    if augments is None or decided or getattr(config, 'batch_augments', None) is not None:
-        return config
-    if not hasattr(config, 'batch_augments'):
-        raise ValueError(f"the student's batch augmentations would be lost: {type(config).__name__} has none, "
+    if augments is None or decided or getattr(built, 'batch_augments', None) is not None:
+        return built
+    if not hasattr(built, 'batch_augments'):
+        raise ValueError(f"the student's batch augmentations would be lost: {type(built).__name__} has none, "
                          'use mmpretrain.ClsDataPreprocessor')
     # They mix labels as scores: MMPretrain leaves them out, without a word, where there are none.
-    config.batch_augments, config.to_onehot = augments, True
-    config.num_classes = config.num_classes or getattr(getattr(student, 'head', None), 'num_classes', own.num_classes)
-    return config
+    built.batch_augments, built.to_onehot = augments, True
+    built.num_classes = built.num_classes or getattr(getattr(student, 'head', None), 'num_classes', own.num_classes)
+    return built

@@ -10,7 +10,8 @@ from mmkd_atsc.errors.checks import check_flag, check_number
 InitCfg = dict | list[dict] | None
 
 # Normal with variance 2 / fan_out: what the literature's ResNets, wide ResNets, VGGs and MobileNetV2s start from.
-KAIMING_INIT = [dict(type='Kaiming', layer=['Conv2d']), dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm'])]
+KAIMING_INIT: list[dict] = [dict(type='Kaiming', layer=['Conv2d']),
+                            dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm'])]
 
 
 class StagedBackbone(BaseBackbone):

@@ -85,18 +85,18 @@ class FeatureProjector(BaseModule):
                 else MODELS.build({'type': 'mmkd_atsc.FeatureProjector', **options})
                 for name, options in projectors.items()})
         elif in_channels and out_channels:
-            self._build_layers()
+            self._build_layers(in_channels, out_channels)
 
-    def _build_layers(self) -> None:
+    def _build_layers(self, in_channels: int, out_channels: int) -> None:
         self.spatial, self.final_relu = self.spatial is not False, self.final_relu is not False
-        if self.out_channels % self.factor:
-            raise ValueError(f'out_channels={self.out_channels} is not divisible by factor={self.factor}')
+        if out_channels % self.factor:
+            raise ValueError(f'out_channels={out_channels} is not divisible by factor={self.factor}')
         if self.out_size and not self.spatial:
             raise ValueError(f'out_size={self.out_size!r} needs spatial=True: vectors have no height and width')
-        width = self.out_channels // self.factor
+        width = out_channels // self.factor
         self.layers = nn.Sequential(
-            *self._block(self.in_channels, width, kernel_size=1), *self._block(width, width, kernel_size=3),
-            *self._block(width, self.out_channels, kernel_size=1))
+            *self._block(in_channels, width, kernel_size=1), *self._block(width, width, kernel_size=3),
+            *self._block(width, out_channels, kernel_size=1))
         if not self.final_relu:
             del self.layers[-1]
 
@@ -155,7 +155,7 @@ class FeatureProjector(BaseModule):
             # Maps of other ratios are averaged to one size where they are compared, in the loss.
             ratio, = ratios if len(ratios) == 1 else (1, )
             self.pool = int(ratio) if ratio > 1 and ratio == int(ratio) else None
-        self._build_layers()
+        self._build_layers(feature.shape[1], target.shape[1])
         self.to(feature)
 
     def forward(self, features: Features) -> Features:

@@ -52,6 +52,8 @@ class SerializationFC(BaseConnector):
             self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        if self.fc is None:
+            return
         if self.init == 'default':
             self.fc.reset_parameters()
             return
@@ -61,7 +63,7 @@ class SerializationFC(BaseConnector):
 
     def init_weights(self) -> None:
         # The init_cfg of a model around this one initializes every linear layer in it, this one too, before this call.
-        if self.fc is not None and not self.is_init:
+        if not self.is_init:
             self.reset_parameters()
         super().init_weights()
 

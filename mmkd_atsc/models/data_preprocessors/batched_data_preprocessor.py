@@ -28,7 +28,7 @@ class LabelledSamples(list):
         super().__init__()
         self.labels = labels
 
-    def _made(self) -> list:
+    def _made(self) -> 'LabelledSamples':
         if not super().__len__():
             # Views of one tensor: what MMPretrain's heads put together again was never copied one by one.
             self.extend(DataSample().set_gt_label(label) for label in self.labels.split(1))
@@ -75,7 +75,8 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
         super().__init__(*args, **kwargs)
         if augment_seed is None and augment_epochs is not None:
             raise ValueError(f'augment_epochs={augment_epochs!r} needs an augment_seed')
-        self.augment_seed = self.augment_epochs = None
+        self.augment_seed: int | None = None
+        self.augment_epochs: int | None = None
         if augment_seed is not None:
             self.set_augmentation(augment_seed, augment_epochs)
 
@@ -89,7 +90,7 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
             raise ValueError(f'data_preprocessor has augment_seed={own[0]}, augment_epochs={own[1]}; the teachers were '
                              f'recorded with augment_seed={seed}, augment_epochs={epochs}')
         self.augment_seed, self.augment_epochs = seed, epochs
-        self._draws = None, None  # those of one epoch, and what they were made of
+        self._draws: tuple[Any, Any] = None, None  # those of one epoch, and what they were made of
 
     def forward(self, data: dict, training: bool = False, epoch: int | None = None) -> dict:
         """As in ``ClsDataPreprocessor``; with an ``augment_seed``, ``epoch`` may name another epoch than this one."""
@@ -107,7 +108,7 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
         if training:
             inputs = data['augment'](inputs, None if recorded is None else self.draws_of(recorded))
         inputs = super().forward(dict(inputs=inputs))['inputs']
-        samples = LabelledSamples(labels)
+        samples: list = LabelledSamples(labels)
         if self.to_onehot:
             samples = list(samples)
             if self.num_classes is None:
@@ -135,7 +136,7 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
 
     def draws_of(self, batch: RecordedBatch) -> Tensor:
         """(3, N) numbers for a batch."""
-        key = self.augment_seed, batch.epoch, batch.samples
+        key: tuple[Any, int, int] = self.augment_seed, batch.epoch, batch.samples
         if self._draws[0] != key:
             self._draws = key, draw_epoch(*key)
         return self._draws[1][:, batch.sample_idx]

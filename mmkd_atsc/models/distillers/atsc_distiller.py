@@ -1,5 +1,7 @@
 """ATSC's losses: the student's feature meets the teacher's, the teacher stays near where it started."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from mmkd_atsc.errors.checks import check_number
@@ -64,7 +66,7 @@ class ATSCDistiller(MultiTeacherDistiller):
         self.needs_student_head, self.needs_teacher_head = self_needs_heads
         self.finds_feature = finds_feature
         self.anchor_min_dims = check_number('anchor_min_dims', anchor_min_dims, 1, 2, integer=True)
-        self.anchor_options = dict(loss_weight=anchor_weight, reduction=anchor_reduction)
+        self.anchor_options: dict[str, Any] = dict(loss_weight=anchor_weight, reduction=anchor_reduction)
         TeacherAnchorLoss(**self.anchor_options)  # says at once what is wrong with them
         self.anchors = nn.ModuleDict()
 

@@ -54,6 +54,8 @@ class MultiTeacherDistiller(ConfigurableDistiller):
     'MultiTeacherRecorder'
     """
 
+    loss_forward_mappings: dict[str, dict]
+
     def __init__(self, student_recorders: dict | None = None, teacher_recorders: dict | None = None,
                  distill_deliveries: dict | None = None, connectors: dict | None = None,
                  distill_losses: dict | None = None, loss_forward_mappings: dict | None = None,
@@ -164,9 +166,11 @@ class MultiTeacherDistiller(ConfigurableDistiller):
             raise ValueError("teacher='confidence' needs the labels, which MultiTeacherDistill hands on; "
                              "use teacher='mean_prob' with another algorithm")
         weights = [self.teacher_weights[name] for name in self.teacher_names]
-        return aggregate_logits(records, how, weights, None if how != 'confidence' else labels.to(records[0].device))
+        if labels is not None:
+            labels = labels.to(records[0].device) if how == 'confidence' else None
+        return aggregate_logits(records, how, weights, labels)
 
-    def _teachers_of(self, loss: str) -> list[str | None]:
+    def _teachers_of(self, loss: str) -> list[Any]:
         """The teachers that a loss is applied to: all, a named one, or None where no single one is meant."""
         mapping = self.loss_forward_mappings[loss]
         asked = list(dict.fromkeys(record['teacher'] for record in mapping.values()
@@ -197,7 +201,7 @@ class MultiTeacherDistiller(ConfigurableDistiller):
 
     def _check_use(self) -> None:
         """Finds teachers that no loss reads, and refuses losses that several teachers would share a memory of."""
-        read = set()
+        read: set[str | None] = set()
         for loss, mapping in self.loss_forward_mappings.items():
             teachers = self._teachers_of(loss)
             asks_all = any(record.get('teacher') in TEACHER_AGGREGATES for record in mapping.values())

@@ -156,11 +156,12 @@ class SharedClassifierHead(ClsHead):
 
     def _each(self, feats: tuple[Tensor, ...]) -> Iterator[tuple[str, 'SharedClassifierHead', tuple[Tensor]]]:
         """The branches by name, each with its feature."""
-        if not isinstance(feats, (tuple, list)) or len(feats) != len(self.branches):
+        branches = self.branches or {}
+        if not isinstance(feats, (tuple, list)) or len(feats) != len(branches):
             count = len(feats) if isinstance(feats, (tuple, list)) else 1
-            raise ValueError(f'{count} features for {len(self.branches)} classifiers ({", ".join(self.branches)}): '
+            raise ValueError(f'{count} features for {len(branches)} classifiers ({", ".join(branches)}): '
                              'the neck must be a FeatureProjector of the same teachers')
-        return ((name, branch, (feature, )) for (name, branch), feature in zip(self.branches.items(), feats))
+        return ((name, branch, (feature, )) for (name, branch), feature in zip(branches.items(), feats))
 
     def pre_logits(self, feats: tuple[Tensor, ...]) -> Tensor:
         """What the classifier's last layer reads, by its own definition; of several classifiers side by side."""
@@ -174,7 +175,7 @@ class SharedClassifierHead(ClsHead):
             return self._run(feats)
         logits = [branch((scale_gradient(feature, 1 / self.teacher_grad_scales.get(name, 1.0)), ))
                   for name, branch, (feature, ) in self._each(feats)]
-        weights = self.weights and [self.weights[name] for name in self.branches]
+        weights = [self.weights[name] for name in self.branches] if self.weights else None
         return aggregate_logits(logits, self.aggregate, weights)
 
     def loss(self, feats: tuple[Tensor, ...], data_samples: list, **kwargs: Any) -> dict:
@@ -222,7 +223,8 @@ class SharedClassifierHead(ClsHead):
             neck, head = copy.deepcopy((source.neck, source.head))
             return SharedClassifierHead(dict(neck=neck, head=head), self.detach)
         released = SharedClassifierHead(config, self.detach)
-        weights, wanted = source.state_dict(), released.classifier.state_dict()
+        owned = released.bound_classifier
+        weights, wanted = source.state_dict(), owned.state_dict()
         wrong = [key for key in sorted({*weights, *wanted})
                  if key not in weights or key not in wanted or weights[key].shape != wanted[key].shape]
         if wrong:
@@ -230,7 +232,7 @@ class SharedClassifierHead(ClsHead):
                              f'shape ({", ".join(wrong[:3])}{", ..." if len(wrong) > 3 else ""})')
         if weights:
             released.to(next(iter(source.parameters()), next(iter(weights.values()))))
-        released.classifier.load_state_dict(weights)
+        owned.load_state_dict(weights)
         return released.train(source.head.training)
 
 
