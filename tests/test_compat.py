@@ -123,4 +123,6 @@ def test_a_hook_of_a_base_file_can_be_left_out(hooks):
     runner.register_default_hooks(hooks)
     names = [type(hook).__name__ for hook in runner.hooks]
     assert 'LoggerHook' in names and ('IterTimerHook' in names) == (hooks is None)
-    assert compat.let_base_hooks_be_left_out() is False
+    before = Runner.register_default_hooks
+    compat.let_base_hooks_be_left_out()
+    assert Runner.register_default_hooks is before  # it mends once

@@ -87,7 +87,7 @@ def on_meta(name, checkpoint):
     common = dict(teacher=tiny_classifier(8), teacher_ckpt=checkpoint)
     student = dict(tiny_classifier(4), neck=dict(type='mmkd_atsc.FeatureProjector', in_channels=8, out_channels=16),
                    head=dict(type='mmkd_atsc.SharedClassifierHead'))
-    aekt = dict(type='mmkd_atsc.AEKTDistiller', num_classes=10)
+    aekt = dict(type='mmkd_atsc.AEKTDistiller', fc_lr_mult=1.0)  # all in one group
     models = dict(aekt=dict(type='mmkd_atsc.MultiTeacherDistill', architecture=tiny_classifier(4), distiller=aekt),
                   atsc=dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student))
     images = torch.zeros(4, 3, 32, 32, device='meta')

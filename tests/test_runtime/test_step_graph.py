@@ -276,7 +276,8 @@ def test_a_loss_that_a_hook_replaces_counts(tmp_path, in_process):
 
 
 @pytest.mark.parametrize('options, words', [
-    (dict(optim_wrapper=dict(type='OptimWrapper', accumulative_counts=2, optimizer=dict(type='SGD', lr=0.1))),
+    (dict(optim_wrapper=dict(type='OptimWrapper', constructor='mmkd_atsc.DistillOptimWrapperConstructor',
+                             accumulative_counts=2, optimizer=dict(type='SGD', lr=0.1))),
      'gradients are accumulated over several steps'),
     (dict(default_hooks=dict(step_graph=dict(type='mmkd_atsc.StepGraphHook'), checkpoint=None)), 'there is no GPU'),
 ])

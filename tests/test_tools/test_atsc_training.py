@@ -137,7 +137,7 @@ def test_a_floor_under_the_teachers_accuracy():
 
 @pytest.mark.parametrize('option, words', [
     ('model.teacher_ckpt=gone.pth', 'gone.pth: no such checkpoint'),
-    ('model.architecture.neck.out_channels=32', 'out_channels to 16'),
+    ('model.architecture.neck.out_channels=32', 'out_channels=16, or leave it out'),
     ('custom_hooks.0.stop=1', 'stop=1 must be an integer at least 2'),
     ('model.adaptive=False', 'AdaptiveTeacherDistill with adaptive=False'),
     ('default_hooks.checkpoint.save_best=accuracy/top1', "does not say whose: it must begin with 'student/'"),

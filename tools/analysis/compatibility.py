@@ -18,6 +18,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
@@ -128,7 +129,8 @@ def step(algorithm: BaseModel, network: Network) -> set[str]:
     total, _ = algorithm.parse_losses(algorithm(images, samples, mode='loss'))
     total.backward()
     trainable = {name: parameter for name, parameter in algorithm.named_parameters() if parameter.requires_grad}
-    torch.optim.SGD(trainable.values(), lr=1e-3).step()
+    build_optim_wrapper(algorithm, dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor', optimizer=dict(
+        type='SGD', lr=1e-3))).optimizer.step()
     if not total.isfinite() or not all(parameter.isfinite().all() for parameter in trainable.values()):
         raise FloatingPointError(f'{network.config}: the step is not finite, its loss is {total.item()}')
     check_learning(trainable, network)
