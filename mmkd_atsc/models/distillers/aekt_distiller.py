@@ -27,10 +27,9 @@ class AEKTDistiller(MultiTeacherDistiller):
     saw (so mixup's and CutMix's soft ones too). The student's own cross-entropy is on the logits *before* that layer,
     and at inference there is no such layer.
 
-    Each part can be replaced by the argument of the same name; what is not given keeps its default. The layer needs a
-    slow learning rate, or it does the student's work and the logits that count learn little. It gets one from
-    ``optim_wrapper=dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor')``, which ``tools/train.py`` sets; with
-    another constructor the layer learns as fast as the student.
+    The layer needs a slow learning rate, or it does the student's work and the logits that count learn little. It gets
+    one from ``optim_wrapper=dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor')``, which ``tools/train.py``
+    sets; an optimizer without it is refused at its first step.
 
     Args:
         num_classes: Classes of student and teacher; other heads are refused. None: what their heads say.

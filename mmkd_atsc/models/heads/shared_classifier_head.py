@@ -26,8 +26,7 @@ class SharedClassifierHead(ClsHead):
     logits are those that :func:`aggregate_logits` makes of the branches'. There are two forms of it:
 
     - *shared* (no classifier is given), for training: the algorithm binds it to its teachers. The modules are used but
-      not registered here, so that they have one owner, the teacher, and one entry in the optimizer and the state dict.
-      Moving them and their train mode are the owner's affair too.
+      not registered here: the teacher owns, moves, optimizes and saves them.
     - *owned*, the deployed network: an ordinary head with its own weights, which :meth:`release` makes of a shared one.
 
     A copy (``copy.deepcopy``) of the whole algorithm uses the copied teacher; a copy of the student alone has a private

@@ -51,8 +51,7 @@ class TeacherAnchorLoss(nn.Module):
         L = \lambda \sum_k \lVert \theta_k - \theta^*_k \rVert_2^2
 
     over the parameters :math:`\theta_k` of more than one dimension, that is without biases and norm layers;
-    :math:`\theta^*` are their values when :meth:`bind` was called. ``reduction='mean'`` divides by the number of
-    elements. Value and gradient cost a fixed number of calls for any number of tensors.
+    :math:`\theta^*` are their values when :meth:`bind` was called.
 
     The anchors have the parameters' dtype and move with this module (``to``, ``cuda``, ``half``), but are neither
     parameters nor in the state dict: on resume they come from the teacher's checkpoint again. For fp16 and bf16
