@@ -188,6 +188,7 @@ class GraphedStep:
             optim_wrapper.zero_grad()
             self._fail(first_line(error))
             return False
+        self._state.changed_by_forward()  # what the captured forward left behind lies in the graph's memory
         print_log(f'the step is captured ({time.perf_counter() - begin:.2f} s)', 'current')
         return True
 
