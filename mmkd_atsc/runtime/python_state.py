@@ -99,14 +99,14 @@ class PythonState:
     def changed_by_forward(self) -> str | None:
         """A number that a forward has changed, in words.
 
-        Other objects that it left behind, such as a loss's terms, are results; they are watched no more.
+        Other objects that it left behind, such as a loss's terms, are results, and watched no more. They are told by
+        what they are, for a new tensor may lie where an old one was.
         """
-        value = self._changed_value()
-        results = set(self._changed_objects())
-        self._objects = [entry for entry in self._objects if (entry[0][0], entry[0][2]) not in results]
-        self._containers = [entry for entry in self._containers if (entry[0][0], entry[0][2]) not in results]
+        self._objects = [(slot, before) for slot, before in self._objects if slot[1].get(slot[2]) is before]
+        self._containers = [(slot, before, content) for slot, before, content in self._containers
+                            if slot[1].get(slot[2]) is before and flatten(before) == content]
         self._shape, self._tensors = self._shape_now(), self._tensors_now()
-        return value
+        return self._changed_value()
 
 
 def flatten(value: Any) -> list:

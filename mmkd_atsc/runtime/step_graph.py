@@ -191,6 +191,8 @@ class GraphedStep:
             optim_wrapper.zero_grad()
             self._fail(first_line(error))
             return None
+        if self._state is not None:
+            self._state.changed_by_forward()  # what the captured forward left behind lies in the graph's memory
         print_log(f'the step is captured ({time.perf_counter() - begin:.2f} s)', 'current')
         return self.captured
 

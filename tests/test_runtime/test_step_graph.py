@@ -236,7 +236,6 @@ def test_a_step_that_cannot_be_captured_trains_as_usual(tmp_path, in_process, mo
 
     _, expected = train(config_of('plain', tmp_path / 'a', graph=False))
     monkeypatch.setattr(StandIn, '__init__', broken)
-    monkeypatch.setattr(torch.nn.BatchNorm2d, 'momentum', 0.0, raising=False)
     _, got = train(config_of('plain', tmp_path / 'b'))
     assert got.losses == expected.losses and not any(got.captured)
     assert log_of(tmp_path / 'b').count('not captured: operation not permitted when stream is capturing') == 1
@@ -335,6 +334,18 @@ def test_attributes_of_any_kind_are_part_of_the_state(change):
     assert state.changed() is None
     change(own)
     assert state.changed()
+
+
+def test_what_a_forward_leaves_behind_is_a_result_wherever_it_lies():
+    module = type('Own', (torch.nn.Module, ), {})()
+    module.terms, module.last, module.levels = dict(a=torch.zeros(2)), torch.zeros(2), [1]
+    state = PythonState(module)
+    module.terms, module.last = dict(a=module.terms['a']), module.last.view(2)  # the same memory
+    assert state.changed_by_forward() is None
+    module.terms, module.last = dict(a=torch.ones(2)), torch.ones(2)
+    assert state.changed() is None
+    module.levels.append(2)
+    assert state.changed() == 'Own.levels is another'
 
 
 def test_which_parameters_learn_is_part_of_the_state():
