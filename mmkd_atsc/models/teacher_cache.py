@@ -79,7 +79,7 @@ class CacheHeader(NamedTuple):
     def record_type(self) -> np.dtype:
         """What is kept of an image in an epoch."""
         number = DTYPES[self.dtype]
-        kept = [('logits', number, (self.topk or self.classes, ))]
+        kept: list[tuple] = [('logits', number, (self.topk or self.classes, ))]
         if self.topk is not None:
             kept += [('classes', '<i2', (self.topk, )), ('rest', number)]
         return np.dtype([(name, kept) for name in self.teachers])
