@@ -54,9 +54,10 @@ def record_teachers(model: nn.Module, dataset: Any, path: str, epochs: int = 1, 
     classes, = {logits.size(1) for logits in answers(model, first, epoch=0).values()}  # the algorithm has compared them
     augment = first['augment']
     header = CacheHeader(
-        type(dataset).__name__, len(dataset), classes, augment.padding, augment.flip_prob, seed, epochs, dtype, topk, tau,
-        {name: dict(fingerprint=fingerprint_of(teacher), sees=probe_normalization(teacher, model.data_preprocessor))
-         for name, teacher in model.teachers.items()}).check()
+        type(dataset).__name__, len(dataset), classes, augment.padding, augment.flip_prob, seed, epochs, dtype, topk,
+        tau, {name: dict(fingerprint=fingerprint_of(teacher),
+                         sees=probe_normalization(teacher, model.data_preprocessor))
+              for name, teacher in model.teachers.items()}).check()
     report(f'{header.epoch_bytes():,} bytes an epoch, {header.epoch_bytes() * epochs / 1e6:,.1f} MB in all')
     with whole_file(Path(path)) as file:
         file.write(MAGIC + json.dumps(header._asdict()).encode() + b'\n')
