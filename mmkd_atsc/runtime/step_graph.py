@@ -124,38 +124,37 @@ class GraphedStep:
         changed = self._state.changed() if self._state is not None else None
         if changed:
             self._forget(changed)
-        why = self._why_not(data)
+        tensors, why = tensors_of(data)
+        why = why or self._why_not(kind_of(tensors))
         if why:
             self._say(f'a step is not captured: {why}')
         is_due = not why and self._usual_steps >= self.warmup
-        captured = (self.captured or self._capture(data, optim_wrapper)) if is_due else None
+        captured = (self.captured or self._capture(tensors, optim_wrapper)) if is_due else None
         if captured is None:
             return self._usual_step(data, optim_wrapper)
-        logs = captured.run(data)
+        logs = captured.run(tensors)
         self._replays += 1
         optim_wrapper._inner_count += 1
         optim_wrapper.step()
         captured.detach_gradients()
         return logs
 
-    def _why_not(self, data: Any) -> str | None:
-        """Why no step for this batch is captured; None where one is."""
-        why = why_not_this_batch(data)
-        if why is None:
-            kind = kind_of(data)
-            self._other_kinds = 0 if self._kind in (None, kind) else self._other_kinds + 1
-            # Too many to be the last, smaller batch of an epoch: from now on all are so.
-            if self._kind is not None and self._other_kinds > self.warmup:
-                self._forget(f'batches are {words(kind)}, they were {words(self._kind)}')
-                self._kind, self._other_kinds = None, 0
-            self._kind = self._kind or kind
-            if kind != self._kind:
-                return f'its batch is {words(kind)}, those that are captured are {words(self._kind)}'
-        return why
+    def _why_not(self, kind: tuple) -> str | None:
+        """Why no step for a batch of a kind is captured; None where one is."""
+        self._other_kinds = 0 if self._kind in (None, kind) else self._other_kinds + 1
+        # Too many to be the last, smaller batch of an epoch: from now on all are so.
+        if self._kind is not None and self._other_kinds > self.warmup:
+            self._forget(f'batches are {words(kind)}, they were {words(self._kind)}')
+            self._kind, self._other_kinds = None, 0
+        self._kind = self._kind or kind
+        if kind != self._kind:
+            return f'its batch is {words(kind)}, those that are captured are {words(self._kind)}'
+        return None
 
     def _usual_step(self, data: Any, optim_wrapper: OptimWrapper) -> Logs:
         """MMEngine's ``train_step`` after its preprocessing."""
-        python, numpy = random.getstate(), numpy_state()[1:3]
+        is_watched = self._state is not None and self.captured is None and not self.failed
+        python, numpy = (random.getstate(), numpy_state()[1:3]) if is_watched else (None, ())
         with self.recorder.stream():
             with optim_wrapper.optim_context(self.model):
                 losses = self.model._run_forward(data, mode='loss')
@@ -164,11 +163,11 @@ class GraphedStep:
         if self.failed:
             return logs
         self._usual_steps += 1
-        rolled = python != random.getstate() or not all(map(np.array_equal, numpy, numpy_state()[1:3]))
         if self._state is None:  # after a step, since the first may set attributes for good
             self._state = PythonState(self.model)
-        elif self.captured is None:
-            changed = "Python's or NumPy's random numbers" if rolled else self._state.changed_by_forward()
+        elif is_watched:
+            same = python == random.getstate() and all(map(np.array_equal, numpy, numpy_state()[1:3]))
+            changed = self._state.changed_by_forward() if same else "Python's or NumPy's random numbers"
             if changed:
                 self._fail(f'it changes what a graph would hold: {changed}')
         return logs
@@ -182,11 +181,11 @@ class GraphedStep:
             print_log(f'the step is captured anew: {changed}', 'current')
         self.captured, self._usual_steps, self._replays, self._state = None, 0, 0, None
 
-    def _capture(self, data: dict, optim_wrapper: OptimWrapper) -> 'CapturedStep | None':
+    def _capture(self, tensors: dict[str, Tensor], optim_wrapper: OptimWrapper) -> 'CapturedStep | None':
         begin = time.perf_counter()
         optim_wrapper.zero_grad()
         try:
-            self.captured = CapturedStep(self.model, optim_wrapper, data, self.recorder)
+            self.captured = CapturedStep(self.model, optim_wrapper, tensors, self.recorder)
         except Exception as error:  # whatever forward or backward do that no graph holds
             optim_wrapper.zero_grad()
             self._fail(first_line(error))
@@ -213,12 +212,13 @@ class CapturedStep:
     and a checkpoint would hold them.
     """
 
-    def __init__(self, model: BaseModel, optim_wrapper: OptimWrapper, data: dict,
+    def __init__(self, model: BaseModel, optim_wrapper: OptimWrapper, tensors: dict[str, Tensor],
                  recorder: type['Graph'] | type['StandIn']) -> None:
-        self.inputs = data['inputs'].clone()
-        self.labels = {field: value.clone() for field, value in labels_of(data['data_samples']).items()}
-        samples = [DataSample() for _ in data['data_samples']]
-        for field, values in self.labels.items():
+        self._tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+        inputs = self._tensors['inputs']
+        samples = [DataSample() for _ in inputs]
+        for field in self._tensors.keys() - {'inputs'}:
+            values = self._tensors[field]
             for sample, value in zip(samples, values.split(1) if field == 'gt_label' else values):
                 sample.set_field(value, field)
         self._gradients: list[tuple[nn.Parameter, Tensor]] = []
@@ -226,18 +226,17 @@ class CapturedStep:
 
         def forward_and_backward() -> Logs:
             with optim_wrapper.optim_context(model):
-                losses = model._run_forward(dict(inputs=self.inputs, data_samples=samples), mode='loss')
+                losses = model._run_forward(dict(inputs=inputs, data_samples=samples), mode='loss')
             total, logs = model.parse_losses(losses)
             total.backward()
             return {name: value.detach() if isinstance(value, Tensor) else value for name, value in logs.items()}
 
         self._recorded = recorder(forward_and_backward, self._parameters)
 
-    def run(self, data: dict) -> Logs:
+    def run(self, tensors: dict[str, Tensor]) -> Logs:
         """Forward, losses and backward for a batch; gradients are where an optimizer looks for them."""
-        self.inputs.copy_(data['inputs'])
-        for field, values in labels_of(data['data_samples']).items():
-            self.labels[field].copy_(values)
+        for name, tensor in tensors.items():
+            self._tensors[name].copy_(tensor)
         for parameter, gradient in self._gradients:
             parameter.grad = gradient
         self._recorded.replay()
@@ -251,17 +250,17 @@ class CapturedStep:
             parameter.grad = None
 
 
-def why_not_this_batch(data: Any) -> str | None:
-    """Why no step for a batch can be captured; None where one can."""
+def tensors_of(data: Any) -> tuple[dict[str, Tensor], str | None]:
+    """The images and the labels of a batch by name; and why no step for it can be captured, None where one can."""
     samples = data.get('data_samples') if isinstance(data, dict) else None
     if not isinstance(samples, (list, tuple)) or set(data) != {'inputs', 'data_samples'}:
-        return 'a batch is not images with their data samples'
+        return {}, 'a batch is not images with their data samples'
     if not isinstance(data['inputs'], Tensor):
-        return f'the images are a {type(data["inputs"]).__name__}, not one tensor'
+        return {}, f'the images are a {type(data["inputs"]).__name__}, not one tensor'
     labels = labels_of(samples)
     if not labels or any(value.device != data['inputs'].device for value in labels.values()):
-        return 'its samples have more or less than one label or score each, on the device of the images'
-    return None
+        return {}, 'its samples have more or less than one label or score each, on the device of the images'
+    return dict(inputs=data['inputs'], **labels), None
 
 
 def labels_of(samples: Any) -> dict[str, Tensor]:
@@ -285,9 +284,8 @@ def labels_of(samples: Any) -> dict[str, Tensor]:
     return {field: torch.cat(parts) if field == 'gt_label' else torch.stack(parts) for field, parts in values.items()}
 
 
-def kind_of(data: dict) -> tuple:
+def kind_of(tensors: dict[str, Tensor]) -> tuple:
     """What batches must have in common to take the same captured step: sizes and types of images and labels."""
-    tensors = dict(inputs=data['inputs'], **labels_of(data['data_samples']))
     return tuple((name, tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items())
 
 
