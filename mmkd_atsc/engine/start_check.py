@@ -13,6 +13,7 @@ from mmkd_atsc.runtime.model_wrappers import unwrap_model
 from mmkd_atsc.runtime.random_state import random_state, set_random_state
 
 MOST_LABELS = 100_000  # that are looked at: more are sampled evenly
+BEFORE_TRAINING = 'teachers_before_training'  # the message hub's name for the teachers' metrics
 
 
 @HOOKS.register_module()
@@ -68,6 +69,7 @@ class StartCheckHook(Hook):
             set_random_state(before)
 
     def _check_accuracy(self, runner: Runner, metrics: dict[str, float]) -> None:
+        runner.message_hub.update_info(BEFORE_TRAINING, metrics)
         runner.logger.info('before training: ' + ', '.join(f'{key} {value:.2f}' for key, value in metrics.items()))
         for name, teacher in unwrap_model(runner).teachers.items():
             key = f'{name}/{self.metric}'

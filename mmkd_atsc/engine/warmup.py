@@ -1,4 +1,5 @@
 """Distillation losses that come in over the first epochs or iterations."""
+import math
 from collections.abc import Sequence
 
 from mmengine.hooks import Hook
@@ -20,7 +21,8 @@ class DistillWarmupHook(Hook):
     ``loss_weight`` can be warmed up, MMRazor's own too.
 
     Args:
-        epochs: Length of the warm-up; in iterations if ``by_epoch`` is False.
+        epochs: Length of the warm-up; in iterations if ``by_epoch`` is False. None: a twelfth of the training, rounded
+            up, as the literature's 20 of 240 epochs.
         losses: Names of the distiller's losses. None: all of them.
         by_epoch: Count epochs. A training by iterations (``IterBasedTrainLoop``) needs False.
 
@@ -30,8 +32,8 @@ class DistillWarmupHook(Hook):
 
     priority = 'NORMAL'
 
-    def __init__(self, epochs: int = 20, losses: Sequence[str] | None = None, by_epoch: bool = True) -> None:
-        self.epochs = check_number('epochs', epochs, 1, integer=True)
+    def __init__(self, epochs: int | None = None, losses: Sequence[str] | None = None, by_epoch: bool = True) -> None:
+        self.epochs = epochs if epochs is None else check_number('epochs', epochs, 1, integer=True)
         if losses is not None and not isinstance(losses, (list, tuple)):
             raise TypeError(f'losses={losses!r} must be a list of names')
         self.losses = losses
@@ -53,6 +55,8 @@ class DistillWarmupHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         check_has_epochs(self, runner)
+        if self.epochs is None:
+            self.epochs = math.ceil((runner.max_epochs if self.by_epoch else runner.max_iters) / 12)
 
     def before_train_epoch(self, runner: Runner) -> None:
         if self.by_epoch:

@@ -25,7 +25,8 @@ class FiniteLossHook(Hook):
     It checks the losses of all steps when a line is logged, at an epoch's end, and before a validation or a checkpoint,
     so no step waits for the GPU. At an epoch's end and before a validation or a checkpoint it also checks the trained
     weights (a gradient can be nan where the loss is not) and the buffers, such as batch norm's statistics. When one
-    process finds something, all stop. Steps that AMP's gradient scaler skips are no errors.
+    process finds something, all stop. Steps that AMP's gradient scaler skips are no errors. The message
+    ends with what the model's modules say in ``nonfinite_remedy``.
     """
 
     # After the logger, whose line shows the loss, and before the checkpoint.
@@ -58,7 +59,7 @@ class FiniteLossHook(Hook):
         if problem:
             path = runner.message_hub.get_info('last_ckpt') or (runner._load_from if runner._resume else None)
             last = f'the last checkpoint before it is {path}' if path else 'no checkpoint had been saved'
-            raise TrainingStopped(f'{problem}; {last}')
+            raise TrainingStopped('; '.join([problem, last, *remedies(unwrap_model(runner))]))
 
     def _nonfinite_loss(self) -> Finding | None:
         for iteration, terms in self._losses.drain():
@@ -69,6 +70,12 @@ class FiniteLossHook(Hook):
                 values = ', '.join(f'{name} is {value}' for name, value in broken.items())
                 return iteration, get_rank(), f'{values} in iteration {iteration}'
         return None
+
+
+def remedies(model: nn.Module) -> list[str]:
+    """What the modules of a model say one should change when a loss is nan or inf, each once."""
+    said = (getattr(module, 'nonfinite_remedy', None) for module in model.modules())
+    return list(dict.fromkeys(filter(None, said)))
 
 
 def first_of_all(own: Finding | None) -> str | None:

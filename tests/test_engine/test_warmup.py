@@ -50,6 +50,15 @@ def test_a_training_by_iterations_counts_them():
         DistillWarmupHook().before_train(runner)
 
 
+@pytest.mark.parametrize('epochs, length', [(240, 20), (30, 3), (5, 1)])
+def test_by_default_it_takes_a_twelfth_of_the_training(epochs, length):
+    runner, hook = toy_runner(kd=Loss(2.0)), DistillWarmupHook()
+    runner.max_epochs, runner.train_loop = epochs, None
+    hook.before_run(runner)
+    hook.before_train(runner)
+    assert hook.epochs == length and hook.factor(done=length - 1) == 1
+
+
 def test_it_depends_on_the_epoch_alone_so_a_resumed_run_goes_on():
     whole, resumed = toy_runner(kd=Loss(2.0)), toy_runner(kd=Loss(2.0))
     first, second = DistillWarmupHook(epochs=5), DistillWarmupHook(epochs=5)

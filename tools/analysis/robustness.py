@@ -31,6 +31,7 @@ from analysis.small_tasks import METHODS, TASKS, Task, all_images, config_text, 
 from analysis.tables import markdown
 
 METRIC = 'accuracy/top1'
+BEFORE_TRAINING = 3  # the status of a process whose training did not begin
 
 
 class Job(NamedTuple):
@@ -76,27 +77,25 @@ def jobs_of(args: argparse.Namespace) -> list[Job]:
             for label, method, options in variants]
 
 
-def train(config_file: Path, seed: int, options: dict[str, Any]) -> None:
-    """What ``tools/train.py`` does, in this process."""
-    config = cli.load_config(str(config_file), options)
-    config.work_dir, config.randomness.seed = str(config_file.parent), seed
-    with cli.one_line_errors() as first_step:
-        cli.build_runner(config, first_step).train()
-
-
 def run_in_child(folder: Path, text: str, seed: int, options: dict[str, Any]) -> str:
-    """Trains in a child process that has all modules and images already; returns how it ended, '' for well."""
+    """Does what ``tools/train.py`` does, in a child process that has all modules and images already.
+
+    Returns:
+        str: Why the training was stopped, '' if it went to its end.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / 'config.py').write_text(text)
-    child = multiprocessing.get_context('fork').Process(target=_child, args=(folder, seed, options))
+    child = multiprocessing.get_context('fork').Process(target=_train, args=(folder, seed, options))
     child.start()
     child.join()
+    if child.exitcode == BEFORE_TRAINING:
+        raise RuntimeError(f'{folder / "output.log"}: {last_line(folder / "output.log")}')
     return '' if child.exitcode == 0 else last_line(folder / 'output.log')
 
 
-def _child(folder: Path, seed: int, options: dict[str, Any]) -> None:
-    status = 1
+def _train(folder: Path, seed: int, options: dict[str, Any]) -> None:
+    status = BEFORE_TRAINING
     with open(folder / 'output.log', 'w') as log:
         for descriptor in (1, 2):
             os.dup2(log.fileno(), descriptor)
@@ -104,14 +103,16 @@ def _child(folder: Path, seed: int, options: dict[str, Any]) -> None:
     # Seconds a run: listing the software, and formatting the config, which is there as it was written.
     Runner._log_env = lambda *args: None
     Config.pretty_text = property(lambda config: (folder / 'config.py').read_text())
+    first_step = cli.FirstStepHook()
     try:
-        train(folder / 'config.py', seed, options)
+        config = cli.load_config(str(folder / 'config.py'), options)
+        config.work_dir, config.randomness.seed = str(folder), seed
+        cli.build_runner(config, first_step).train()
         status = 0
-    except BaseException as error:
-        if not isinstance(error, SystemExit):
-            traceback.print_exc()
-        else:
-            print(error, file=sys.stderr)
+    except Exception as error:
+        traceback.print_exc()
+        print(f'error: {error}', flush=True)
+        status = 1 if first_step.taken else BEFORE_TRAINING
     finally:  # without the interpreter's own shutdown: this process is a copy of one with threads
         sys.stdout.flush()
         sys.stderr.flush()

@@ -54,11 +54,11 @@ class Task(NamedTuple):
 # much better than the student and hardly better.
 TASKS = dict(
     digits_r8_sgd10_94=Task(10, 1000, 'resnet8', 6, 64, 0.1, digits=True, quick=True),
-    digits_mnv2_sgd10=Task(10, 1000, 'mobilenetv2', 6, 64, 0.1, digits=True, quick=True),
+    digits_r8_sgd05=Task(10, 400, 'resnet8', 20, 32, 0.05, digits=True, teacher_epochs=30),
     c10_r8_sgd10_94=Task(10, 3000, 'resnet8', 5, 160, 0.1),
     c20_r8_adamw=Task(20, 4000, 'resnet8', 6, 128, 2e-3, quick=True),
-    c100_r8_sgd05=Task(100, 6000, 'resnet8', 8, 64, 0.05, quick=True),
-    c10_mnv2_sgd10=Task(10, 3000, 'mobilenetv2', 5, 64, 0.1),
+    c100_r8_sgd05=Task(100, 6000, 'resnet8', 4, 64, 0.05, quick=True),
+    c10_mnv2_sgd10=Task(10, 3000, 'mobilenetv2', 5, 64, 0.1, quick=True),
     c10_weak_teacher=Task(10, 3000, 'resnet8', 8, 32, 0.05, 'resnet8', 8),
     digits_vit_adamw=Task(10, 1000, 'vit', 12, 32, 1e-3, digits=True),
     digits_tiny_sgd05=Task(10, 400, 'resnet8_tiny', 20, 32, 0.05, teacher_epochs=30, digits=True),
@@ -67,7 +67,7 @@ TASKS = dict(
     c100_weak_teacher=Task(100, 6000, 'resnet8', 8, 256, 0.1, 'resnet8', 10),
     c10_vit_adamw=Task(10, 3000, 'vit', 10, 64, 1e-3),
     c20_r20_sgd10=Task(20, 4000, 'resnet20', 3, 64, 0.1),
-    c100_r8_sgd10=Task(100, 6000, 'resnet8', 12, 128, 0.1),
+    c100_r8_sgd10=Task(100, 6000, 'resnet8', 8, 128, 0.1),
     c10_r8_sgd10_20e=Task(10, 3000, 'resnet8', 20, 256, 0.1),
     c10_mnv2_sgd05=Task(10, 3000, 'mobilenetv2', 8, 128, 0.05),
     c100_mnv2_adamw=Task(100, 6000, 'mobilenetv2', 6, 128, 2e-3),

@@ -54,13 +54,15 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
             no loss reads C (``student_ce_weight``, losses on the heads) and no ``clip_grad`` takes the gradients of
             one optimizer step together; C itself is a step behind.
         student_ce_weight: Weight of a cross-entropy of the student through the shared classifier, which learns
-            nothing from it. 0: none.
+            nothing from it. 0, the papers' value: none; the student then needs a long training.
         teacher_lr_mult: The teacher's learning rate, as a multiple of the optimizer's: one number, or a list or dict of
-            them for several teachers. Read by ``DistillOptimWrapperConstructor``, which ``tools/train.py`` sets.
+            them for several teachers. The papers' is 1. Read by ``DistillOptimWrapperConstructor``, which
+            ``tools/train.py`` sets.
         teacher_cache: Refused: what changes, or is a feature, is not cached.
     """
 
     shares_classifier = True
+    nonfinite_remedy = 'AdaptiveTeacherDistill: lower the learning rate, teacher_lr_mult or align_weight'
 
     @classmethod
     def method_name(cls, config: dict) -> str:
@@ -68,10 +70,10 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
 
     def __init__(self, architecture: dict | str | BaseModel, teacher: Any, distiller: dict | None = None,
                  teacher_ckpt: None | str | list | dict = None, allow_random_teacher: bool = False,
-                 adaptive: bool = True, classifier_step: str = 'joint', student_ce_weight: float = 0.0,
+                 adaptive: bool = True, classifier_step: str = 'joint', student_ce_weight: float = 1.0,
                  data_preprocessor: dict | nn.Module | None = None,
                  teacher_weights: None | list | dict = None, init_cfg: dict | None = None,
-                 teacher_lr_mult: float | list | dict = 1.0, teacher_cache: str | None = None) -> None:
+                 teacher_lr_mult: float | list | dict = 0.1, teacher_cache: str | None = None) -> None:
         if teacher_cache is not None:
             raise ValueError(f'teacher_cache={teacher_cache!r}: AdaptiveTeacherDistill adapts its teacher, or learns '
                              'features of it, which cannot be cached')

@@ -1,15 +1,20 @@
 """ATSC's losses: the student's feature meets the teacher's, the teacher stays near where it started."""
 
+from collections.abc import Iterable
 from typing import Any
 
+import torch
+from mmengine.dist import all_reduce
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmkd_atsc.errors.checks import check_number
+from mmkd_atsc.errors.checks import check_flag, check_number
 from mmkd_atsc.recorders import MultiTeacherRecorder
 from mmkd_atsc.registry import MODELS
 
-from ..classifier import split_classifier
+from ..classifier import Features, last_feature, split_classifier
 from ..losses import TeacherAnchorLoss
+from ..losses.feature_align_loss import align_features
 from .multi_teacher_distiller import MultiTeacherDistiller
 
 
@@ -18,19 +23,23 @@ class ATSCDistiller(MultiTeacherDistiller):
     r"""Adaptive teaching with a shared classifier, the losses of one teacher:
 
     .. math::
-        \beta\,\mathrm{MSE}(P(E_S(x)), E_T(x)) + \lambda \lVert \theta_{E_T} - \theta^* \rVert^2
+        \frac{\beta}{v}\,\mathrm{MSE}(P(E_S(x)), E_T(x)) + \lambda \lVert \theta_{E_T} - \theta^* \rVert^2
 
     The first term records the student's neck (the projector :math:`P`) and the teacher's encoder (its backbone, or the
     part of its neck that belongs to it); the second is for that encoder and counts only while it adapts. Both are for
     :class:`AdaptiveTeacherDistill`, which adds the classifier's cross-entropy. With several teachers there is one of
     each a teacher. Further losses can be given as in :class:`MultiTeacherDistiller`.
 
+    Teachers differ in the scale of their features, so the alignment is measured in the variance v that they have in the
+    first batch; ``normalize=False`` takes v = 1, as the papers do.
+
     Args:
         align_weight: The weight beta of the alignment.
+        normalize: Divide the alignment by v.
         anchor_weight: The weight lambda of the anchor: 1 on CIFAR-100, 10 on ImageNet.
         anchor_reduction: 'sum' of squares (the authors' code) or their 'mean' (the paper).
-        anchor_min_dims: Anchor the parameters of at least so many dimensions: 2 (the authors' code) leaves biases and
-            norm layers free, 1 holds them too, so that the teacher cannot shrink its features to meet the student.
+        anchor_min_dims: Anchor the parameters of at least so many dimensions: 1 is all of them. 2 (the authors' code)
+            leaves biases and norm layers free, and so the teacher free to shrink its features to meet the student.
         student_recorders, teacher_recorders, connectors, distill_losses, loss_forward_mappings, distill_deliveries:
             Entries add to the defaults, or replace those of the same name.
 
@@ -40,8 +49,8 @@ class ATSCDistiller(MultiTeacherDistiller):
     2.0
     """
 
-    def __init__(self, align_weight: float = 1.0, anchor_weight: float = 1.0, anchor_reduction: str = 'sum',
-                 anchor_min_dims: int = 2, student_recorders: dict | None = None,
+    def __init__(self, align_weight: float = 10.0, anchor_weight: float = 1.0, anchor_reduction: str = 'sum',
+                 anchor_min_dims: int = 1, normalize: bool = True, student_recorders: dict | None = None,
                  teacher_recorders: dict | None = None, connectors: dict | None = None,
                  distill_losses: dict | None = None,
                  loss_forward_mappings: dict | None = None, distill_deliveries: dict | None = None,
@@ -65,6 +74,8 @@ class ATSCDistiller(MultiTeacherDistiller):
             distill_deliveries=distill_deliveries, init_cfg=init_cfg)
         self.needs_student_head, self.needs_teacher_head = self_needs_heads
         self.finds_feature = finds_feature
+        self.normalize = check_flag('normalize', normalize) and 'loss_align' not in (distill_losses or {})
+        self.variances = FeatureVariances()
         self.anchor_min_dims = check_number('anchor_min_dims', anchor_min_dims, 1, 2, integer=True)
         self.anchor_options: dict[str, Any] = dict(loss_weight=anchor_weight, reduction=anchor_reduction)
         TeacherAnchorLoss(**self.anchor_options)  # says at once what is wrong with them
@@ -76,10 +87,18 @@ class ATSCDistiller(MultiTeacherDistiller):
             self.teacher_recorders.recorders['features'] = MultiTeacherRecorder(
                 {name: split.source for name, split in splits.items()})
         super().prepare_from_teachers(teachers, weights)
+        if self.normalize:
+            self.variances.bind(teachers)
         # Now, while the weights are those of the teachers' checkpoints: a resumed state comes later.
         for name, split in splits.items():
             self.anchors[name] = TeacherAnchorLoss(**self.anchor_options)
             self.anchors[name].bind(split.encoder, self.anchor_min_dims)
+
+    def run_loss(self, name: str, arguments: dict[str, Any], teacher: str | None) -> dict[str, Any]:
+        losses = super().run_loss(name, arguments, teacher)
+        if name == 'loss_align' and self.normalize and teacher is not None:
+            losses[name] = losses[name] / self.variances(teacher, arguments['preds_S'], arguments['preds_T'])
+        return losses
 
     def loss_share(self, name: str, teacher: str) -> float:
         """Of what the student answers each teacher, its projectors weigh the gradients; see MultiFeatureProjector."""
@@ -92,3 +111,33 @@ class ATSCDistiller(MultiTeacherDistiller):
         """How far each teacher's encoder is from where it began; for the steps in which it adapts."""
         return {'loss_anchor' if len(self.anchors) == 1 else f'{name}.loss_anchor': anchor()
                 for name, anchor in self.anchors.items()}
+
+
+class FeatureVariances(nn.Module):
+    """The variance of each teacher's features over all elements of the first batch, of all processes.
+
+    Buffers hold it, so that a resumed run goes on with that of its own first batch; 0 is not yet measured.
+    """
+
+    def bind(self, teachers: Iterable[str]) -> None:
+        for name in teachers:
+            self.register_buffer(f'{name}_features', torch.zeros(()))
+        self._known: set[str] = set()
+
+    def forward(self, teacher: str, student_feature: Features, teacher_feature: Features) -> Tensor:
+        variance = self.get_buffer(f'{teacher}_features')
+        if teacher not in self._known:  # in the first step of a process, which no CUDA graph holds
+            self._known.add(teacher)
+            if not variance:
+                self._measure(variance, student_feature, teacher_feature)
+                print_log(f'{teacher}: the alignment is divided by the variance of its features, {variance:.3g}',
+                          'current')
+        return variance
+
+    @torch.no_grad()
+    def _measure(self, variance: Tensor, student_feature: Features, teacher_feature: Features) -> None:
+        student, teacher = last_feature(student_feature, 'preds_S'), last_feature(teacher_feature, 'preds_T')
+        feature = align_features(student, teacher)[1].double()
+        moments = torch.stack([feature.mean(), feature.square().mean()])
+        all_reduce(moments, 'mean')
+        variance.copy_(moments[1] - moments[0] ** 2)

@@ -113,7 +113,7 @@ class MultiTeacherDistiller(ConfigurableDistiller):
             for teacher in teachers:
                 own = {argument: self.get_record(**self._for_teacher(record, teacher))
                        for argument, record in mapping.items() if argument not in common}
-                terms = self.run_loss(name, {**common, **own})
+                terms = self.run_loss(name, {**common, **own}, teacher)
                 if len(teachers) > 1:
                     share = self.loss_share(name, teacher)
                     terms = {f'{teacher}.{key}': weighted(key, value, share) for key, value in terms.items()}
@@ -127,8 +127,8 @@ class MultiTeacherDistiller(ConfigurableDistiller):
             any(record.get('teacher') == 'confidence' for mapping in self.loss_forward_mappings.values()
                 for record in mapping.values())
 
-    def run_loss(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """One loss for one teacher (or one answer of all), and what is to be logged with it."""
+    def run_loss(self, name: str, arguments: dict[str, Any], teacher: str | None) -> dict[str, Any]:
+        """One loss for one teacher (None: one answer of all), and what is to be logged with it."""
         return {name: self.distill_losses[name](**arguments)}
 
     def log_arguments(self, name: str, arguments: dict[str, Any]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from tests.test_models.test_losses.aekt_cases import aekt_loss, logits
 
 
 def statistics(student, teacher, labels, **settings):
-    loss = AEKTLoss(reduction='none', **settings)
+    loss = AEKTLoss(reduction='none', max_pull=None, **settings)
     return loss(student, teacher, labels), loss
 
 
@@ -151,7 +151,7 @@ def test_teacher_gets_no_gradient():
 
 def test_terms_are_means_that_add_up_to_the_loss():
     student, teacher, labels = logits(40, 10)
-    loss = AEKTLoss(tau=4.0, alpha=0.5, beta=2.0, gamma=0.25)
+    loss = AEKTLoss(tau=4.0, alpha=0.5, beta=2.0, gamma=0.25, max_pull=None)
     assert loss.terms == {}
     value = loss(student, teacher, labels)
     terms = loss.terms
