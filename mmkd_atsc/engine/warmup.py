@@ -42,7 +42,7 @@ class DistillWarmupHook(Hook):
 
     def factor(self, done: int) -> float:
         """The share of the full weight after so many epochs or iterations."""
-        return min((done + 1) / self.epochs, 1.0)
+        return 1.0 if self.epochs is None else min((done + 1) / self.epochs, 1.0)
 
     def before_run(self, runner: Runner) -> None:
         modules = self._modules(runner)

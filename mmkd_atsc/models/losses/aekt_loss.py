@@ -173,8 +173,8 @@ class AEKTLoss(nn.Module):
         reduction: 'mean' and 'sum' over samples, or 'none' for a loss each.
 
     ``terms`` has the last forward's batch means, detached: 'tckd', 'nckd' and 'target' (without weights and tau**2),
-    'ratio' (p^T_t / p^S_t, unbounded), 'student_confidence' and 'teacher_confidence' (p_t at ``tau``); with ``max_pull``
-    also 'pull', the mean length of a sample's gradient before the bound, and 'pull_factor', by which it is shortened.
+    'ratio' (p^T_t / p^S_t, unbounded), 'student_confidence' and 'teacher_confidence' (p_t at ``tau``). ``max_pull``
+    adds 'pull', the mean length of a sample's gradient before the bound, and 'pull_factor', by which it is shortened.
 
     Examples:
         >>> loss = MODELS.build(dict(type='mmkd_atsc.AEKTLoss', tau=4.0, beta=8.0))
