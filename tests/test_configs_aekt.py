@@ -62,7 +62,7 @@ def test_a_pair_is_what_its_name_says_by_the_protocol(method, pair):
 def test_aekts_settings(pair):
     config = read('aekt', pair)
     assert config.model.distiller == dict(type='mmkd_atsc.AEKTDistiller', tau=4.0, alpha=1.0,
-                                          beta=BETA[pair], gamma=1.0)
+                                          beta=BETA[pair], gamma=1.0, max_pull=None)
     assert config.custom_hooks == [dict(type='mmkd_atsc.DistillWarmupHook', epochs=20)]
     assert config.optim_wrapper.constructor == 'mmkd_atsc.DistillOptimWrapperConstructor'
 

@@ -22,11 +22,16 @@ def student_config(teacher_channels=16, **neck):
     return config
 
 
+PAPERS = dict(student_ce_weight=0.0, teacher_lr_mult=1.0)
+PAPERS_LOSSES = dict(type='mmkd_atsc.ATSCDistiller', align_weight=1.0, normalize=False, anchor_min_dims=2)
+
+
 def build(checkpoint, distiller=None, student=None, **options):
+    """With the papers' values, but for what is given."""
     torch.manual_seed(0)
     model = MODELS.build(dict(
         type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student or student_config(), teacher=tiny_classifier(8),
-        teacher_ckpt=checkpoint, distiller=dict(type='mmkd_atsc.ATSCDistiller', **(distiller or {})), **options))
+        teacher_ckpt=checkpoint, distiller=dict(PAPERS_LOSSES, **(distiller or {})), **{**PAPERS, **options}))
     model.init_weights()
     return model.train()
 

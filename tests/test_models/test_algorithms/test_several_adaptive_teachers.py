@@ -9,7 +9,13 @@ from torch.nn import functional as F
 import mmkd_atsc.engine  # noqa: F401
 from mmkd_atsc.models.aggregate import aggregate_logits
 from tests.conftest import tiny_classifier
-from tests.test_models.test_algorithms.test_adaptive_teacher_distill import AsTheyAre, batches, optimizer_of
+from tests.test_models.test_algorithms.test_adaptive_teacher_distill import (
+    PAPERS,
+    PAPERS_LOSSES,
+    AsTheyAre,
+    batches,
+    optimizer_of,
+)
 
 VIT = dict(
     type='mmpretrain.ImageClassifier', data_preprocessor=dict(mean=[0.] * 3, std=[255.] * 3, to_rgb=True),
@@ -33,7 +39,7 @@ def build(teachers, distiller=None, student=None, **options):
     options.setdefault('allow_random_teacher', True)
     model = MODELS.build(dict(
         type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student or student_config(), teacher=teachers,
-        distiller=dict(dict(type='mmkd_atsc.ATSCDistiller'), **(distiller or {})), **options))
+        distiller=dict(PAPERS_LOSSES, **(distiller or {})), **{**PAPERS, **options}))
     model.init_weights()
     return model.train()
 
@@ -49,7 +55,7 @@ def single(checkpoint, **options):
     student['head'] = dict(type='mmkd_atsc.SharedClassifierHead')
     model = MODELS.build(dict(
         type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student, teacher=tiny_classifier(8),
-        teacher_ckpt=checkpoint, **options))
+        teacher_ckpt=checkpoint, distiller=PAPERS_LOSSES, **{**PAPERS, **options}))
     model.init_weights()
     return model.train()
 

@@ -26,7 +26,7 @@ from tests.conftest import tiny_classifier
 from tests.test_models.test_losses.aekt_cases import aekt_loss
 
 TERMS = {'tckd', 'nckd', 'target', 'ratio', 'student_confidence', 'teacher_confidence', 'accuracy_before_fc',
-         'accuracy_after_fc'}
+         'accuracy_after_fc', 'pull', 'pull_factor'}
 LABELS = torch.tensor([0, 3, 9, 1])
 
 
