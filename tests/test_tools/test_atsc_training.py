@@ -31,7 +31,7 @@ student = dict(
     head=dict(type='mmkd_atsc.SharedClassifierHead'))
 model = dict(
     type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student, teacher=TEACHER, teacher_ckpt=CHECKPOINT,
-    distiller=dict(type='mmkd_atsc.ATSCDistiller'))
+    distiller=dict(type='mmkd_atsc.ATSCDistiller', anchor_min_dims=2))
 custom_hooks = [dict(type='mmkd_atsc.AdaptiveTeacherHook', start=1, stop=2, interval=2)]
 val_cfg = dict(type='mmkd_atsc.DistillValLoop', teachers=True)
 test_cfg = dict(type='mmkd_atsc.DistillTestLoop')
@@ -126,7 +126,8 @@ def test_averaged_weights_train_and_resume(atsc_config, tmp_path):
 
 def test_a_floor_under_the_teachers_accuracy():
     hook = AdaptiveTeacherHook(min_teacher_accuracy=50, metric='accuracy/top5')
-    runner = SimpleNamespace(model=SimpleNamespace(teachers=dict(big=None)), epoch=3)
+    runner = SimpleNamespace(model=SimpleNamespace(teachers=dict(big=None)), epoch=3,
+                             message_hub=SimpleNamespace(runtime_info={}))
     hook.after_val_epoch(runner, {'student/accuracy/top1': 10.0})  # not the teachers' turn
     hook.after_val_epoch(runner, {'student/accuracy/top5': 10.0, 'big/accuracy/top5': 60.0})
     with pytest.raises(ValueError, match="no big/accuracy/top5; did you mean 'big/accuracy/top1'"):

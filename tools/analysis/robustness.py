@@ -157,6 +157,16 @@ def run_job(job: Job, out: Path) -> dict[str, Any]:
     return result
 
 
+def attempt(job: Job, out: Path) -> str:
+    """Runs a job; returns why it could not begin. The others go on."""
+    try:
+        run_job(job, out)
+    except RuntimeError as error:
+        print(f'error: {error}', flush=True)
+        return str(error)
+    return ''
+
+
 def outcome(folder: Path, error: str) -> dict[str, Any]:
     """Of a run's log the accuracies at the end, the terms on the way, and where it was made."""
     try:
@@ -218,7 +228,7 @@ def _harm(runs: Sequence[dict], gain: float | None) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    jobs, out = jobs_of(args), args.out
+    jobs, out, wrong = jobs_of(args), args.out, []
     if not args.table:
         if not all(TASKS[name].digits for name in args.tasks):
             for split in ('train', 'test'):  # read here, children have them
@@ -227,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with ThreadPoolExecutor(args.workers) as pool:
             distinct = {TASKS[name].teacher_name: TASKS[name] for name in args.tasks}
             list(pool.map(lambda task: teacher_of(task, out), distinct.values()))
-            list(pool.map(lambda job: run_job(job, out), jobs))
+            wrong = [error for error in pool.map(lambda job: attempt(job, out), jobs) if error]
     done = [out / 'runs' / f'{job.name}.json' for job in jobs]
     results = [json.loads(file.read_text()) for file in done if file.is_file()]
     teachers = {file.parent.name: json.loads(file.read_text()) for file in out.glob('teachers/*/accuracy.json')}
@@ -235,6 +245,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.save:
         text = json.dumps(dict(teachers=teachers, results=results), indent=0)
         args.save.write_bytes(gzip.compress(text.encode(), mtime=0))
+    if wrong:
+        raise SystemExit(f'error: {len(wrong)} runs did not begin, the first: {wrong[0]}')
 
 
 if __name__ == '__main__':

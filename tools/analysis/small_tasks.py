@@ -60,7 +60,7 @@ TASKS = dict(
     c100_r8_sgd05=Task(100, 6000, 'resnet8', 4, 64, 0.05, quick=True),
     c10_mnv2_sgd10=Task(10, 3000, 'mobilenetv2', 5, 64, 0.1, quick=True),
     c10_weak_teacher=Task(10, 3000, 'resnet8', 6, 32, 0.05, 'resnet8', 8),
-    digits_vit_adamw=Task(10, 1000, 'vit', 12, 32, 1e-3, digits=True),
+    digits_vit_adamw=Task(10, 1000, 'vit', 12, 32, 2e-3, digits=True),
     digits_tiny_sgd05=Task(10, 400, 'resnet8_tiny', 20, 32, 0.05, teacher_epochs=30, digits=True),
     c10_r8_sgd05_470=Task(10, 3000, 'resnet8', 10, 64, 0.05),
     c20_convnext_adamw=Task(20, 4000, 'convnext', 6, 128, 2e-3),
@@ -76,15 +76,17 @@ TASKS = dict(
 VIT = """student = dict(
     type='mmpretrain.ImageClassifier',
     backbone=dict(
-        type='mmpretrain.VisionTransformer', img_size={side}, patch_size={patch},
+        type='mmpretrain.VisionTransformer', img_size={side}, patch_size={patch}, out_type='featmap',
         arch=dict(embed_dims=64, num_layers=4, num_heads=4, feedforward_channels=128)),
-    head=dict(type='mmpretrain.VisionTransformerClsHead', num_classes={classes}, in_channels=64))
+    neck=dict(type='mmpretrain.GlobalAveragePooling'),
+    head=dict(type='mmpretrain.LinearClsHead', num_classes={classes}, in_channels=64))
 """
 CONVNEXT = """student = dict(
     type='mmpretrain.ImageClassifier',
     backbone=dict(
         type='mmpretrain.ConvNeXt', stem_patch_size=2, arch=dict(depths=[2, 2, 2], channels=[24, 48, 96]),
-        out_indices=[2]),
+        out_indices=[2], gap_before_final_norm=False),
+    neck=dict(type='mmpretrain.GlobalAveragePooling'),
     head=dict(type='mmpretrain.LinearClsHead', num_classes={classes}, in_channels=96))
 """
 CIFAR_STUDENT = 'student = dict(_base_.{student}, head=dict(_base_.{student}.head, num_classes={classes}))\n'

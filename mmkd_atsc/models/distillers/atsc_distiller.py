@@ -17,6 +17,9 @@ from ..losses import TeacherAnchorLoss
 from ..losses.feature_align_loss import align_features
 from .multi_teacher_distiller import MultiTeacherDistiller
 
+# A projector ends in a batch norm, whose variance begins near 1: far smaller features would make its first steps long.
+LEAST_VARIANCE = 0.1
+
 
 @MODELS.register_module()
 class ATSCDistiller(MultiTeacherDistiller):
@@ -114,7 +117,7 @@ class ATSCDistiller(MultiTeacherDistiller):
 
 
 class FeatureVariances(nn.Module):
-    """The variance of each teacher's features over all elements of the first batch, of all processes.
+    """The variance of each teacher's features over all elements of the first batch, of all processes; 0.1 at least.
 
     Buffers hold it, so that a resumed run goes on with that of its own first batch; 0 is not yet measured.
     """
@@ -140,4 +143,4 @@ class FeatureVariances(nn.Module):
         feature = align_features(student, teacher)[1].double()
         moments = torch.stack([feature.mean(), feature.square().mean()])
         all_reduce(moments, 'mean')
-        variance.copy_(moments[1] - moments[0] ** 2)
+        variance.copy_((moments[1] - moments[0] ** 2).clamp(min=LEAST_VARIANCE))

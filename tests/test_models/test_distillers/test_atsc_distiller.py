@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from mmkd_atsc.models.distillers import atsc_distiller
 from tests.test_models.test_algorithms.test_adaptive_teacher_distill import batches, build, optimizer_of
 
 
@@ -11,7 +12,8 @@ def features_of(model, images):
         return model.teacher.backbone(images)[-1].double(), model.student.extract_feat(images)[-1].double()
 
 
-def test_it_is_divided_by_the_variance_of_the_first_batch(teacher_checkpoint):
+def test_it_is_divided_by_the_variance_of_the_first_batch(teacher_checkpoint, monkeypatch):
+    monkeypatch.setattr(atsc_distiller, 'LEAST_VARIANCE', 0.0)  # the tiny teacher's is 0.0005
     model = build(teacher_checkpoint, dict(normalize=True, align_weight=10.0), adaptive=False).eval()
     (first, _), (second, _) = batches(2)
     teacher, _ = features_of(model, first['inputs'])
@@ -21,6 +23,13 @@ def test_it_is_divided_by_the_variance_of_the_first_batch(teacher_checkpoint):
         loss = model(batch['inputs'], batch['data_samples'], mode='loss')['distill.loss_align']
         torch.testing.assert_close(loss.double(), 10 * F.mse_loss(student, teacher) / variance, rtol=1e-5, atol=0)
     assert model.distiller.variances.teacher_features.item() == pytest.approx(variance.item(), rel=1e-6)
+
+
+def test_features_that_hardly_vary_count_as_if_they_varied_more(teacher_checkpoint):
+    model = build(teacher_checkpoint, dict(normalize=True), adaptive=False).eval()
+    (batch, _), = batches(1)
+    model(batch['inputs'], batch['data_samples'], mode='loss')
+    assert model.distiller.variances.teacher_features.item() == pytest.approx(0.1)
 
 
 def test_a_resumed_training_keeps_it_and_does_not_measure_again(teacher_checkpoint):
