@@ -68,7 +68,7 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
         if isinstance(data, Batch):
             inputs, labels = data.fetch(self.device)
         else:
-            inputs, labels = self.to_device(data['inputs']), self.to_device(data['labels'])
+            inputs, labels = (to_device(data[key], self.device) for key in ('inputs', 'labels'))
         if training:
             inputs = data['augment'](inputs)
         inputs = super().forward(dict(inputs=inputs))['inputs']
@@ -86,7 +86,3 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
             for sample, index in zip(samples, data['sample_idx'].tolist()):
                 sample.set_metainfo(dict(sample_idx=index))
         return dict(inputs=inputs, data_samples=samples)
-
-    def to_device(self, tensor: Tensor) -> Tensor:
-        """A tensor on the model's device, without waiting for it."""
-        return to_device(tensor, self.device)
