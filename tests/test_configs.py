@@ -40,8 +40,6 @@ def test_a_config_loads_and_builds(path):
         if config.model.type.startswith('mmkd_atsc.'):  # MMRazor's own algorithm accepts any teacher
             config.model.update(allow_random_teacher=True, teacher_ckpt=None)
         forget_zoo_weights(config.model.teacher)
-    if config.model.get('teacher_cache'):  # which asks how images are augmented; a runner hands this on
-        config.model.data_preprocessor = config.data_preprocessor
     init_default_scope(config.default_scope)
     model = MODELS.build(config.model)
     for setting in ('train_dataloader', 'val_dataloader', 'test_dataloader', 'val_evaluator', 'train_cfg', 'val_cfg',
