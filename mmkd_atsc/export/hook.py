@@ -10,9 +10,11 @@ from mmengine.runner.checkpoint import find_latest_checkpoint
 from mmkd_atsc.errors.checks import TrainingStopped, check_choice
 from mmkd_atsc.errors.messages import describe
 from mmkd_atsc.registry import HOOKS
+from mmkd_atsc.runtime.model_wrappers import unwrap_model
 
 from .config import student_config
 from .formats import FORMATS
+from .images import deployed_image_size
 from .student import export_student
 
 
@@ -52,7 +54,8 @@ class ExportStudentHook(Hook):
                              "which='last' exports the last checkpoint")
         for name in self.formats:
             FORMATS[name].check_packages(name)
-        student_config(runner.cfg, self.image_size)
+        exported = student_config(runner.cfg, self.image_size, unwrap_model(runner))
+        deployed_image_size(exported, self.image_size)
 
     def after_train(self, runner: Runner) -> None:
         if not is_main_process():

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 
 from mmkd_atsc.export import ExportStudentHook
-from tests.conftest import ROOT, refusal, run_command, run_here
+from tests.conftest import ROOT, refusal, run_command, run_here, scalars
 from tests.test_export.trained import logits, method_config, pixels, train
 
 # A ResNet-18 for small images, as thin as MMPretrain's own goes.
@@ -154,6 +154,10 @@ def test_a_training_ends_with_its_student(tmp_path, in_process):
         assert torch.equal(value, trained[f'architecture.{key}']), key
     assert Config.fromfile(run / 'student' / 'student.py').model.head.num_classes == 10
     assert (run / 'student' / 'student.onnx').is_file()
+    run_here('test.py', run / 'student' / 'student.py', run / 'student' / 'student.pth', '--work-dir', tmp_path / 't',
+             '--out', tmp_path / 'm.json')
+    logged = [line['student/accuracy/top1'] for line in scalars(run) if 'student/accuracy/top1' in line]
+    assert json.loads((tmp_path / 'm.json').read_text())['accuracy/top1'] == pytest.approx(max(logged)), 'same data'
 
 
 def test_a_training_whose_student_cannot_be_exported_is_saved_and_fails(tiny_config, tmp_path, monkeypatch, capsys):
@@ -179,4 +183,4 @@ def test_what_would_keep_it_from_being_exported_stops_the_training(hooks, option
     config = method_config('kd')
     config.test_dataloader.dataset.type = 'Mine'
     with pytest.raises((ValueError, ImportError), match=said):
-        ExportStudentHook(**options).before_train(SimpleNamespace(hooks=hooks, cfg=config))
+        ExportStudentHook(**options).before_train(SimpleNamespace(hooks=hooks, cfg=config, model=None))

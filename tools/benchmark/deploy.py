@@ -29,11 +29,10 @@ import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.export import FORMATS
-from mmkd_atsc.export.config import shared_head, student_model, teacher_sources, without_pretrained
+from mmkd_atsc.export.config import build_training, student_config, student_model
 from mmkd_atsc.export.formats import Deployed, write
-from mmkd_atsc.export.images import Size, configured_image_size, evaluated_dataset, height_and_width
+from mmkd_atsc.export.images import Size, deployed_image_size, height_and_width
 from mmkd_atsc.models.binding import image_channels
-from mmkd_atsc.models.build import build_network
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
 from analysis.tables import markdown, write_csv
@@ -56,18 +55,20 @@ class EncoderAlone(nn.Module):
         return self.backbone(images)[-1]
 
 
-def build_networks(config: Config) -> dict[str, nn.Module]:
-    """The deployed student, what of it is its encoder if it shares a classifier, and the teachers, by their names."""
-    student = student_model(config)
+def build_networks(config: Config, image_size: str | None = None) -> tuple[dict[str, nn.Module], Size]:
+    """The deployed student, what of it is its encoder if it shares a classifier, the teachers; the images' size."""
+    training = build_training(config)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        network = MODELS.build(student)
+        network = MODELS.build(student_model(config, training))
     networks: dict[str, nn.Module] = {'student': Deployed(network)}
-    if shared_head(student.get('head')):
+    if hasattr(network.head, 'release'):
         networks[ENCODER] = EncoderAlone(network.backbone)
-    model = config.model.to_dict()
-    teachers = teacher_sources(model) if 'teacher' in model else {}
-    networks.update((name, Deployed(build_network(source, name))) for name, source in teachers.items())
-    return networks
+    if hasattr(training, 'teachers'):
+        networks.update((name, Deployed(teacher.model)) for name, teacher in training.teachers.items())
+    elif hasattr(training, 'teacher'):  # an algorithm of MMRazor's
+        networks['teacher'] = Deployed(training.teacher)
+    size = height_and_width(image_size) or deployed_image_size(student_config(config, algorithm=training))
+    return networks, size
 
 
 def onnx_runner(name: str, network: nn.Module, images: Tensor, folder: Path) -> Callable[[Tensor], object]:
@@ -136,17 +137,14 @@ def main(argv: list[str] | None = None) -> None:
             torch.set_num_threads(check_number('--threads', args.threads, 1, integer=True))
         config = cli.load_config(args.config)
         cli.require(config, args.config, 'model')
-        size = height_and_width(args.image_size) or configured_image_size(
-            evaluated_dataset(without_pretrained(config)))
         missing = None
-        if size is None:
-            raise ValueError(f'{args.config}: nothing in its test data says how large an image is; give --image-size')
         try:
             FORMATS['onnx'].check_packages('onnxruntime')
         except ImportError as error:
             missing = str(error)
         MMLogger.get_instance('benchmark', log_level='ERROR')  # it lists the operations that cost nothing
-        rows = measure(build_networks(config), size, args.batch, args.repeats, with_onnx=not missing)
+        networks, size = build_networks(config, args.image_size)
+        rows = measure(networks, size, args.batch, args.repeats, with_onnx=not missing)
         texts = [['-' if value is None else form(value) for form, value in zip(FORMS, row)] for row in rows]
         lines = [f'{Path(args.config).stem}: {size[0]}x{size[1]} pixels, batch {args.batch}, median of {args.repeats}; '
                  f'{environment()}; onnxruntime on the CPU', '', markdown(COLUMNS, texts, left=COLUMNS[:1])]
