@@ -1,6 +1,5 @@
 """From the config of a distillation to that of its student alone, as plain MMPretrain reads it."""
 import copy
-from collections.abc import Sequence
 from typing import Any
 
 from mmengine import registry as roots
@@ -8,6 +7,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
 
+from mmkd_atsc.errors.messages import dicts_of
 from mmkd_atsc.models.algorithms import MultiTeacherDistill
 from mmkd_atsc.models.build import resolve_network
 from mmkd_atsc.models.teacher import named_teachers
@@ -18,10 +18,10 @@ from .images import data_settings
 # What MMPretrain's preprocessor takes when it serves a deployed network.
 CLS_PREPROCESSOR = ('mean', 'std', 'to_rgb', 'pad_size_divisor', 'pad_value', 'num_classes')
 # Packages whose types MMPretrain finds by their short names or prefixes.
-FOUND = ('mmengine', 'mmcv', 'mmpretrain', 'mmrazor', 'mmkd_atsc', 'torch', 'torchvision')
+FOUND = ('mmengine', 'mmcv', 'mmpretrain', 'mmrazor', 'mmkd_atsc', 'torch', 'torchvision', '__main__')
 
 
-def student_config(config: Config, image_size: int | str | Sequence[int] | None = None,
+def student_config(config: Config, image_size: int | tuple[int, int] | None = None,
                    algorithm: BaseModel | None = None) -> Config:
     """The config of the student alone: its model, and a test pipeline that takes image files and arrays.
 
@@ -41,8 +41,7 @@ def student_config(config: Config, image_size: int | str | Sequence[int] | None 
 
 def student_model(config: Config, algorithm: BaseModel | None = None) -> dict:
     """The model of :func:`student_config`, for which no test data is needed."""
-    training = self_contained(config)
-    model = training.model.to_dict()
+    model = self_contained(config).model.to_dict()
     student = model.get('architecture', model)
     if student is not model and hasattr(class_of(student.get('head')), 'own_config'):
         built = (algorithm or build_training(config)).architecture
@@ -57,14 +56,17 @@ def student_model(config: Config, algorithm: BaseModel | None = None) -> dict:
     deployed = {key: value for key, value in student.items()
                 if key not in ('train_cfg', 'data_preprocessor', 'pretrained', '_scope_')}
     if preprocessor:
-        deployed['data_preprocessor'] = _deployed_preprocessor(preprocessor)
+        ours = str(preprocessor.get('type', 'mmkd_atsc.')).startswith('mmkd_atsc.')
+        kept = {key: value for key, value in preprocessor.items()
+                if (key in CLS_PREPROCESSOR if ours else key not in ('batch_augments', 'to_onehot'))}
+        deployed['data_preprocessor'] = dict(kept, type='ClsDataPreprocessor') if ours else kept
     return portable(deployed)
 
 
 def self_contained(config: Config) -> Config:
-    """A copy of a training's config whose networks stand in it, without teachers' checkpoints or weights to fetch.
+    """A copy of a training's config in which its networks stand whole, without checkpoints of teachers.
 
-    A checkpoint of the training holds the teachers too.
+    A checkpoint of the training holds the teachers too, so nothing else is read or fetched.
     """
     if not isinstance(config.get('model'), dict):
         raise TypeError(f'the config must hold the model as a dict, not as a {type(config.get("model")).__name__}')
@@ -108,24 +110,16 @@ def plain(value: Any) -> Any:
     if isinstance(value, Config):
         value = value.to_dict()
     if isinstance(value, dict):
+        fetches = any(part.get('type') == 'Pretrained' for _, part in dicts_of(value.get('init_cfg')))
         return {key: False if key == 'pretrained' and inner is True else plain(inner)
-                for key, inner in value.items() if not (key == 'init_cfg' and _fetches(inner))}
+                for key, inner in value.items() if not (key == 'init_cfg' and fetches)}
     if isinstance(value, (list, tuple)):
         return type(value)(plain(inner) for inner in value)
     return f'{value.__module__}.{value.__qualname__}' if isinstance(value, type) else value
 
 
-def _fetches(init_cfg: Any) -> bool:
-    several = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
-    return any(isinstance(one, dict) and one.get('type') == 'Pretrained' for one in several)
-
-
 def portable(value: Any) -> Any:
-    """A copy that MMPretrain reads alone: types of other modules by their full names, no ``_scope_`` of our configs.
-
-    >>> portable(dict(type='mmpretrain.ImageClassifier', _scope_='mmkd_atsc'))
-    {'type': 'mmpretrain.ImageClassifier'}
-    """
+    """A copy that MMPretrain reads alone: types of other modules by their full names, no ``_scope_`` of our configs."""
     if isinstance(value, (list, tuple)):
         return type(value)(map(portable, value))
     if not isinstance(value, dict):
@@ -134,13 +128,6 @@ def portable(value: Any) -> Any:
               if not (key == '_scope_' and inner in ('mmpretrain', 'mmkd_atsc'))}
     for registry in (roots.MODELS, roots.DATASETS, roots.TRANSFORMS, roots.METRICS):
         kind = class_of(value, registry=registry)
-        if kind and kind.__module__.split('.')[0] not in (*FOUND, '__main__'):
+        if kind and kind.__module__.split('.')[0] not in FOUND:
             copied['type'] = plain(kind)
     return copied
-
-
-def _deployed_preprocessor(preprocessor: dict) -> dict:
-    ours = str(preprocessor.get('type', 'mmkd_atsc.')).startswith('mmkd_atsc.')
-    kept = {key: value for key, value in preprocessor.items()
-            if (key in CLS_PREPROCESSOR if ours else key not in ('batch_augments', 'to_onehot'))}
-    return dict(kept, type='ClsDataPreprocessor') if ours else kept

@@ -1,6 +1,4 @@
 """The images that a student takes: the pipeline that makes them of files, their size and channels."""
-import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,62 +11,34 @@ from mmpretrain.registry import TRANSFORMS
 from torch import Tensor
 
 from mmkd_atsc.datasets import Digits
-from mmkd_atsc.errors.checks import check_number
+from mmkd_atsc.models.connectors.feature_projector import height_and_width
 from mmkd_atsc.registry import class_of, short_name
-
-Size = tuple[int, int]  # height and width
 
 # MMPretrain's inferencer reads files itself, and leaves this step out of a pipeline if it has this very name.
 READER = 'LoadImageFromFile'
-
 NO_FOLDER = 'data/test'  # of files, until a user names one
 
 # Data sets that hold images instead of naming files: their classes, the side of an image, and how one that OpenCV has
 # read (in BGR) gets their channels.
-RGB = (dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy'))
-GREY = (dict(type='NumpyToPIL', to_rgb=True), dict(type='torchvision/Grayscale'), dict(type='PILToNumpy'))
-ARRAYS = (((CIFAR10, Digits), 32, RGB), ((MNIST, ), 28, GREY))
+RGB = [dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy')]
+GREY = [dict(type='NumpyToPIL', to_rgb=True), dict(type='torchvision/Grayscale'), dict(type='PILToNumpy')]
+ARRAYS: tuple = (((CIFAR10, Digits), 32, RGB), ((MNIST, ), 28, GREY))
 
 
-def height_and_width(image_size: int | str | Sequence[int] | None) -> Size | None:
-    """The size that a user gives: a side, a height and a width, or either as text; None stays None.
+def height_x_width(text: str) -> tuple[int, int]:
+    """The value of ``--image-size``.
 
-    >>> height_and_width(32), height_and_width('32x64'), height_and_width((32, 64))
-    ((32, 32), (32, 64), (32, 64))
+    >>> height_x_width('32'), height_x_width('32x64')
+    ((32, 32), (32, 64))
     """
-    if image_size is None:
-        return None
-    sides: Any = image_size
-    if isinstance(sides, str):
-        sides = [int(side) for side in sides.split('x')] if re.fullmatch(r'\d+(x\d+)?', sides) else ()
-    sides = tuple(sides) if isinstance(sides, (list, tuple)) else (sides, )
-    if len(sides) not in (1, 2):
-        raise ValueError(f'image_size={image_size!r} must be a side, or a height and a width (as text: 32x64)')
-    for side in sides:
-        check_number('image_size', side, 1, integer=True)
-    return sides[0], sides[-1]
+    height, width = [int(side) for side in text.split('x') * (1 if 'x' in text else 2)]
+    return height, width
 
 
-def evaluated_dataset(config: dict) -> dict:
-    """The data set that a config tests on, out of its wrappers; of several (``ConcatDataset``) the first."""
-    dataset = _test_loader(config).get('dataset') or {}
-    while dataset.get('dataset') or dataset.get('datasets'):
-        dataset = dataset.get('dataset') or dataset['datasets'][0]
-    return dataset
-
-
-def _test_loader(config: dict) -> dict:
-    return config.get('test_dataloader') or config.get('val_dataloader') or {}
-
-
-def data_settings(config: dict, image_size: int | str | Sequence[int] | None = None) -> dict:
+def data_settings(config: dict, image_size: int | tuple[int, int] | None = None) -> dict:
     """The test settings of an exported student, whose pipeline begins with a file, as MMPretrain's inferencer needs it.
 
     Where the training's test data is arrays, it stays as validation data, on which ``tools/test.py`` scores.
-
-    Args:
-        config: The config of the training, as plain dicts.
-        image_size: That of the images, where neither the pipeline nor the data set says it.
     """
     dataset, loader = evaluated_dataset(config), _test_loader(config)
     evaluator = config.get('test_evaluator') or config.get('val_evaluator') or dict(type='Accuracy')
@@ -85,8 +55,7 @@ def data_settings(config: dict, image_size: int | str | Sequence[int] | None = N
         return {**settings('test', {**dataset, 'pipeline': pipeline}), **{key: config[key] for key in kept}}
     if not any(short_name(step['type']) == 'PackInputs' for step in pipeline):
         pipeline.append(dict(type='PackInputs'))
-    files = dict(type='CustomDataset', data_root=NO_FOLDER,
-                 pipeline=_from_files(dataset, pipeline, height_and_width(image_size)))
+    files = dict(type='CustomDataset', data_root=NO_FOLDER, pipeline=_from_files(dataset, image_size) + pipeline)
     if not dataset:
         return settings('test', files)
     own = {**dataset, 'pipeline': pipeline} if dataset is loader['dataset'] else loader['dataset']
@@ -95,24 +64,36 @@ def data_settings(config: dict, image_size: int | str | Sequence[int] | None = N
     return {**settings('test', files), **settings('val', own)}
 
 
+def _test_loader(config: dict) -> dict:
+    return config.get('test_dataloader') or config.get('val_dataloader') or {}
+
+
+def evaluated_dataset(config: dict) -> dict:
+    """The data set that a config tests on, out of its wrappers; of several (``ConcatDataset``) the first."""
+    dataset = _test_loader(config).get('dataset') or {}
+    while dataset.get('dataset') or dataset.get('datasets'):
+        dataset = dataset.get('dataset') or dataset['datasets'][0]
+    return dataset
+
+
 def keeps_training_data(config: dict) -> bool:
     """Whether the test data of an exported config names no folder yet, and its validation data is the training's."""
     return 'val_dataloader' in config and evaluated_dataset(config).get('data_root') == NO_FOLDER
 
 
-def _from_files(dataset: dict, pipeline: list, size: Size | None) -> list:
-    """A pipeline from files to what a data set of arrays holds, and then its own."""
-    kind = class_of(dataset, registry=roots.DATASETS) or object
-    side, steps = next(((side, steps) for classes, side, steps in ARRAYS if issubclass(kind, classes)), (None, ()))
+def _from_files(dataset: dict, image_size: int | tuple[int, int] | None) -> list[dict]:
+    """The first steps of a pipeline, from a file to what a data set of arrays holds."""
+    kind: Any = class_of(dataset, registry=roots.DATASETS) or object
+    side, steps = next((entry[1:] for entry in ARRAYS if issubclass(kind, entry[0])), (None, []))
     if dataset and side is None:
         raise ValueError(
             f'the test data ({short_name(dataset.get("type"))}) is not read by {READER}, so what its network sees of a '
             f'file is not known: give the config a test_dataloader whose pipeline begins with {READER} (and, if the '
             'network learned from RGB arrays, NumpyToPIL with to_rgb=True and PILToNumpy)')
-    size = size or height_and_width(side)
+    size = height_and_width('image_size', image_size or side)
     if size is None:
         raise ValueError('the config has no test data that says how large an image is; give --image-size')
-    return [dict(type=READER), *(dict(step) for step in steps), dict(type='Resize', scale=size[::-1]), *pipeline]
+    return [dict(type=READER), *steps, dict(type='Resize', scale=size[::-1])]
 
 
 def run_pipeline(exported: Config, image: np.ndarray) -> Tensor:
@@ -125,14 +106,13 @@ def run_pipeline(exported: Config, image: np.ndarray) -> Tensor:
     return results['inputs']
 
 
-def deployed_image_size(exported: Config, image_size: int | str | Sequence[int] | None = None) -> Size:
-    """The given size, or that of all images which the pipeline of an exported config makes; refused if they differ."""
-    given = height_and_width(image_size)
-    made = {given} if given else {tuple(run_pipeline(exported, np.zeros((*size, 3), np.uint8)).shape[-2:])
-                                  for size in ((300, 400), (500, 350))}
-    if len(made) > 1:
+def deployed_image_size(exported: Config) -> tuple[int, int]:
+    """The height and width of what the pipeline of an exported config makes of every image."""
+    first, other = (tuple(run_pipeline(exported, np.zeros((*size, 3), np.uint8)).shape[-2:])
+                    for size in ((300, 400), (500, 350)))
+    if first != other:
         raise ValueError('nothing in the test pipeline of the config says how large an image is; give --image-size')
-    return made.pop()
+    return first
 
 
 def takes_rgb(exported: Config) -> bool:

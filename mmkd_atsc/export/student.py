@@ -2,26 +2,25 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor
 
 from mmkd_atsc.checkpoints.read import load_strictly, read_checkpoint, weights_of
-from mmkd_atsc.errors.checks import check_choice
 from mmkd_atsc.errors.messages import describe
 from mmkd_atsc.models.binding import image_channels
-from mmkd_atsc.registry import class_of
+from mmkd_atsc.models.connectors.feature_projector import height_and_width
 from mmkd_atsc.version import __version__
 
 from .config import build_training, student_config
-from .formats import FORMATS, Deployed, write
-from .images import deployed_image_size, evaluated_dataset, takes_rgb
+from .formats import FORMATS, Deployed, Run, check_packages, write
+from .images import deployed_image_size, takes_rgb
 
 # The largest difference of two sets of logits that is allowed, relative to the largest logit. Half precision rounds
 # each weight to 11 bits; another runtime adds up in another order.
@@ -53,11 +52,11 @@ class ExportReport(NamedTuple):
 @torch.no_grad()
 def export_student(config: Config, checkpoint: str | Path, out_dir: str | Path, formats: Sequence[str] = (),
                    half: bool = False, with_preprocessing: bool = False,
-                   image_size: int | str | Sequence[int] | None = None) -> ExportReport:
+                   image_size: int | tuple[int, int] | None = None) -> ExportReport:
     """Writes ``student.py`` and ``student.pth``, which MMPretrain loads, and the student in other formats.
 
     What is written is read again and must give the logits of the checkpoint; until then nothing is in ``out_dir``. A
-    format that fails does not keep the others from being written; the error names it then.
+    format that fails does not keep the others from being written; the error at the end names it.
 
     Args:
         config: The config of the training.
@@ -68,19 +67,23 @@ def export_student(config: Config, checkpoint: str | Path, out_dir: str | Path, 
         with_preprocessing: The formats take pixels and normalise them.
         image_size: Side of the images, or height and width, where the config's test pipeline does not say it.
     """
-    out_dir = Path(out_dir)
-    for name in formats:
-        FORMATS[check_choice('formats', name, FORMATS)].check_packages(name)
-    if out_dir.exists() and not out_dir.is_dir():
+    check_packages(formats)
+    out_dir, size = Path(out_dir), height_and_width('image_size', image_size)
+    if out_dir.is_file():
         raise ValueError(f'{out_dir}: is a file, not a folder to write into')
-    content = read_checkpoint(str(checkpoint))
-    trained = load_trained(config, weights_of(content, str(checkpoint)), str(checkpoint))
+    content, trained = read_checkpoint(str(checkpoint)), build_training(config)
+    load_strictly(trained, weights_of(content, str(checkpoint)), str(checkpoint),
+                  role=f'the model of {config.filename}' if config.filename else None)
+    trained.eval()  # not chained: MMRazor's own returns nothing
     source = getattr(trained, 'architecture', trained)
-    deployed = student_config(config, image_size, trained)
-    pixels = torch.randint(0, 256, (3, image_channels(source), *deployed_image_size(deployed, image_size)),
+    deployed = student_config(config, size, trained)
+    pixels = torch.randint(0, 256, (3, image_channels(source), *(size or deployed_image_size(deployed))),
                            generator=torch.Generator().manual_seed(0))
     expected = logits_of(source, preprocess(trained, pixels))
-    meta = _meta(content, config, expected.shape[1], Path(checkpoint).name)
+    meta: dict = dict(source=Path(checkpoint).name, mmkd_atsc_version=__version__)
+    classes = ((content.get('meta') or {}).get('dataset_meta') or {}).get('classes')
+    if isinstance(classes, (list, tuple)) and len(classes) == expected.shape[1]:
+        meta['dataset_meta'] = dict(classes=list(map(str, classes)))
     out_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out_dir, prefix='.export-') as folder:
         aside = Path(folder)
@@ -88,44 +91,23 @@ def export_student(config: Config, checkpoint: str | Path, out_dir: str | Path, 
         torch.save(dict(state_dict=student_weights(source, half), meta=meta), aside / 'student.pth')
         student = read_student(aside / 'student.py', aside / 'student.pth')
         logits = logits_of(student, preprocess(student, pixels))
-        checkpoint_difference = check_difference('student.pth', logits, expected, HALF if half else EXACT)
-        differences, failed = write_formats(formats, Deployed(student, with_preprocessing), pixels, logits, aside,
-                                            _notes(student, deployed, meta, with_preprocessing))
-        files = dict(checkpoint='student.pth', **{name: FORMATS[name].file for name in differences})
-        for name in ('student.py', *files.values()):
-            os.replace(aside / name, out_dir / name)
+        differences = dict(checkpoint=check_difference('student.pth', logits, expected, HALF if half else EXACT))
+        network, failed = Deployed(student, with_preprocessing), []
+        notes, inputs = _notes(network, deployed, meta), inputs_of(network, pixels)
+        for name in formats:
+            try:
+                run = write(name, network, inputs, aside / FORMATS[name].file, notes)
+                differences[name] = check_runs(FORMATS[name].file, run, inputs, logits)
+            except Exception as error:  # of a check, or of the format's own runtime
+                failed.append(describe(error))
+        files = {name: FORMATS[name].file if name in FORMATS else 'student.pth' for name in differences}
+        for file in ('student.py', *files.values()):
+            os.replace(aside / file, out_dir / file)
     if failed:
         raise ValueError(f'{"; ".join(failed)}; written to {out_dir}: student.py, {", ".join(files.values())}')
     parameters, trained_parameters = (sum(map(Tensor.numel, model.parameters())) for model in (student, trained))
-    return ExportReport({name: out_dir / file for name, file in files.items()}, out_dir / 'student.py',
-                        dict(checkpoint=checkpoint_difference, **differences), parameters, trained_parameters)
-
-
-def write_formats(formats: Sequence[str], network: Deployed, pixels: Tensor, logits: Tensor, folder: Path,
-                  notes: dict[str, str]) -> tuple[dict[str, float], list[str]]:
-    """Writes each format; returns the largest difference of a logit for each, and why the others failed."""
-    preprocessor = network.network.data_preprocessor
-    if network.normalises:  # what the preprocessor does before it normalises
-        inputs = (pixels.flip(1) if getattr(preprocessor, 'to_rgb', False) else pixels).float()
-    else:
-        inputs = preprocess(network.network, pixels)
-    differences, failed = {}, []
-    for name in formats:
-        file = FORMATS[name].file
-        try:
-            differences[name] = check_runs(file, write(name, network, inputs, folder / file, notes), inputs, logits)
-        except Exception as error:  # of a check, or of the format's own runtime
-            failed.append(describe(error))
-    return differences, failed
-
-
-def load_trained(config: Config, weights: dict[str, Tensor], checkpoint: str) -> BaseModel:
-    """The model of a training with the weights of its checkpoint, which must fit exactly."""
-    network = build_training(config)
-    role = f'the model of {config.filename}' if config.filename else None
-    load_strictly(network, weights, checkpoint, role=role)
-    network.eval()  # MMRazor's own returns nothing
-    return network
+    return ExportReport({name: out_dir / file for name, file in files.items()}, out_dir / 'student.py', differences,
+                        parameters, trained_parameters)
 
 
 def student_weights(student: BaseModel, half: bool = False) -> dict[str, Tensor]:
@@ -152,21 +134,25 @@ def preprocess(model: BaseModel, pixels: Tensor) -> Tensor:
     return model.data_preprocessor(dict(inputs=pixels))['inputs'].float()
 
 
+def inputs_of(network: Deployed, pixels: Tensor) -> Tensor:
+    """What a deployed network takes: normalised images, or pixels whose channels are in its own order."""
+    preprocessor = network.network.data_preprocessor
+    if not network.normalises:
+        return preprocess(network.network, pixels)
+    return (pixels.flip(1) if getattr(preprocessor, 'to_rgb', False) else pixels).float()
+
+
 def logits_of(network: BaseModel, images: Tensor) -> Tensor:
     """The network's logits; an output that is not one tensor of them is refused."""
     logits = network(images, mode='tensor')
-    if isinstance(logits, Tensor) and logits.dim() == 2:
-        return logits
-    what = f'of shape {tuple(logits.shape)}' if isinstance(logits, Tensor) else f'that is a {type(logits).__name__}'
-    raise TypeError(f'{type(network).__name__} gives an output {what}; one tensor of logits (N, classes) is needed')
+    if not isinstance(logits, Tensor) or logits.dim() != 2:
+        raise TypeError(f'{type(network).__name__} gives a {type(logits).__name__}; one tensor of logits (N, classes) '
+                        'is needed')
+    return logits
 
 
 def check_difference(name: str, logits: Tensor, expected: Tensor, allowed: float) -> float:
-    """The largest difference of two sets of logits; refused above ``allowed`` times their size (1 at the least).
-
-    >>> check_difference('student.onnx', torch.tensor([[1.5, 4.]]), torch.tensor([[1.5, 4.]]), 1e-4)
-    0.0
-    """
+    """The largest difference of two sets of logits; refused above ``allowed`` times their size (1 at the least)."""
     if logits.shape != expected.shape:
         raise ValueError(f'{name} gives an output of shape {tuple(logits.shape)}, the checkpoint one of '
                          f'{tuple(expected.shape)}')
@@ -178,7 +164,7 @@ def check_difference(name: str, logits: Tensor, expected: Tensor, allowed: float
     return difference
 
 
-def check_runs(name: str, run: Callable[[Tensor], Tensor], images: Tensor, expected: Tensor) -> float:
+def check_runs(name: str, run: Run, images: Tensor, expected: Tensor) -> float:
     """:func:`check_difference` of another runtime, for all of the images, and for one alone."""
     try:
         answers, answer = run(images), run(images[:1])
@@ -189,24 +175,11 @@ def check_runs(name: str, run: Callable[[Tensor], Tensor], images: Tensor, expec
                check_difference(name, answer, expected[:1], OTHER_RUNTIME))
 
 
-def _meta(content: dict, config: Config, num_classes: int, source: str) -> dict:
-    """Where it came from, and the names of the classes as MMPretrain reads them; all plain values."""
-    dataset = evaluated_dataset(config)
-    kind = class_of(dataset, config.get('default_scope') or 'mmpretrain', DATASETS)
-    classes: Any = (
-        (content.get('meta') or {}).get('dataset_meta', {}).get('classes')
-        or (dataset.get('metainfo') or {}).get('classes') or getattr(kind, 'METAINFO', {}).get('classes'))
-    meta: dict = dict(source=source, mmkd_atsc_version=__version__)
-    if isinstance(classes, (list, tuple)) and len(classes) == num_classes:
-        meta['dataset_meta'] = dict(classes=list(map(str, classes)))
-    return meta
-
-
-def _notes(student: BaseModel, deployed: Config, meta: dict, with_preprocessing: bool) -> dict[str, str]:
+def _notes(network: Deployed, deployed: Config, meta: dict) -> dict[str, str]:
     """What someone who has only the one file needs to know, as text."""
-    mean, std = (getattr(student.data_preprocessor, name, None) for name in ('mean', 'std'))
-    mean, std = (None if value is None or with_preprocessing
-                 else [round(number, 4) for number in value.flatten().tolist()] for value in (mean, std))
+    preprocessor = network.network.data_preprocessor
+    mean, std = ([round(value, 4) for value in getattr(preprocessor, name).flatten().tolist()]
+                 if hasattr(preprocessor, name) and not network.normalises else None for name in ('mean', 'std'))
     order = 'RGB' if takes_rgb(deployed) else 'BGR'
-    return dict(channels='grey' if image_channels(student) == 1 else order, mean=json.dumps(mean), std=json.dumps(std),
+    return dict(channels='grey' if image_channels(network) == 1 else order, mean=json.dumps(mean), std=json.dumps(std),
                 classes=json.dumps(meta.get('dataset_meta', {}).get('classes')))

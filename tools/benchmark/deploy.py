@@ -28,10 +28,9 @@ from torch import Tensor, nn
 import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.errors.checks import check_number
-from mmkd_atsc.export import FORMATS
 from mmkd_atsc.export.config import build_training, student_config, student_model
-from mmkd_atsc.export.formats import Deployed, write
-from mmkd_atsc.export.images import Size, deployed_image_size, height_and_width
+from mmkd_atsc.export.formats import Deployed, check_packages, write
+from mmkd_atsc.export.images import deployed_image_size, height_x_width
 from mmkd_atsc.models.binding import image_channels
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
@@ -55,7 +54,8 @@ class EncoderAlone(nn.Module):
         return self.backbone(images)[-1]
 
 
-def build_networks(config: Config, image_size: str | None = None) -> tuple[dict[str, nn.Module], Size]:
+def build_networks(config: Config, size: tuple[int, int] | None = None) -> tuple[
+        dict[str, nn.Module], tuple[int, int]]:
     """The deployed student, what of it is its encoder if it shares a classifier, the teachers; the images' size."""
     training = build_training(config)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
@@ -67,8 +67,7 @@ def build_networks(config: Config, image_size: str | None = None) -> tuple[dict[
         networks.update((name, Deployed(teacher.model)) for name, teacher in training.teachers.items())
     elif hasattr(training, 'teacher'):  # an algorithm of MMRazor's
         networks['teacher'] = Deployed(training.teacher)
-    size = height_and_width(image_size) or deployed_image_size(student_config(config, algorithm=training))
-    return networks, size
+    return networks, size or deployed_image_size(student_config(config, algorithm=training))
 
 
 def onnx_runner(name: str, network: nn.Module, images: Tensor, folder: Path) -> Callable[[Tensor], object]:
@@ -83,7 +82,8 @@ def onnx_runner(name: str, network: nn.Module, images: Tensor, folder: Path) -> 
 
 
 @torch.inference_mode()
-def measure(networks: dict[str, nn.Module], size: Size, batch: int, repeats: int, with_onnx: bool) -> list[list]:
+def measure(networks: dict[str, nn.Module], size: tuple[int, int], batch: int, repeats: int,
+            with_onnx: bool) -> list[list]:
     """A row of COLUMNS for each network; the last two are None without onnxruntime."""
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     shapes = {name: (image_channels(network), *size) for name, network in networks.items()}
@@ -124,7 +124,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--batch', type=int, default=64, help='images in a batch, for the throughput (default: 64)')
     parser.add_argument('--repeats', type=int, default=15)
     parser.add_argument('--threads', type=int, help="default: torch's")
-    parser.add_argument('--image-size', metavar='SIDE', help="or HEIGHTxWIDTH; default: what the config's data says")
+    parser.add_argument('--image-size', type=height_x_width, metavar='SIDE',
+                        help="or HEIGHTxWIDTH; default: what the config's data says")
     return parser.parse_args(argv)
 
 
@@ -139,7 +140,7 @@ def main(argv: list[str] | None = None) -> None:
         cli.require(config, args.config, 'model')
         missing = None
         try:
-            FORMATS['onnx'].check_packages('onnxruntime')
+            check_packages(['onnx'])
         except ImportError as error:
             missing = str(error)
         MMLogger.get_instance('benchmark', log_level='ERROR')  # it lists the operations that cost nothing
