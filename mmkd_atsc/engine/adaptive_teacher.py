@@ -53,8 +53,8 @@ class AdaptiveTeacherHook(ScheduledHook):
         super().before_train(runner)
         model = unwrap_model(runner)
         if not getattr(model, 'adaptive', False):
-            what = type(model).__name__ + (' with adaptive=False' if hasattr(model, 'set_adapting') else '')
-            raise TypeError(f'AdaptiveTeacherHook needs an AdaptiveTeacherDistill whose teacher adapts, not a {what}')
+            raise TypeError('AdaptiveTeacherHook needs an AdaptiveTeacherDistill with adaptive=True, the model is a '
+                            f'{type(model).__name__}')
         if self.min_teacher_accuracy is not None and not getattr(runner.val_loop, 'teachers', False):
             raise ValueError('min_teacher_accuracy needs a validation of the teacher: '
                              "val_cfg=dict(type='mmkd_atsc.DistillValLoop', teachers=True)")

@@ -4,9 +4,7 @@ from typing import Any
 
 import torch
 from mmengine.evaluator import Evaluator
-from mmengine.hooks import EarlyStoppingHook
-from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
-from mmengine.runner import BaseLoop, Runner, TestLoop, ValLoop
+from mmengine.runner import BaseLoop, TestLoop, ValLoop
 from mmengine.runner.amp import autocast
 
 from mmkd_atsc.errors.checks import check_flag, check_number
@@ -74,28 +72,12 @@ def on_cpu(samples: list) -> list:
     return samples
 
 
-def watched_metrics(runner: Runner) -> dict[str, str]:
-    """The metrics that decide something, by the settings that name them: the best checkpoint, the end, the rate."""
-    watched = {f'save_best={key!r}': key for hook in runner.hooks
-               for key in getattr(hook, 'key_indicators', ()) if key != 'auto'}
-    schedulers = runner.param_schedulers  # a dictionary of lists where there are several optimizers
-    groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
-    for reader in [*runner.hooks, *(one for group in groups if isinstance(group, list) for one in group)]:
-        if isinstance(reader, (EarlyStoppingHook, ReduceOnPlateauParamScheduler)):
-            setting = f'monitor={reader.monitor!r} of {type(reader).__name__}'
-            watched[setting] = reader.monitor
-            if 'accuracy' in reader.monitor and reader.rule == 'less':  # a plateau's default
-                raise ValueError(f"{setting}: with rule='less' an accuracy that rises counts as worse; set "
-                                 "rule='greater'")
-    return watched
-
-
 @LOOPS.register_module()
 class DistillValLoop(_ScoringLoop, ValLoop):
     """Validation of a student and its teachers over one pass of the data.
 
-    The metrics are named ``student/accuracy/top1``, ``teacher/accuracy/top1`` (or the teacher's own name). The names in
-    ``save_best`` and in the ``monitor`` of an early stop or of a rate that falls on a plateau are checked.
+    The metrics are named ``student/accuracy/top1``, ``teacher/accuracy/top1`` (or the teacher's own name), for
+    ``save_best`` too.
 
     Args:
         teachers: Score the teachers too.
@@ -106,11 +88,11 @@ class DistillValLoop(_ScoringLoop, ValLoop):
     def __init__(self, *args: Any, every_n_epochs: int = 1, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.every_n_epochs = check_number('every_n_epochs', every_n_epochs, 1, integer=True)
-        # A metric that is not there in every validation would stop the run at the end of an epoch, or never.
+        # A metric that is not there in every validation would stop the run at the end of an epoch.
         owners = ['student', *(self._model.teachers if self.teachers and every_n_epochs == 1 else ())]
-        for setting, key in watched_metrics(self.runner).items():
-            if key.partition('/')[0] not in owners:
-                raise ValueError(f"{setting} must begin with {' or '.join(f'{owner}/' for owner in owners)}; "
+        for key in (key for hook in self.runner.hooks for key in getattr(hook, 'key_indicators', ())):
+            if key != 'auto' and key.partition('/')[0] not in owners:
+                raise ValueError(f"save_best={key!r} must begin with {' or '.join(f'{owner}/' for owner in owners)}; "
                                  'DistillValLoop scores the teachers always with teachers=True and every_n_epochs=1')
 
     def score_teachers(self) -> dict[str, float]:

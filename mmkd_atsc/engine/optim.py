@@ -59,7 +59,10 @@ class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         else:
             params.extend({'params': [parameter]} for parameter in trainable)
         for group in params:
-            group.update(self._group_options(group['params'][0]))
+            options = dict(self._options.get(group['params'][0], {}))
+            if 'lr_mult' in options:
+                options['lr'] = self.base_lr * options.pop('lr_mult')
+            group.update(options)
         params[:] = merge_groups(params)
 
     def _layerwise_groups(self, student: nn.Module) -> list[dict]:
@@ -69,8 +72,7 @@ class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         check_number('layer_decay_rate', self.paramwise_cfg['layer_decay_rate'], high=1, above=0)
         if not hasattr(getattr(student, 'backbone', None), 'get_layer_depth'):
             name = type(getattr(student, 'backbone', student)).__name__
-            raise ValueError(f'paramwise_cfg: layer_decay_rate is for backbones that number their layers '
-                             f'(get_layer_depth), {name} does not')
+            raise ValueError(f'layer_decay_rate is for backbones that number their layers, {name} does not')
         groups: list[dict] = []
         prefix = 'architecture.'  # without any, MMPretrain logs the groups, and fails where there is no weight decay
         constructor = LearningRateDecayOptimWrapperConstructor(
@@ -79,12 +81,6 @@ class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                                get_layer_depth=lambda name: student.get_layer_depth(name[len(prefix):]))
         return [{key: value for key, value in group.items() if key not in ('lr_scale', 'layer_id', 'param_name')}
                 for group in groups]
-
-    def _group_options(self, parameter: nn.Parameter) -> dict:
-        options = dict(self._options.get(parameter, {}))
-        if 'lr_mult' in options:
-            options['lr'] = self.base_lr * options.pop('lr_mult')
-        return options
 
 
 def merge_groups(groups: list[dict]) -> list[dict]:

@@ -59,9 +59,7 @@ def export_student(config: Config, checkpoint: str | Path, out_dir: str | Path, 
     format that fails does not keep the others from being written; the error at the end names it.
 
     Args:
-        config: The config of the training.
-        checkpoint: A checkpoint of it. Everything is in there: no teacher's own file is read, nothing is downloaded.
-        out_dir: Where to write.
+        checkpoint: A checkpoint of the training. No teacher's own file is read, nothing is downloaded.
         formats: Some of :data:`FORMATS`.
         half: Store the weight matrices of ``student.pth`` in half precision.
         with_preprocessing: The formats take pixels and normalise them.

@@ -139,7 +139,7 @@ def test_a_floor_under_the_teachers_accuracy():
     ('model.teacher_ckpt=gone.pth', 'gone.pth: no such checkpoint'),
     ('model.architecture.neck.out_channels=32', 'out_channels=16, or leave it out'),
     ('custom_hooks.0.stop=1', 'stop=1 must be an integer at least 2'),
-    ('model.adaptive=False', 'AdaptiveTeacherDistill with adaptive=False'),
+    ('model.adaptive=False', 'AdaptiveTeacherDistill with adaptive=True'),
     ('default_hooks.checkpoint.save_best=accuracy/top1', "'accuracy/top1' must begin with student/ or teacher/"),
     ('default_hooks.checkpoint.save_best=teacher/accuracy/top1 val_cfg.every_n_epochs=2', 'every_n_epochs=1'),
 ])
