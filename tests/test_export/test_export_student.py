@@ -179,7 +179,7 @@ def test_an_exported_student_is_exported_again_unchanged(exported, tmp_path):
     assert report.config.read_text() == (out / 'student.py').read_text()
 
 
-@pytest.mark.parametrize('aggregate', ['mean_prob', 'vote', 'confidence'])
+@pytest.mark.parametrize('aggregate', ['mean_prob', 'confidence'])
 def test_several_teachers_leave_their_classifiers(aggregate, tmp_path):
     config = method_config('atsc')
     config.model.teacher = dict(wide=tiny_classifier(32), slim=tiny_classifier(8))
