@@ -140,7 +140,7 @@ def student_weights(student: BaseModel, deployed: Config) -> dict[str, Tensor]:
     kind = shared_head(head)
     if kind:
         with DefaultScope.overwrite_default_scope('mmpretrain'):
-            owned = student.head.release(kind.owned_classifiers(head)).state_dict()
+            owned = student.head.release().state_dict()
         weights.update((f'head.{key}', value) for key, value in owned.items())
     return {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in weights.items()}
 

@@ -1,4 +1,5 @@
 """ShuffleNets for 32x32 images: shufflenetv1 (three groups), shufflenetv2 (width 1.0) and shufflenetv2x1_5."""
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from mmkd_atsc.errors.checks import check_choice, check_flag
 from mmkd_atsc.registry import MODELS
 
-from .staged_backbone import StagedBackbone, conv_bn, stem
+from .staged_backbone import StagedBackbone, conv_bn, layers, stem
 
 STEM_WIDTH, LAST_WIDTH = 24, 1024
 BLOCKS = (4, 8, 4)
@@ -17,18 +18,11 @@ V2_WIDTHS = {0.5: (48, 96, 192), 1.0: (116, 232, 464), 1.5: (176, 352, 704)}
 
 
 class ShuffleUnit(nn.Module):
-    """Grouped 1x1, shuffle, 3x3 depthwise, grouped 1x1; with stride 2 the pooled input is joined instead of added.
+    """Grouped 1x1, shuffle, 3x3 depthwise, grouped 1x1; with stride 2 the pooled input is joined instead of added."""
 
-    Args:
-        in_channels: Of the input.
-        out_channels: Of the output, the joined input included.
-        stride: 1 or 2.
-        first_groups: Groups of the first convolution (1 after the stem, whose 24 channels are too few to divide).
-        groups: Groups of the last convolution.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int, first_groups: int, groups: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, groups: int) -> None:
         super().__init__()
+        first_groups = 1 if in_channels == STEM_WIDTH else groups  # the stem's channels are too few to divide
         own_channels = out_channels - in_channels if stride == 2 else out_channels
         hidden = own_channels // 4
         self.groups = first_groups
@@ -65,14 +59,10 @@ class CIFARShuffleNetV1(StagedBackbone):
 
     def __init__(self, groups: int = 3, init_cfg: Any = None, **kwargs: Any) -> None:
         check_choice('groups', groups, V1_WIDTHS)
-        first_layers, channels = stem(STEM_WIDTH, kernel=1), STEM_WIDTH
-        stages: list[dict[str, nn.Module]] = []
-        for index, (width, blocks) in enumerate(zip(V1_WIDTHS[groups], BLOCKS)):
-            first = ShuffleUnit(channels, width, stride=2, first_groups=1 if index == 0 else groups, groups=groups)
-            rest = [ShuffleUnit(width, width, 1, groups, groups) for _ in range(blocks - 1)]
-            stages.append({f'layer{index + 1}': nn.Sequential(first, *rest)})
-            channels = width
-        super().__init__(first_layers, stages, init_cfg=init_cfg, **kwargs)
+        widths = (STEM_WIDTH, *V1_WIDTHS[groups])
+        super().__init__(stem(STEM_WIDTH, kernel=1),
+                         layers(partial(ShuffleUnit, groups=groups), BLOCKS, widths, first_stride=2),
+                         init_cfg=init_cfg, **kwargs)
 
 
 class SplitUnit(nn.Module):
@@ -116,6 +106,10 @@ class DownUnit(nn.Module):
         return channel_shuffle(torch.cat([left, right], dim=1), 2)
 
 
+def _split_or_down(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    return DownUnit(in_channels, out_channels) if stride == 2 else SplitUnit(out_channels)
+
+
 @MODELS.register_module()
 class CIFARShuffleNetV2(StagedBackbone):
     """`ShuffleNet V2 <https://arxiv.org/abs/1807.11164>`_ as the distillation literature trains it on CIFAR.
@@ -139,13 +133,9 @@ class CIFARShuffleNetV2(StagedBackbone):
     def __init__(self, widen_factor: float = 1.0, with_last_conv: bool = True, init_cfg: Any = None,
                  **kwargs: Any) -> None:
         check_choice('widen_factor', widen_factor, V2_WIDTHS)
-        first_layers, channels = stem(STEM_WIDTH, kernel=1), STEM_WIDTH
-        stages: list[dict[str, nn.Module]] = []
-        for index, (width, blocks) in enumerate(zip(V2_WIDTHS[widen_factor], BLOCKS)):
-            units = [DownUnit(channels, width)] + [SplitUnit(width) for _ in range(blocks - 1)]
-            stages.append({f'layer{index + 1}': nn.Sequential(*units)})
-            channels = width
+        widths = (STEM_WIDTH, *V2_WIDTHS[widen_factor])
+        first_layers, stages = stem(STEM_WIDTH, kernel=1), layers(_split_or_down, BLOCKS, widths, first_stride=2)
         if check_flag('with_last_conv', with_last_conv):
-            conv, bn = conv_bn(channels, LAST_WIDTH)
+            conv, bn = conv_bn(widths[-1], LAST_WIDTH)
             stages.append(dict(conv2=conv, bn2=bn, relu2=nn.ReLU()))
         super().__init__(first_layers, stages, init_cfg=init_cfg, **kwargs)

@@ -95,9 +95,10 @@ def stack(block: Callable[..., nn.Module], blocks: int, in_channels: int, out_ch
     return nn.Sequential(first, *(block(out_channels, out_channels, 1) for _ in range(blocks - 1)))
 
 
-def layers(block: Callable[..., nn.Module], blocks: Sequence[int], widths: Sequence[int]) -> list[dict[str, nn.Module]]:
+def layers(block: Callable[..., nn.Module], blocks: Sequence[int], widths: Sequence[int],
+           first_stride: int = 1) -> list[dict[str, nn.Module]]:
     """The stages ``layer1``, ``layer2``, ... between ``widths``; all but the first halve the image."""
-    return [{f'layer{i + 1}': stack(block, count, widths[i], widths[i + 1], stride=2 if i else 1)}
+    return [{f'layer{i + 1}': stack(block, count, widths[i], widths[i + 1], stride=2 if i else first_stride)}
             for i, count in enumerate(blocks)]
 
 
