@@ -4,9 +4,6 @@ from typing import NamedTuple
 
 from mmkd_atsc.errors.checks import check_choice, check_number
 
-_X2 = (16, 32, 64, 128)
-_X4 = (32, 64, 128, 256)
-
 
 class Network(NamedTuple):
     """The config of a network's backbone, and the inputs of its linear classifier."""
@@ -25,9 +22,9 @@ def _wrn(depth: int, widen_factor: int) -> Network:
 
 CIFAR_NETWORKS: dict[str, Network] = {
     **{f'resnet{depth}': _resnet(depth) for depth in (8, 14, 20, 32, 44, 56, 110, 116)},
-    'resnet8x4': _resnet(8, _X4),
-    'resnet32x4': _resnet(32, _X4),
-    'resnet110x2': _resnet(110, _X2),
+    'resnet8x4': _resnet(8, (32, 64, 128, 256)),
+    'resnet32x4': _resnet(32, (32, 64, 128, 256)),
+    'resnet110x2': _resnet(110, (16, 32, 64, 128)),
     **{f'wrn_{depth}_{factor}': _wrn(depth, factor) for depth in (16, 40) for factor in (1, 2)},
     **{f'vgg{depth}': Network(dict(type='mmkd_atsc.CIFARVGG', depth=depth), 512) for depth in (8, 11, 13, 16, 19)},
     'resnet50': Network(dict(type='mmkd_atsc.CIFARBottleneckResNet', depth=50), 2048),

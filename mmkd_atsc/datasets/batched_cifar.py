@@ -29,11 +29,7 @@ class ImageTable(Sequence):
         return dict(vars(self), _copies={})
 
     def fetch(self, rows: Tensor, device: torch.device = CPU) -> tuple[Tensor, Tensor]:
-        """The images and labels of some rows, on a device.
-
-        All images are copied to a GPU the first time, if they take at most an eighth of its memory; later calls copy
-        only the numbers of rows.
-        """
+        """The images and labels of some rows. A GPU gets all images once, if they fit into an eighth of its memory."""
         if device.type != 'cuda' or self.images.nbytes > torch.cuda.get_device_properties(device).total_memory / 8:
             # index_select copies whole images; indexing does the same pixel by pixel, eight times slower.
             images, labels = self.images.index_select(0, rows), self.labels[rows]
@@ -96,14 +92,23 @@ def collate_batch(batch: Batch | list) -> dict:
     return batch if isinstance(batch, Batch) else default_collate(batch)
 
 
-class _Batched(CIFAR10):
-    """One of MMPretrain's CIFAR data sets as one tensor; MMPretrain reads and checks the files."""
+@DATASETS.register_module()
+class BatchedCIFAR10(CIFAR10):
+    """MMPretrain's ``CIFAR10``, fetched and augmented by the batch.
 
-    classic: str
+    It reads the same files, with the same checks, and takes the same arguments. The ``pipeline`` names the
+    augmentation that :class:`mmkd_atsc.BatchedDataPreprocessor` applies to a whole batch, on the model's device: the
+    protocol's ``RandomCrop`` and ``RandomFlip``, or a part of them; other transforms are refused. Its data loader needs
+    ``collate_fn=dict(type='mmkd_atsc.collate_batch')`` and no workers: a batch is one copy. Behind a wrapper that
+    fetches sample by sample (``ConcatDataset``, ``RepeatDataset``) MMPretrain runs the pipeline on each sample.
+
+    >>> BatchedCIFAR10('data/cifar10', pipeline=[dict(type='RandomFlip', prob=0.5)], lazy_init=True).augment
+    PadCropFlip(padding=0, flip_prob=0.5)
+    """
 
     def __init__(self, *args, pipeline: Sequence = (), **kwargs) -> None:
         transforms = [TRANSFORMS.build(step) if isinstance(step, dict) else step for step in pipeline]
-        self.augment = read_pipeline(transforms, SIDE, type(self).__name__, self.classic)
+        self.augment = read_pipeline(transforms, SIDE, type(self).__name__)
         # Serialising serves workers that share a list of Python objects; here there is a tensor.
         super().__init__(*args, pipeline=transforms, **dict(kwargs, serialize_data=False))
 
@@ -124,26 +129,5 @@ class _Batched(CIFAR10):
 
 
 @DATASETS.register_module()
-class BatchedCIFAR10(_Batched):
-    """:class:`BatchedCIFAR100` for CIFAR-10."""
-
-    classic = 'mmpretrain.CIFAR10'
-
-
-@DATASETS.register_module()
-class BatchedCIFAR100(_Batched, CIFAR100):
-    """MMPretrain's ``CIFAR100``, fetched and augmented by the batch.
-
-    It reads the same files, with the same checks, and takes the same arguments. The ``pipeline`` names the
-    augmentation that :class:`mmkd_atsc.BatchedDataPreprocessor` applies to a whole batch, on the model's device: the
-    protocol's ``RandomCrop`` and ``RandomFlip``, or a part of them; other transforms are refused. Its data loader needs
-    ``collate_fn=dict(type='mmkd_atsc.collate_batch')`` and no workers: a batch is one copy.
-
-    Behind a wrapper that fetches sample by sample (``ConcatDataset``, ``RepeatDataset``) the same pipeline runs sample
-    by sample, as MMPretrain runs it.
-
-    >>> BatchedCIFAR100('data/cifar100', pipeline=[dict(type='RandomFlip', prob=0.5)], lazy_init=True).augment
-    PadCropFlip(padding=0, flip_prob=0.5)
-    """
-
-    classic = 'mmpretrain.CIFAR100'
+class BatchedCIFAR100(BatchedCIFAR10, CIFAR100):
+    """:class:`BatchedCIFAR10` for CIFAR-100."""

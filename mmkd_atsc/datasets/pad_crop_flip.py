@@ -66,17 +66,10 @@ class PadCropFlip(NamedTuple):
         return pad_crop_flip(images, rows, columns, draws[2] < self.flip_prob, self.padding)
 
 
-def read_pipeline(transforms: Sequence[Any], size: int, dataset: str, classic: str) -> PadCropFlip:
+def read_pipeline(transforms: Sequence[Any], size: int, dataset: str) -> PadCropFlip:
     """The batched augmentation that equals a pipeline of MMPretrain's transforms; other pipelines are refused.
 
-    Args:
-        transforms: The pipeline, its transforms built.
-        size: Side of the images.
-        dataset: The name of the data set in messages.
-        classic: The type of the data set that takes any pipeline.
-
-    >>> read_pipeline([RandomCrop(32, padding=4), RandomFlip(0.5), PackInputs()], 32, 'This', 'CIFAR100')
-    PadCropFlip(padding=4, flip_prob=0.5)
+    ``size`` is the side of the images; messages call the data set ``dataset``.
     """
     padding = next((step.padding for step in transforms if type(step) is RandomCrop), None)
     prob = next((step.prob for step in transforms if type(step) is RandomFlip), 0.0)
@@ -88,5 +81,5 @@ def read_pipeline(transforms: Sequence[Any], size: int, dataset: str, classic: s
         if not allowed or vars(allowed.pop(0)) != vars(step):
             raise ValueError(
                 f'pipeline: {dataset} takes RandomCrop(crop_size={size}, padding=N), RandomFlip(prob=P), PackInputs(), '
-                f'in this order, not {" ".join(repr(step).split())}; type={classic!r} takes any')
+                f'in this order, not {" ".join(repr(step).split())}; {dataset.removeprefix("Batched")} takes any')
     return augment

@@ -1,7 +1,5 @@
 """Splits a network into its encoder, up to the last feature that is one tensor, and its classifier, all after it."""
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -48,10 +46,15 @@ class Classifier(BaseModule):
         channels = branch_channels(self.head)
         if channels:
             features = (features[-1].split(channels, dim=1), )
-        with _as_deployed(self.head):
-            if method == 'loss' and is_distilled(self.head):
+        distilled, training = is_distilled(self.head), self.head.training
+        # A distilled head, but not its layers, runs as in inference: it gives the mean of its branches.
+        self.head.training = training and not distilled
+        try:
+            if distilled and method == 'loss':
                 return self.head._get_loss(self.head(features), *args, **kwargs)
             output = getattr(self.head, method)(features, *args, **kwargs)
+        finally:
+            self.head.training = training
         if method != '__call__':
             return output
         output = sum(output) if isinstance(self.head, ConformerHead) else output
@@ -76,9 +79,6 @@ def last_feature(features: Any, role: str = 'the backbone') -> Tensor:
 
     Where the last output is several vectors (DeiT's class and distillation tokens, Conformer's two branches), the
     feature is all of them side by side.
-
-    >>> last_feature((torch.zeros(1, 4), (torch.zeros(1, 8), torch.zeros(1, 8)))).shape
-    torch.Size([1, 16])
     """
     last = features[-1] if isinstance(features, (tuple, list)) else features
     if isinstance(last, Tensor):
@@ -99,13 +99,9 @@ def classifies_inside(backbone: nn.Module) -> bool:
 def split_classifier(model: nn.Module, role: str = 'teacher') -> SplitNetwork:
     """Finds the encoder and the classifier of an MMPretrain ``ImageClassifier``, or says why it cannot be split.
 
-    The encoder ends with the backbone, or with the last neck that needs more of it than one map or vector.
+    The encoder ends with the backbone, or with the last neck that needs more of it than one map or vector. Messages
+    call the network by its ``role``.
 
-    Args:
-        model: The network.
-        role: The name of the network in messages.
-
-    >>> from mmpretrain.models import ImageClassifier
     >>> network = ImageClassifier(backbone=nn.Identity(), head=dict(type='LinearClsHead', num_classes=5, in_channels=8))
     >>> split_classifier(network).neck is None
     True
@@ -130,16 +126,16 @@ def split_classifier(model: nn.Module, role: str = 'teacher') -> SplitNetwork:
 
 def split_neck(neck: nn.Module | None) -> tuple[list[nn.Module], nn.Module | None]:
     """The modules of a neck that belong to the encoder, and the neck that is left for the classifier."""
-    modules = list(neck) if isinstance(neck, nn.Sequential) else [neck]
+    modules = list(neck) if isinstance(neck, nn.Sequential) else [neck] if neck is not None else []
     cut = max((i for i, module in enumerate(modules, start=1) if _reads_several(module)), default=0)
     if cut == 0:
         return [], neck
     return modules[:cut], nn.Sequential(*modules[cut:]) if modules[cut:] else None
 
 
-def _reads_several(neck: Any) -> bool:
+def _reads_several(neck: nn.Module) -> bool:
     """Whether a neck reads several maps (HRNet's), or tokens, which are neither a map nor a vector (MlpMixer's)."""
-    for module in neck.modules() if isinstance(neck, nn.Module) else ():
+    for module in neck.modules():
         channels = getattr(module, 'in_channels', None)
         if isinstance(module, nn.AdaptiveAvgPool1d) or (isinstance(channels, (tuple, list)) and len(channels) > 1):
             return True
@@ -171,17 +167,4 @@ def branch_channels(head: nn.Module) -> list[int] | None:
 
 def is_distilled(head: nn.Module) -> bool:
     """Whether a head has a second branch for a distillation that MMPretrain does not train (DeiT, LeViT, ...)."""
-    return isinstance(head, DeiTClsHead) or getattr(head, 'dist', False) is True \
-        or getattr(head, 'distillation', False) is True
-
-
-@contextmanager
-def _as_deployed(head: nn.Module) -> Iterator[None]:
-    """Has a distilled head give the mean of its branches, as in inference, while its layers stay in their mode."""
-    training = head.training
-    if is_distilled(head):
-        head.training = False
-    try:
-        yield
-    finally:
-        head.training = training
+    return isinstance(head, DeiTClsHead) or True in (getattr(head, name, None) for name in ('dist', 'distillation'))

@@ -101,8 +101,6 @@ class CIFARResNet(StagedBackbone):
         blocks = blocks_per_stage(depth, extra_layers=2)
         if len(widths) != 4:
             raise ValueError(f'widths={widths!r} must be 4 numbers')
-        for width in widths:
-            check_number('widths', width, low=1, integer=True)
         super().__init__(stem(widths[0], kernel=3), layers(BasicBlock, [blocks] * 3, widths), **kwargs)
 
 

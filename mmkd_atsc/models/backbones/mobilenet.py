@@ -12,8 +12,8 @@ from .staged_backbone import StagedBackbone, conv_bn, stack
 # Width, blocks and stride of the seven stages. Stem and second stage differ from the ImageNet network: the image is
 # halved four times instead of five, so that 32x32 ends at 2x2.
 V2_STAGES = ((16, 1, 1), (24, 2, 1), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
-# Widths of the separable convolutions of each stage; the first of every stage but the first halves the image.
-V1_STAGES = ((64, ), (128, 128), (256, 256), (512, ) * 6, (1024, 1024))
+# Widths of the separable convolutions, counted from 1, and those that begin a stage and halve the image.
+V1_WIDTHS, V1_HALVING = (64, 128, 128, 256, 256, *[512] * 6, 1024, 1024), (2, 4, 6, 12)
 
 
 class InvertedResidual(nn.Module):
@@ -94,17 +94,13 @@ class MobileNetV1(StagedBackbone):
         check_number('widen_factor', widen_factor, low=1 / 32)
         channels = int(32 * widen_factor)
         stem: dict[str, nn.Module] = dict(block0=nn.Sequential(*conv_bn(3, channels, 3, stride=2), nn.ReLU()))
-        stages: list[dict[str, nn.Module]] = []
-        number = 0
-        for index, widths in enumerate(V1_STAGES):
-            stage: dict[str, nn.Module] = {}
-            for position, width in enumerate(widths):
-                number += 1
-                stride = 2 if index > 0 and position == 0 else 1
-                out_channels = int(width * widen_factor)
-                stage[f'block{number}'] = nn.Sequential(
-                    *conv_bn(channels, channels, 3, stride, groups=channels), nn.ReLU(),
-                    *conv_bn(channels, out_channels), nn.ReLU())
-                channels = out_channels
-            stages.append(stage)
+        stages: list[dict[str, nn.Module]] = [{}]
+        for number, width in enumerate(V1_WIDTHS, start=1):
+            if number in V1_HALVING:
+                stages.append({})
+            out_channels = int(width * widen_factor)
+            stages[-1][f'block{number}'] = nn.Sequential(
+                *conv_bn(channels, channels, 3, 2 if number in V1_HALVING else 1, groups=channels), nn.ReLU(),
+                *conv_bn(channels, out_channels), nn.ReLU())
+            channels = out_channels
         super().__init__(stem, stages, init_cfg=init_cfg, **kwargs)

@@ -24,12 +24,6 @@ class StagedBackbone(BaseBackbone):
             in eval mode.
         norm_eval: Keep all batch norm in eval mode in training.
         init_cfg: MMEngine's initialisation config. None: PyTorch's own initialisation.
-
-    >>> import torch
-    >>> net = StagedBackbone(dict(conv1=nn.Conv2d(3, 4, 1)), [dict(layer1=nn.ReLU()), dict(layer2=nn.AvgPool2d(2))],
-    ...                      out_indices=(0, -1))
-    >>> [tuple(feature.shape) for feature in net(torch.rand(1, 3, 8, 8))]
-    [(1, 4, 8, 8), (1, 4, 4, 4)]
     """
 
     def __init__(self, stem: dict[str, nn.Module], stages: Sequence[dict[str, nn.Module]],
@@ -103,11 +97,7 @@ def layers(block: Callable[..., nn.Module], blocks: Sequence[int], widths: Seque
 
 
 def blocks_per_stage(depth: int, extra_layers: int) -> int:
-    """The number n of blocks in each stage of a network of ``6n + extra_layers`` layers.
-
-    >>> blocks_per_stage(32, extra_layers=2)
-    5
-    """
+    """The number n of blocks in each stage of a network of ``6n + extra_layers`` layers."""
     check_number('depth', depth, low=6 + extra_layers, integer=True)
     blocks, rest = divmod(depth - extra_layers, 6)
     if rest:

@@ -20,9 +20,9 @@ class FeatureProjector(BaseModule):
     .. math::
         P(x) = \sigma(\mathrm{BN}(W_3\, \sigma(\mathrm{BN}(W_2\, \sigma(\mathrm{BN}(W_1\, x))))))
 
-    with :math:`W_1` a 1x1 convolution to ``out_channels / factor`` channels, :math:`W_2` a 3x3 one among them, and
-    :math:`W_3` a 1x1 one to ``out_channels``; :math:`\sigma` is ReLU. For vectors all three are linear layers. The
-    bottleneck is that of `SimKD <https://arxiv.org/abs/2203.14001>`_.
+    with :math:`W_1` a 1x1 convolution to ``out_channels / factor`` channels, :math:`W_2` a 3x3 one, :math:`W_3` a 1x1
+    one to ``out_channels`` (the bottleneck of `SimKD <https://arxiv.org/abs/2203.14001>`_) and :math:`\sigma` ReLU. For
+    vectors all three are linear layers.
 
     As the neck of a student it needs no options: :meth:`bind` finds them when ``AdaptiveTeacherDistill`` is built, and
     makes a projector for each of several teachers. The exported student's config holds the options found. With
@@ -37,17 +37,13 @@ class FeatureProjector(BaseModule):
         out_size: Height and width to which a larger map of the student is averaged first.
         final_relu: End with ReLU, right for a teacher whose features are never negative (ResNet, WRN, VGG). False
             for features that can be: those after a layer norm (ViT, Swin, ConvNeXt) or a linear bottleneck.
-        pool: How many times as high and wide the student's map is as the teacher's: it is averaged by that first.
+        pool: Factor by which the student's map is averaged down first.
         image_size: Side, or height and width, of the image by which the options are found. None: the ``img_size`` of
             a backbone that has one, else 64, or 224 for a network that cannot read so small an image.
         projectors: The options of a projector for each of several teachers, by their names.
         init_cfg: As in every MMEngine module.
 
     Examples:
-        >>> projector = FeatureProjector(in_channels=8, out_channels=16, out_size=4)
-        >>> feature, = projector((torch.zeros(2, 4, 16, 16), torch.zeros(2, 8, 8, 8)))
-        >>> feature.shape
-        torch.Size([2, 16, 4, 4])
         >>> projector = FeatureProjector()
         >>> projector.bind(torch.zeros(1, 8, 4, 4), dict(teacher=torch.zeros(1, 16, 2, 2)))
         >>> projector.options()
@@ -61,11 +57,9 @@ class FeatureProjector(BaseModule):
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
         for name, value in dict(in_channels=in_channels, out_channels=out_channels, pool=pool).items():
-            if value is not None:
-                check_number(name, value, low=1, integer=True)
-        for name, value in dict(spatial=spatial, final_relu=final_relu).items():
-            if value is not None:
-                check_flag(name, value)
+            check_number(name, 1 if value is None else value, low=1, integer=True)
+        for name, flag in dict(spatial=spatial, final_relu=final_relu).items():
+            check_flag(name, flag is None or flag)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.factor, self.pool = check_choice('factor', factor, (2, 4, 8)), pool
         self.spatial, self.final_relu = spatial, final_relu
@@ -89,8 +83,7 @@ class FeatureProjector(BaseModule):
             raise ValueError(f'out_size={self.out_size!r} needs spatial=True: vectors have no height and width')
         width = out_channels // self.factor
         self.layers = nn.Sequential(
-            *self._block(in_channels, width, kernel_size=1), *self._block(width, width, kernel_size=3),
-            *self._block(width, out_channels, kernel_size=1))
+            *self._block(in_channels, width, 1), *self._block(width, width, 3), *self._block(width, out_channels, 1))
         if not self.final_relu:
             del self.layers[-1]
 
@@ -144,7 +137,7 @@ class FeatureProjector(BaseModule):
         if self.pool is None and self.out_size is None and self.spatial:
             ratios = {have / want for have, want in zip(feature.shape[2:], target.shape[2:])}
             # Maps of other ratios are averaged to one size where they are compared, in the loss.
-            ratio, = ratios if len(ratios) == 1 else (1, )
+            ratio = ratios.pop() if len(ratios) == 1 else 1
             self.pool = int(ratio) if ratio > 1 and ratio == int(ratio) else None
         self._build_layers(feature.shape[1], target.shape[1])
         self.to(feature)

@@ -20,16 +20,14 @@ from ..connectors.feature_projector import scale_gradient
 class SharedClassifierHead(ClsHead):
     """The classifier (neck and head) of a teacher, or of each of several, as the head of a student.
 
-    The projected student feature takes the place of the teacher's feature, and everything after that is the teacher's
-    own: the logits, and the head's own rules for ``loss`` and ``predict``. Several teachers have a branch each; the
-    logits are those that :func:`aggregate_logits` makes of the branches'. The head has two forms:
+    The logits are the teacher's for the projected student feature, and ``loss`` and ``predict`` are those of the
+    teacher's head. Several teachers have a branch each, whose logits :func:`aggregate_logits` combines. The head has
+    two forms:
 
     - *shared* (no classifier is given), for training: the algorithm binds it to its teachers. The modules are used but
-      not registered here: the teacher owns, moves, optimizes and saves them.
+      not registered here: the teacher owns, moves, optimizes and saves them. A copy of the whole algorithm uses the
+      copied teacher; a copy of the student alone holds a classifier that does not move with it.
     - *owned*, the deployed network: an ordinary head with its own weights, which :meth:`release` makes of a shared one.
-
-    A copy (``copy.deepcopy``) of the whole algorithm uses the copied teacher. A copy of the student alone holds a
-    classifier that does not move with it: release it first.
 
     Args:
         classifier: ``dict(neck=<config or None>, head=<config>)`` to own one classifier.
@@ -64,8 +62,7 @@ class SharedClassifierHead(ClsHead):
     def __init__(self, classifier: dict | None = None, detach: bool = True, aggregate: str = 'mean_prob',
                  weights: dict[str, float] | None = None, classifiers: dict[str, dict] | None = None,
                  init_cfg: dict | None = None) -> None:
-        # Named in full: what the parent would look up depends on the scope in which it is built.
-        super().__init__(loss=dict(type='mmpretrain.CrossEntropyLoss'), init_cfg=init_cfg)
+        super().__init__(loss=dict(type='mmpretrain.CrossEntropyLoss'), init_cfg=init_cfg)  # with scope: built anywhere
         del self.loss_module  # the loss is the classifier's own
         self.detach = check_flag('detach', detach)
         self.aggregate = check_choice('aggregate', aggregate, AGGREGATES)
@@ -92,9 +89,8 @@ class SharedClassifierHead(ClsHead):
 
         Args:
             teachers: The networks that the classifiers belong to.
-            teacher_grad_scales: Factor on the gradient that each projector gives to the student's encoder. A loss on
-                the common logits has distributed its gradient among the branches already: here it is divided by the
-                factor, so that the encoder gets the loss's own gradient.
+            teacher_grad_scales: Each projector's factor on its gradient to the student's encoder. The gradient of a
+                loss on the common logits is divided by it, so that the encoder gets this gradient unscaled.
         """
         if self.owns:
             raise RuntimeError(f'this {type(self).__name__} owns its classifiers: only one built without can be bound '
