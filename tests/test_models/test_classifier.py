@@ -1,19 +1,8 @@
+"""A network is cut into an encoder and a classifier, which together are the network."""
 import pytest
 import torch
-from mmpretrain.models import ImageClassifier
+from mmpretrain.models import ImageClassifier, heads
 from mmpretrain.models.backbones import LeNet5
-from mmpretrain.models.heads import (
-    BEiTV2Head,
-    ClsHead,
-    ConformerHead,
-    DeiTClsHead,
-    EfficientFormerClsHead,
-    LeViTClsHead,
-    LinearClsHead,
-    MultiTaskHead,
-    StackedLinearClsHead,
-    VisionTransformerClsHead,
-)
 from mmpretrain.models.necks import GlobalAveragePooling, HRFuseScales
 from mmpretrain.structures import DataSample
 from torch import nn
@@ -34,31 +23,9 @@ def network(head, neck=None):
     return ImageClassifier(backbone=nn.Identity(), neck=neck, head=head)
 
 
-def heads():
-    return {
-        'linear': LinearClsHead(num_classes=5, in_channels=8),
-        'stacked with batch norm': StackedLinearClsHead(5, 8, [6], norm_cfg=dict(type='BN1d')),
-        'vit': VisionTransformerClsHead(5, 8, hidden_dim=6, init_cfg=None),
-        'efficientformer': EfficientFormerClsHead(5, 8, distillation=False),
-    }
-
-
-@pytest.mark.parametrize('name', heads())
-def test_split_and_classify_is_the_network(name):
-    model = network(heads()[name], GlobalAveragePooling()).eval()
-    backbone, neck, head, _ = split_classifier(model)
-    maps = torch.randn(3, 8, 4, 4)
-    assert (backbone, neck, head) == (model.backbone, model.neck, model.head)
-    whole = model((torch.randn(3, 4, 8, 8), maps))
-    assert torch.equal(classify(neck, head, last_feature(backbone((None, maps)))), whole)
-    assert torch.equal(classify(neck, head, (maps, )), whole)
-    assert torch.equal(classify_detached(neck, head, maps), whole)
-    assert whole.abs().sum() > 0
-
-
 @pytest.mark.parametrize('training', [True, False])
 def test_detached_gradients_flow_to_the_features_only(training):
-    head = StackedLinearClsHead(5, 8, [6], norm_cfg=dict(type='BN1d')).train(training)
+    head = heads.StackedLinearClsHead(5, 8, [6], norm_cfg=dict(type='BN1d')).train(training)
     plain, detached = (torch.randn(4, 8).requires_grad_() for _ in range(2))
     detached.data.copy_(plain.data)
     before = {key: value.clone() for key, value in head.state_dict().items()}
@@ -78,7 +45,7 @@ def test_detached_gradients_flow_to_the_features_only(training):
 
 
 def test_detached_and_attached_in_one_backward():
-    head = LinearClsHead(num_classes=5, in_channels=8)
+    head = heads.LinearClsHead(num_classes=5, in_channels=8)
     student, teacher = torch.randn(4, 8, requires_grad=True), torch.randn(4, 8)
     expected, = torch.autograd.grad(classify(None, head, teacher).square().sum(), head.fc.weight)
     (classify_detached(None, head, student).sum() + classify(None, head, teacher).square().sum()).backward()
@@ -87,7 +54,7 @@ def test_detached_and_attached_in_one_backward():
 
 
 def test_the_heads_own_hooks_run():
-    head, seen = LinearClsHead(num_classes=5, in_channels=8), []
+    head, seen = heads.LinearClsHead(num_classes=5, in_channels=8), []
     head.register_forward_hook(lambda module, args, output: seen.append(output.shape))
     classify(None, head, torch.zeros(2, 8))
     classify_detached(None, head, torch.zeros(2, 8))
@@ -122,34 +89,37 @@ def vectors(maps):
     return [each.mean((2, 3)) for each in maps[-2:]]
 
 
-def several(name):
-    """Networks whose classifiers are not simply what follows one feature."""
-    return {
-        'several maps': lambda: ImageClassifier(
-            Outputs([8, 8, 8, 8]), [dict(type='HRFuseScales', in_channels=[8] * 4, out_channels=16),
-                                    dict(type='GlobalAveragePooling')], LinearClsHead(5, 16)),
-        'one neck': lambda: ImageClassifier(
-            Outputs([8, 8, 8, 8]), HRFuseScales([8] * 4, 16), StackedLinearClsHead(5, 16 * 4 * 4, [6])),
-        'tokens': lambda: ImageClassifier(
-            Outputs([6], lambda maps: maps[-1].flatten(2)), GlobalAveragePooling(dim=1), LinearClsHead(5, 6)),
-        'two tokens': lambda: ImageClassifier(Outputs([6, 6], vectors), head=DeiTClsHead(5, 6, init_cfg=None)),
-        'two branches': lambda: ImageClassifier(Outputs([8, 6], vectors), head=ConformerHead(5, [8, 6])),
-        'levit': lambda: ImageClassifier(Outputs([8, 6]), GlobalAveragePooling(), LeViTClsHead(5, in_channels=6)),
-        'efficientformer': lambda: ImageClassifier(
-            Outputs([6], lambda maps: maps[-1].flatten(2)), GlobalAveragePooling(dim=1), EfficientFormerClsHead(5, 6)),
-    }[name]()
+def maps_to_vector(head):
+    return ImageClassifier(Outputs([6, 8]), GlobalAveragePooling(), head)
 
 
-SEVERAL = ('several maps', 'tokens', 'two tokens', 'two branches', 'levit', 'efficientformer')
+def tokens_to_vector(head):
+    return ImageClassifier(Outputs([6], lambda maps: maps[-1].flatten(2)), GlobalAveragePooling(dim=1), head)
+
+
+NETWORKS = {
+    'linear': lambda: maps_to_vector(heads.LinearClsHead(num_classes=5, in_channels=8)),
+    'batch norm': lambda: maps_to_vector(heads.StackedLinearClsHead(5, 8, [6], norm_cfg=dict(type='BN1d'))),
+    'vit': lambda: maps_to_vector(heads.VisionTransformerClsHead(5, 8, hidden_dim=6, init_cfg=None)),
+    'levit': lambda: maps_to_vector(heads.LeViTClsHead(5, in_channels=8)),
+    'tokens': lambda: tokens_to_vector(heads.LinearClsHead(5, 6)),
+    'efficientformer': lambda: tokens_to_vector(heads.EfficientFormerClsHead(5, 6)),
+    'two tokens': lambda: ImageClassifier(Outputs([6, 6], vectors), head=heads.DeiTClsHead(5, 6, init_cfg=None)),
+    'two branches': lambda: ImageClassifier(Outputs([8, 6], vectors), head=heads.ConformerHead(5, [8, 6])),
+    'several maps': lambda: ImageClassifier(
+        Outputs([8, 8, 8, 8]), [dict(type='HRFuseScales', in_channels=[8] * 4, out_channels=16),
+                                dict(type='GlobalAveragePooling')], heads.LinearClsHead(5, 16)),
+}
+every_network = pytest.mark.parametrize('name', NETWORKS)
 
 
 def scores(samples):
     return torch.stack([sample.pred_score for sample in samples])
 
 
-@pytest.mark.parametrize('name', SEVERAL)
+@every_network
 def test_encoder_and_classifier_together_are_the_network(name):
-    model, images = several(name).eval(), torch.randn(3, 3, 16, 16)
+    model, images = NETWORKS[name]().eval(), torch.randn(3, 3, 16, 16)
     encoder, neck, head, source = split_classifier(model)
     feature = last_feature(encoder(images))
     assert feature.dim() in (2, 4)
@@ -166,9 +136,9 @@ def test_encoder_and_classifier_together_are_the_network(name):
     torch.testing.assert_close(last_feature(seen[0]), feature)
 
 
-@pytest.mark.parametrize('name', SEVERAL)
+@every_network
 def test_every_classifier_learns(name):
-    model, images = several(name), torch.randn(4, 3, 16, 16)
+    model, images = NETWORKS[name](), torch.randn(4, 3, 16, 16)
     encoder, neck, head, _ = split_classifier(model.train())
     samples = [DataSample().set_gt_label(label) for label in (0, 1, 2, 3)]
     feature = last_feature(encoder(images)).detach()
@@ -182,15 +152,15 @@ def test_every_classifier_learns(name):
         torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(classify(neck, head, feature), target))
 
 
-@pytest.mark.parametrize('name', SEVERAL)
+@every_network
 def test_a_student_leaves_with_a_copy_of_it(name):
     """Its config may name the neck's whole config, as the teacher's does."""
-    model, images = several(name).eval(), torch.randn(3, 3, 16, 16)
+    model, images = NETWORKS[name]().eval(), torch.randn(3, 3, 16, 16)
     split = split_classifier(model)
     shared = SharedClassifierHead()
     shared.bind_teachers(dict(teacher=split))
     feature = last_feature(split.encoder(images))
-    rebuilt = SharedClassifierHead(dict(neck=model.neck, head=several(name).head)).eval()
+    rebuilt = SharedClassifierHead(dict(neck=model.neck, head=NETWORKS[name]().head)).eval()
     rebuilt.load_state_dict(shared.release().state_dict(), strict=True)
     torch.testing.assert_close(rebuilt((feature, )), shared((feature, )))
     torch.testing.assert_close(scores(rebuilt.predict((feature, ))), scores(model(images, mode='predict')))
@@ -198,7 +168,8 @@ def test_a_student_leaves_with_a_copy_of_it(name):
 
 
 def test_a_neck_of_several_maps_belongs_to_the_encoder():
-    split = split_classifier(several('one neck'))
+    split = split_classifier(ImageClassifier(
+        Outputs([8, 8, 8, 8]), HRFuseScales([8] * 4, 16), heads.StackedLinearClsHead(5, 16 * 4 * 4, [6])))
     assert split.neck is None and split.source == 'neck'
     assert [type(module).__name__ for module in split.encoder] == ['Outputs', 'HRFuseScales']
 
@@ -206,12 +177,12 @@ def test_a_neck_of_several_maps_belongs_to_the_encoder():
 @pytest.mark.parametrize('model, error, words', [
     (nn.Linear(2, 2), TypeError, 'teacher: a Linear cannot be split'),
     (network(None), ValueError, 'the ImageClassifier has no head'),
-    (network(BEiTV2Head(8, 5, loss=dict(type='CrossEntropyLoss'))), ValueError, 'BEiTV2Head is no classification head'),
+    (network(heads.BEiTV2Head(8, 5, loss=dict(type='CrossEntropyLoss'))), ValueError, 'BEiTV2Head is no classification'),
     (network(nn.Linear(8, 5)), ValueError, 'Linear is no classification head, which has forward, loss and predict'),
-    (network(MultiTaskHead(dict(a=dict(type='LinearClsHead', num_classes=5)), in_channels=8)), ValueError,
+    (network(heads.MultiTaskHead(dict(a=dict(type='LinearClsHead', num_classes=5)), in_channels=8)), ValueError,
      'MultiTaskHead does not map one feature tensor to one tensor of logits'),
-    (ImageClassifier(LeNet5(num_classes=5), head=ClsHead()), ValueError, 'LeNet5 classifies inside the backbone'),
-    (network(ClsHead(), GlobalAveragePooling()), ValueError, r'neither neck nor head \(ClsHead\) has parameters'),
+    (ImageClassifier(LeNet5(num_classes=5), head=heads.ClsHead()), ValueError, 'LeNet5 classifies inside the backbone'),
+    (network(heads.ClsHead(), GlobalAveragePooling()), ValueError, r'neither neck nor head \(ClsHead\) has parameters'),
 ])
 def test_a_network_that_cannot_be_split_is_refused_in_one_line(model, error, words):
     with pytest.raises(error, match=words) as caught:
@@ -220,7 +191,7 @@ def test_a_network_that_cannot_be_split_is_refused_in_one_line(model, error, wor
 
 
 def test_logits_must_be_one_tensor():
-    class TwoLogits(LinearClsHead):
+    class TwoLogits(heads.LinearClsHead):
 
         def forward(self, feats):
             return super().forward(feats), super().forward(feats)

@@ -5,7 +5,6 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmkd_atsc.models import FeatureProjector
-from mmkd_atsc.models.connectors.feature_projector import _averages
 
 
 @pytest.mark.parametrize('factor', [2, 4, 8])
@@ -40,7 +39,8 @@ def test_equals_the_formula_in_eval_mode():
 def test_tensor_for_tensor_and_tuple_of_one_for_tuple(spatial, shape):
     projector, x = FeatureProjector(6, 8, spatial=spatial), torch.randn(shape)
     bare = projector(x)
-    assert bare.shape == (4, 8, *shape[2:])
+    assert bare.shape == (4, 8, *shape[2:]) and bare.min() >= 0
+    assert FeatureProjector(6, 8, spatial=spatial, final_relu=False)(x).min() < 0
     bare.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in projector.parameters())
     outputs = projector((torch.zeros(2, 3), x))
@@ -48,18 +48,18 @@ def test_tensor_for_tensor_and_tuple_of_one_for_tuple(spatial, shape):
     assert torch.equal(outputs[0], bare)
 
 
-@pytest.mark.parametrize('size, out_size, expected', [
-    ((8, 8), 4, (4, 4)), ((8, 8), (4, 2), (4, 2)), ((4, 4), 8, (4, 4)), ((8, 2), 4, (4, 2)), ((7, 7), 6, (6, 6)),
-    ((8, 8), None, (8, 8))])
-def test_only_a_larger_map_is_pooled(size, out_size, expected):
-    projector = FeatureProjector(6, 8, out_size=out_size).eval()
-    x = torch.randn(2, 6, *size)
+@pytest.mark.parametrize('size, options, expected', [
+    ((8, 8), dict(out_size=4), (4, 4)), ((8, 8), dict(out_size=(4, 2)), (4, 2)), ((4, 4), dict(out_size=8), (4, 4)),
+    ((8, 2), dict(out_size=4), (4, 2)), ((7, 7), dict(out_size=6), (6, 6)), ((8, 8), {}, (8, 8)),
+    ((8, 8), dict(pool=2), (4, 4)), ((15, 7), dict(pool=2), (8, 4)), ((2, 1), dict(pool=2), (1, 1))])
+def test_only_a_larger_map_is_pooled(size, options, expected):
+    projector, x = FeatureProjector(6, 8, **options).eval(), torch.randn(2, 6, *size)
     pooled = projector(x)
     assert pooled.shape[2:] == expected
-    assert torch.equal(pooled, projector(F.adaptive_avg_pool2d(x, expected)))
+    assert torch.equal(pooled, projector.layers(F.adaptive_avg_pool2d(x, expected)))
 
 
-@pytest.mark.parametrize('size, out_size', [((7, 7), 6), ((7, 5), (6, 2)), ((8, 8), 4)])
+@pytest.mark.parametrize('size, out_size', [((7, 7), 6), ((7, 5), (6, 2)), ((12, 8), (5, 4))])
 def test_onnx_pools_to_any_smaller_size(size, out_size, tmp_path):
     onnxruntime = pytest.importorskip('onnxruntime')
     projector, x = FeatureProjector(6, 8, out_size=out_size).eval(), torch.randn(2, 6, *size)
@@ -71,29 +71,10 @@ def test_onnx_pools_to_any_smaller_size(size, out_size, tmp_path):
         torch.testing.assert_close(pooled, projector(images), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize('have, want', [(7, 6), (12, 5), (8, 4), (3, 3), (5, 1)])
-def test_the_averages_are_those_of_adaptive_pooling(have, want):
-    x = torch.randn(4, have, dtype=torch.float64)
-    expected = F.adaptive_avg_pool1d(x[None], want)[0]
-    torch.testing.assert_close(x @ _averages(have, want).double().T, expected, rtol=0, atol=1e-6)
-
-
 @pytest.mark.parametrize('shape', [(2, 6, 4, 5), (2, 6, 4)])
 def test_maps_and_tokens_are_averaged_for_a_teacher_of_vectors(shape):
     projector, x = FeatureProjector(6, 8, spatial=False).eval(), torch.randn(shape)
     torch.testing.assert_close(projector(x), projector(x.flatten(2).mean(2)))
-
-
-def test_final_relu():
-    x = torch.randn(8, 6)
-    assert FeatureProjector(6, 8, spatial=False)(x).min() >= 0
-    assert FeatureProjector(6, 8, spatial=False, final_relu=False)(x).min() < 0
-
-
-def test_is_a_neck_and_a_connector_by_name():
-    for scope in ('mmpretrain', 'mmrazor'):
-        built = MODELS.build(dict(type='mmkd_atsc.FeatureProjector', in_channels=6, out_channels=8, _scope_=scope))
-        assert isinstance(built, FeatureProjector)
 
 
 @pytest.mark.parametrize('kwargs, error, words', [
@@ -111,19 +92,6 @@ def test_bad_arguments(kwargs, error, words):
         FeatureProjector(**{**dict(in_channels=6, out_channels=8), **kwargs})
 
 
-def test_vectors_in_a_list_stand_side_by_side():
-    projector, first, second = FeatureProjector(6, 8, spatial=False).eval(), torch.randn(2, 4), torch.randn(2, 2)
-    projected, = projector(([first, second], ))
-    assert torch.equal(projected, projector(torch.cat([first, second], 1)))
-
-
-def bound(feature, **targets):
-    projector = FeatureProjector()
-    projector.bind(torch.zeros(feature), {name: torch.full(shape, -1.0 if len(shape) == 2 else 1.0)
-                                          for name, shape in targets.items()})
-    return projector
-
-
 @pytest.mark.parametrize('feature, target, wanted', [
     ((1, 8, 4, 4), (1, 16, 4, 4), dict(spatial=True, final_relu=True)),
     ((1, 8, 8, 8), (1, 16, 4, 4), dict(spatial=True, final_relu=True, pool=2)),
@@ -134,18 +102,13 @@ def bound(feature, **targets):
     ((1, 8, 5), (1, 16), dict(spatial=False, final_relu=False)),
 ])
 def test_options_are_found_in_two_features(feature, target, wanted):
-    projector = bound(feature, teacher=target)
+    projector = FeatureProjector()
+    projector.bind(torch.zeros(feature), dict(teacher=torch.full(target, -1.0 if len(target) == 2 else 1.0)))
     assert projector.options() == dict(in_channels=8, out_channels=16, factor=2, **wanted)
     given = FeatureProjector(**projector.options())
     given.load_state_dict(projector.state_dict())
     images = torch.randn(2, *feature[1:])
     assert torch.equal(given.eval()(images), projector.eval()(images))
-
-
-@pytest.mark.parametrize('size, expected', [((8, 8), (4, 4)), ((15, 7), (8, 4)), ((2, 1), (1, 1))])
-def test_the_pool_is_a_ratio_whatever_the_size(size, expected):
-    projector, x = FeatureProjector(6, 8, pool=2).eval(), torch.randn(2, 6, *size)
-    assert torch.equal(projector(x), projector.layers(F.adaptive_avg_pool2d(x, expected)))
 
 
 def test_a_given_option_is_kept_where_it_is_a_choice():
