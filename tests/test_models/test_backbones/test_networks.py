@@ -1,4 +1,4 @@
-"""What single networks have that others have not."""
+"""Properties of single backbones, compared with the literature."""
 import torch
 from mmpretrain.models import ResNet_CIFAR
 
