@@ -43,7 +43,7 @@ def loader(dataset, **options):
 
 
 def pixels_and_labels(batches):
-    """What a network would get, without normalisation and without augmentation."""
+    """The inputs of a network and the labels, without normalisation and without augmentation."""
     preprocessor = MODELS.build(dict(type='mmkd_atsc.BatchedDataPreprocessor'))
     data = [preprocessor(batch) for batch in batches]
     return (torch.cat([batch['inputs'] for batch in data]),

@@ -1,3 +1,4 @@
+"""Bottlenecks, pooling, and the options that a projector finds in two features."""
 import pytest
 import torch
 import torch.nn.functional as F
