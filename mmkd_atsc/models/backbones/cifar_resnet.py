@@ -97,7 +97,7 @@ class CIFARResNet(StagedBackbone):
     [(1, 64, 32, 32), (1, 256, 8, 8)]
     """
 
-    def __init__(self, depth: int, widths: Sequence[int] = (16, 16, 32, 64), **kwargs: Any) -> None:
+    def __init__(self, depth: int = 32, widths: Sequence[int] = (16, 16, 32, 64), **kwargs: Any) -> None:
         blocks = blocks_per_stage(depth, extra_layers=2)
         if len(widths) != 4:
             raise ValueError(f'widths={widths!r} must be 4 numbers')
@@ -142,7 +142,7 @@ class CIFARWideResNet(StagedBackbone):
     [(1, 128, 8, 8)]
     """
 
-    def __init__(self, depth: int, widen_factor: int = 1, **kwargs: Any) -> None:
+    def __init__(self, depth: int = 40, widen_factor: int = 1, **kwargs: Any) -> None:
         blocks = blocks_per_stage(depth, extra_layers=4)
         check_number('widen_factor', widen_factor, low=1, integer=True)
         widths = (16, 16 * widen_factor, 32 * widen_factor, 64 * widen_factor)

@@ -29,7 +29,7 @@ class CIFARVGG(StagedBackbone):
     [(1, 128, 16, 16), (1, 512, 4, 4)]
     """
 
-    def __init__(self, depth: int, **kwargs: Any) -> None:
+    def __init__(self, depth: int = 16, **kwargs: Any) -> None:
         stages: list[dict[str, nn.Module]] = []
         channels = 3
         for index, convolutions in enumerate(CONVOLUTIONS[check_choice('depth', depth, CONVOLUTIONS)]):

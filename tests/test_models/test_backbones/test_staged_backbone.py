@@ -121,6 +121,7 @@ def test_without_the_last_convolution_the_last_stage_is_all_there_is(family, cou
     ('CIFARResNet', dict(out_indices=()), TypeError, 'must be a tuple of stage indices'),
     ('CIFARResNet', dict(frozen_stages=4), ValueError, 'frozen_stages=4 must be an integer at least -1 and at most 3'),
     ('CIFARResNet', dict(norm_eval='True'), TypeError, "norm_eval='True' must be True or False"),
+    ('CIFARResNet', dict(depht=8), TypeError, "unexpected keyword argument 'depht'"),
     ('CIFARResNet', dict(depth=18), ValueError, 'depth=18 must be 6n.2: the nearest are 14 and 20'),
     ('CIFARResNet', dict(widths=(16, 32, 64)), ValueError, r'widths=\(16, 32, 64\) must be 4 numbers'),
     ('CIFARWideResNet', dict(depth=20), ValueError, 'depth=20 must be 6n.4: the nearest are 16 and 22'),
