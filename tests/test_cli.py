@@ -4,7 +4,6 @@ import pytest
 from mmengine.config import Config
 
 from mmkd_atsc import cli
-from mmkd_atsc.export.config import forget_teacher_checkpoints
 from mmkd_atsc.launch import free_port, parse_processes, torchrun_arguments
 
 
@@ -123,16 +122,6 @@ def test_fewer_gpus_than_asked_is_refused(monkeypatch):
     with pytest.raises(SystemExit, match='8 GPUs asked for, this machine has 2'):
         launch.check_devices(8)
     launch.check_devices(2)
-
-
-@pytest.mark.parametrize('teacher', [
-    dict(cfg_path='mmpretrain::a/b.py', pretrained=True), [dict(cfg_path='mmpretrain::a/b.py', pretrained=True)],
-    dict(big=dict(cfg_path='mmpretrain::a/b.py', pretrained=True)), dict(type='mmpretrain.ImageClassifier')])
-def test_scoring_needs_no_teachers_files(teacher):
-    config = Config(dict(model=dict(type='mmkd_atsc.MultiTeacherDistill', teacher=teacher, teacher_ckpt='gone.pth')))
-    forget_teacher_checkpoints(config)
-    assert config.model.teacher_ckpt is None and config.model.allow_random_teacher is True
-    assert 'pretrained=True' not in config.pretty_text
 
 
 @pytest.mark.parametrize('setting, words', [

@@ -1,9 +1,11 @@
 """A batched CIFAR-100 of 70 random images in memory, for tests that train; importing this registers it."""
 import numpy as np
+from mmengine.hooks import Hook
 from mmpretrain.datasets import CIFAR100
 
 from mmkd_atsc.datasets import BatchedCIFAR100
-from mmkd_atsc.registry import DATASETS
+from mmkd_atsc.engine.teacher_cache import draw_epoch, repeat_augmentation
+from mmkd_atsc.registry import DATASETS, HOOKS
 
 AUGMENT = [dict(type='mmpretrain.RandomCrop', crop_size=32, padding=4),
            dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'), dict(type='mmpretrain.PackInputs')]
@@ -23,3 +25,14 @@ class TinyCIFAR100(BatchedCIFAR100, _InMemory):
 
     def __init__(self, pipeline=AUGMENT, **options):
         super().__init__(**{'data_root': 'none', 'download': False, **options}, pipeline=pipeline)
+
+
+@HOOKS.register_module(force=True)
+class RepeatedAugmentation(Hook):
+    """Augments as a teacher cache of so many epochs does, and leaves the teachers alone."""
+
+    def __init__(self, seed, epochs):
+        self.seed, self.epochs = seed, epochs
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        repeat_augmentation(data_batch, draw_epoch(self.seed, runner.epoch % self.epochs, 70))

@@ -11,6 +11,7 @@ import argparse
 import mmkd_atsc  # noqa: F401  makes mmrazor importable before any config asks for it
 from mmkd_atsc import cli
 from mmkd_atsc.export import FORMATS, export_student
+from mmkd_atsc.export.images import height_x_width
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -24,7 +25,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--half', action='store_true', help='weight matrices of student.pth in half precision')
     parser.add_argument('--with-preprocessing', action='store_true',
                         help='the other formats take pixels from 0 to 255 and normalise them')
-    parser.add_argument('--image-size', metavar='SIDE',
+    parser.add_argument('--image-size', type=height_x_width, metavar='SIDE',
                         help="side of the images, or HEIGHTxWIDTH (default: what the config's test pipeline says)")
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, metavar='KEY=VALUE',
                         help='override settings of the config')

@@ -7,7 +7,8 @@ from mmengine.fileio import dump
 import mmkd_atsc  # noqa: F401  makes mmrazor importable before any config asks for it
 from mmkd_atsc import cli
 from mmkd_atsc.checkpoints.read import load_strictly, read_weights
-from mmkd_atsc.export.config import forget_teacher_checkpoints
+from mmkd_atsc.export.config import self_contained
+from mmkd_atsc.export.images import keeps_training_data
 from mmkd_atsc.runtime.model_wrappers import unwrap_model
 
 
@@ -25,7 +26,9 @@ def main(argv: list[str] | None = None) -> None:
         config = cli.load_config(args.config, args.cfg_options)
         config.work_dir = args.work_dir or config.get('work_dir') or cli.default_work_dir(args.config)
         cli.require(config, args.config, 'model', 'test_dataloader', 'test_evaluator')
-        forget_teacher_checkpoints(config)
+        config = self_contained(config)
+        if keeps_training_data(config):  # an exported student's
+            config.test_dataloader, config.test_evaluator = config.val_dataloader, config.val_evaluator
         config.load_from, config.resume = None, False  # else the runner would load these over the checkpoint
         cli.prepare_processes(config, args.launcher, args.local_rank)
         weights = read_weights(args.checkpoint)

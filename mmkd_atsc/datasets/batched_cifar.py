@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 as one tensor each, from which a whole batch is fetched in one go."""
+"""CIFAR-10 and CIFAR-100 as one tensor each, which gives a whole batch in one copy."""
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,12 +19,7 @@ CPU = torch.device('cpu')
 
 
 class ImageTable(Sequence):
-    """All images and labels, (N, C, H, W) bytes and (N, ), which reads like MMEngine's list of samples.
-
-    >>> table = ImageTable(torch.arange(12, dtype=torch.uint8).view(3, 1, 2, 2), torch.tensor([5, 6, 7]))
-    >>> table[1]['img'].shape, table[1]['gt_label'], len(table[1:]), table[[2, 0]].labels.tolist()
-    ((2, 2, 1), 6, 2, [7, 5])
-    """
+    """All images and labels, (N, C, H, W) bytes and (N, ), which reads like MMEngine's list of samples."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
@@ -34,11 +29,7 @@ class ImageTable(Sequence):
         return dict(vars(self), _copies={})
 
     def fetch(self, rows: Tensor, device: torch.device = CPU) -> tuple[Tensor, Tensor]:
-        """The images and labels of some rows, on a device.
-
-        All images are copied to a GPU the first time, if they take at most an eighth of its memory: from then on only
-        the numbers of rows travel.
-        """
+        """The images and labels of some rows. A GPU gets all images once, if they fit into an eighth of its memory."""
         if device.type != 'cuda' or self.images.nbytes > torch.cuda.get_device_properties(device).total_memory / 8:
             # index_select copies whole images; indexing does the same pixel by pixel, eight times slower.
             images, labels = self.images.index_select(0, rows), self.labels[rows]
@@ -60,14 +51,14 @@ class ImageTable(Sequence):
 
 
 class Batch(dict):
-    """A batch as a data set made it: rows of its table, which are fetched when somebody asks for images or labels.
+    """Rows of a table, whose images and labels are fetched when they are needed.
 
-    It tells those who look for something else in it what is needed to use it.
+    Any other key is refused with the settings that a batched data set needs.
 
     Args:
-        table: Where the images are.
+        table: The images.
         sample_idx: The rows, (N,).
-        augment, samples: How the images are augmented; how many there are in the data set.
+        augment, samples: The augmentation; the number of images in the data set.
     """
 
     def __init__(self, table: ImageTable, sample_idx: Tensor, augment: PadCropFlip, samples: int) -> None:
@@ -91,29 +82,34 @@ class Batch(dict):
                          "and data_preprocessor=dict(type='mmkd_atsc.BatchedDataPreprocessor')")
 
     def get(self, key, default=None):
-        """As ``[key]``: MMPretrain's preprocessor asks for ``data_samples`` in this way, and would go on without."""
+        """As ``[key]``, since MMPretrain's preprocessor gets ``data_samples`` so and would go on without labels."""
         return self[key]
 
 
 @FUNCTIONS.register_module()
 def collate_batch(batch: Batch | list) -> dict:
-    """Leaves a batch that was fetched as one as it is; a list of samples goes through ``default_collate``.
-
-    >>> collate_batch([dict(inputs=1), dict(inputs=2)])
-    {'inputs': tensor([1, 2])}
-    """
+    """Returns a :class:`Batch` as it is; a list of samples goes through ``default_collate``."""
     return batch if isinstance(batch, Batch) else default_collate(batch)
 
 
-class _Batched(CIFAR10):
-    """What turns one of MMPretrain's CIFAR data sets into one tensor; the files are read and checked as before."""
+@DATASETS.register_module()
+class BatchedCIFAR10(CIFAR10):
+    """MMPretrain's ``CIFAR10``, fetched and augmented by the batch.
 
-    classic: str
+    It reads the same files, with the same checks, and takes the same arguments. The ``pipeline`` names the
+    augmentation that :class:`mmkd_atsc.BatchedDataPreprocessor` applies to a whole batch, on the model's device: the
+    protocol's ``RandomCrop`` and ``RandomFlip``, or a part of them; other transforms are refused. Its data loader needs
+    ``collate_fn=dict(type='mmkd_atsc.collate_batch')`` and no workers: a batch is one copy. Behind a wrapper that
+    fetches sample by sample (``ConcatDataset``, ``RepeatDataset``) MMPretrain runs the pipeline on each sample.
+
+    >>> BatchedCIFAR10('data/cifar10', pipeline=[dict(type='RandomFlip', prob=0.5)], lazy_init=True).augment
+    PadCropFlip(padding=0, flip_prob=0.5)
+    """
 
     def __init__(self, *args, pipeline: Sequence = (), **kwargs) -> None:
         transforms = [TRANSFORMS.build(step) if isinstance(step, dict) else step for step in pipeline]
-        self.augment = read_pipeline(transforms, SIDE, type(self).__name__, self.classic)
-        # Serialising is for workers that share a list of Python objects; here there is none.
+        self.augment = read_pipeline(transforms, SIDE, type(self).__name__)
+        # Serialising serves workers that share a list of Python objects; here there is a tensor.
         super().__init__(*args, pipeline=transforms, **dict(kwargs, serialize_data=False))
 
     def load_data_list(self) -> ImageTable:
@@ -122,7 +118,7 @@ class _Batched(CIFAR10):
         return ImageTable(images.permute(0, 3, 1, 2).contiguous(), torch.tensor([s['gt_label'] for s in samples]))
 
     def _get_unserialized_subset(self, indices: Sequence[int] | int) -> ImageTable:
-        if isinstance(indices, Sequence):  # of which MMEngine would make a list of samples
+        if isinstance(indices, Sequence):  # MMEngine would make a list of samples
             return self.data_list[list(indices)]
         return super()._get_unserialized_subset(indices)
 
@@ -133,26 +129,5 @@ class _Batched(CIFAR10):
 
 
 @DATASETS.register_module()
-class BatchedCIFAR10(_Batched):
-    """:class:`BatchedCIFAR100` for CIFAR-10."""
-
-    classic = 'mmpretrain.CIFAR10'
-
-
-@DATASETS.register_module()
-class BatchedCIFAR100(_Batched, CIFAR100):
-    """MMPretrain's ``CIFAR100``, fetched and augmented by the batch.
-
-    It reads the same files, with the same checks, and takes the same arguments. The ``pipeline`` says what
-    :class:`mmkd_atsc.BatchedDataPreprocessor` does to a whole batch, on the model's device: the protocol's
-    ``RandomCrop`` and ``RandomFlip``, or a part of them; other transforms are refused. A data loader of it needs
-    ``collate_fn=dict(type='mmkd_atsc.collate_batch')`` and no workers: a batch is one copy.
-
-    Behind a wrapper that fetches sample by sample (``ConcatDataset``, ``RepeatDataset``) the same pipeline runs sample
-    by sample, as MMPretrain runs it.
-
-    >>> BatchedCIFAR100('data/cifar100', pipeline=[dict(type='RandomFlip', prob=0.5)], lazy_init=True).augment
-    PadCropFlip(padding=0, flip_prob=0.5)
-    """
-
-    classic = 'mmpretrain.CIFAR100'
+class BatchedCIFAR100(BatchedCIFAR10, CIFAR100):
+    """:class:`BatchedCIFAR10` for CIFAR-100."""

@@ -1,12 +1,11 @@
 """A real data set that needs no download: scikit-learn's handwritten digits."""
-
 import numpy as np
 from mmpretrain.datasets import BaseDataset
 
 from mmkd_atsc.errors.checks import check_choice, check_number
 from mmkd_atsc.registry import DATASETS
 
-IMAGES, SIDE = 1797, 32
+IMAGES = 1797
 
 
 @DATASETS.register_module()
@@ -15,7 +14,7 @@ class Digits(BaseDataset):
 
     Args:
         split: 'train' or 'test'. Which image is in which does not depend on any seed.
-        train_images: How many of the images train; all others test.
+        train_images: The size of the training part; all other images are the test part.
 
     >>> len(Digits(split='train', pipeline=[])), len(Digits(split='test', pipeline=[]))
     (400, 1397)
@@ -36,10 +35,7 @@ class Digits(BaseDataset):
         digits = load_digits()
         order = np.random.RandomState(0).permutation(IMAGES)
         chosen = order[:self.train_images] if self.split == 'train' else order[self.train_images:]
-        return [dict(img=self._as_image(digits.images[i]), gt_label=int(digits.target[i])) for i in chosen]
-
-    @staticmethod
-    def _as_image(digit: np.ndarray) -> np.ndarray:
-        """(8, 8) levels 0 to 16 as (32, 32, 3) bytes; every pixel becomes a 4x4 block."""
-        grey = np.kron(digit * (255 / 16), np.ones((SIDE // 8, SIDE // 8))).round().astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
+        # Levels 0 to 16 become bytes, and every pixel a 4x4 block of three equal channels.
+        images = (digits.images * (255 / 16)).round().astype(np.uint8)
+        images = images.repeat(4, axis=1).repeat(4, axis=2)[..., None].repeat(3, axis=3)
+        return [dict(img=images[i], gt_label=int(digits.target[i])) for i in chosen]

@@ -37,16 +37,12 @@ def pad_crop_flip(images: Tensor, rows: Tensor, columns: Tensor, flips: Tensor, 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor on a device, without waiting for it."""
     if device.type == 'cuda' and tensor.device.type == 'cpu':
-        tensor = tensor.pin_memory()  # from other memory a copy waits for all that the GPU has still to do
+        tensor = tensor.pin_memory()  # a copy from other memory waits until the GPU is idle
     return tensor.to(device, non_blocking=True)
 
 
 class PadCropFlip(NamedTuple):
-    """Random :func:`pad_crop_flip`: every offset equally likely, each image flipped with probability ``flip_prob``.
-
-    >>> PadCropFlip(padding=4, flip_prob=0.5)(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape
-    torch.Size([2, 3, 32, 32])
-    """
+    """Random :func:`pad_crop_flip`: every offset equally likely, each image flipped with probability ``flip_prob``."""
 
     padding: int = 0
     flip_prob: float = 0.0
@@ -61,7 +57,7 @@ class PadCropFlip(NamedTuple):
         if not any(self):
             return images
         if draws is None:
-            # On the CPU, so that a run on a GPU draws what one without draws. Processes that were seeded alike draw for
+            # On the CPU, so that runs with and without a GPU draw the same. Processes that were seeded alike draw for
             # all of them and take their own, so that no two augment alike.
             rank, world_size = get_dist_info()
             draws = torch.rand(world_size, 3, len(images))[rank]
@@ -70,34 +66,20 @@ class PadCropFlip(NamedTuple):
         return pad_crop_flip(images, rows, columns, draws[2] < self.flip_prob, self.padding)
 
 
-def read_pipeline(transforms: Sequence[Any], size: int, dataset: str, classic: str) -> PadCropFlip:
-    """What a pipeline of MMPretrain's transforms does to a batch, or one line that says why it does not go in batches.
+def read_pipeline(transforms: Sequence[Any], size: int, dataset: str) -> PadCropFlip:
+    """The batched augmentation that equals a pipeline of MMPretrain's transforms; other pipelines are refused.
 
-    Args:
-        transforms: The pipeline, its transforms built.
-        size: Side of the images.
-        dataset: How messages call the data set.
-        classic: The type of the data set that takes any pipeline.
-
-    >>> read_pipeline([RandomCrop(32, padding=4), RandomFlip(0.5), PackInputs()], 32, 'This', 'CIFAR100')
-    PadCropFlip(padding=4, flip_prob=0.5)
+    ``size`` is the side of the images; messages call the data set ``dataset``.
     """
-    augment, known = PadCropFlip(), [RandomCrop, RandomFlip, PackInputs]
-    for transform in transforms:
-        kind = type(transform)
-        same = None
-        if kind in known:
-            del known[:known.index(kind) + 1]  # each once, and in this order
-            if kind is RandomCrop and isinstance(transform.padding, (int, type(None))):
-                same = RandomCrop(size, padding=transform.padding)
-                augment = augment._replace(padding=transform.padding or 0)
-            elif kind is RandomFlip and isinstance(transform.prob, float):
-                same = RandomFlip(transform.prob)
-                augment = augment._replace(flip_prob=transform.prob)
-            elif kind is PackInputs:
-                same = PackInputs()
-        if same is None or vars(same) != vars(transform):
+    padding = next((step.padding for step in transforms if type(step) is RandomCrop), None)
+    prob = next((step.prob for step in transforms if type(step) is RandomFlip), 0.0)
+    augment = PadCropFlip(padding if isinstance(padding, int) else 0, prob if isinstance(prob, float) else 0.0)
+    allowed = [RandomCrop(size, padding=augment.padding or None), RandomFlip(augment.flip_prob), PackInputs()]
+    for step in transforms:
+        while allowed and type(allowed[0]) is not type(step):
+            del allowed[0]
+        if not allowed or vars(allowed.pop(0)) != vars(step):
             raise ValueError(
                 f'pipeline: {dataset} takes RandomCrop(crop_size={size}, padding=N), RandomFlip(prob=P), PackInputs(), '
-                f'in this order, not {" ".join(repr(transform).split())}; type={classic!r} takes any')
+                f'in this order, not {" ".join(repr(step).split())}; {dataset.removeprefix("Batched")} takes any')
     return augment

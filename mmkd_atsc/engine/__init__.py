@@ -4,7 +4,8 @@ from .distill_val_loop import DistillTestLoop, DistillValLoop
 from .distributed_warmup import DistributedWarmupLR
 from .optim import DistillOptimWrapperConstructor
 from .start_check import StartCheckHook
+from .teacher_cache import TeacherCacheHook
 from .warmup import DistillWarmupHook
 
 __all__ = ['AdaptiveTeacherHook', 'DistillOptimWrapperConstructor', 'DistillTestLoop', 'DistillValLoop',
-           'DistillWarmupHook', 'DistributedWarmupLR', 'StartCheckHook']
+           'DistillWarmupHook', 'DistributedWarmupLR', 'StartCheckHook', 'TeacherCacheHook']

@@ -10,9 +10,7 @@ from mmkd_atsc.registry import PARAM_SCHEDULERS
 class DistributedWarmupLR(LinearLR):
     """Starts from the config's learning rate and grows to the one that ``auto_scale_lr`` made of it.
 
-    ``auto_scale_lr`` multiplies the rate by N for N times the batch; a network at its first weights does not bear that
-    from the first step. Where the batch is the protocol's, on one process or divided among several, the factor is 1
-    from the start and the schedule is the protocol's own.
+    Where the whole batch is the protocol's, on one process or several, the schedule is the protocol's own.
 
     Args:
         optimizer: The wrapped optimizer.
@@ -25,18 +23,8 @@ class DistributedWarmupLR(LinearLR):
 
 
 def scale_of(optimizer: Any) -> float:
-    """How many times the config's learning rate the optimizer has; at least 1.
-
-    >>> import torch
-    >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
-    >>> optimizer.param_groups[0]['lr'] *= 8  # auto_scale_lr
-    >>> scale_of(optimizer)
-    8.0
-    """
+    """How many times the config's learning rate the optimizer has; at least 1."""
     optimizer = optimizer.optimizer if isinstance(optimizer, OptimWrapper) else optimizer
-    if getattr(optimizer, 'configured_lr', 0):  # of the first group, by our constructor
-        return max(1.0, optimizer.param_groups[0]['lr'] / optimizer.configured_lr)
-    base = optimizer.defaults['lr']  # scaling changes the groups only
-    # By another constructor. Some groups may have a multiple of their own (bias_lr_mult): that nearest to 1 has none.
-    ratios = [group['lr'] / base for group in optimizer.param_groups] if base else []
-    return min((ratio for ratio in ratios if ratio >= 1), default=1.0)
+    # auto_scale_lr changes the groups only. Our constructor notes the first group's own rate, which may be a multiple.
+    base = getattr(optimizer, 'configured_lr', optimizer.defaults['lr'])
+    return max(1.0, optimizer.param_groups[0]['lr'] / base) if base else 1.0

@@ -14,25 +14,18 @@ class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """MMEngine's constructor, that also asks the model's modules for their learning rate and weight decay.
 
     What a module's ``param_group_options()`` yields, pairs of a parameter and ``dict(lr_mult=..., weight_decay=...)``,
-    makes a group of its own; ``paramwise_cfg`` rules the rest as always. Parameters with equal options share a group:
-    MMEngine makes one group a parameter, and the optimizer then runs its kernels once a parameter instead of once for
-    all.
+    makes a group of its own; ``paramwise_cfg`` rules the rest as always. Parameters with equal options share a group,
+    so that the optimizer runs its kernels once for all of them.
 
     ``paramwise_cfg=dict(layer_decay_rate=0.75, ...)`` makes the groups of a distillation's *student* (or of a network
     that is trained alone) by MMPretrain's ``LearningRateDecayOptimWrapperConstructor``: the earlier a layer, the lower
     its rate. A teacher that adapts, and the distiller's layers, keep the optimizer's rate or the one they ask for.
 
     >>> from mmengine.optim import build_optim_wrapper
-    >>> from mmpretrain.models import ImageClassifier
-    >>> model = ImageClassifier(
-    ...     backbone=dict(type='VisionTransformer', img_size=32, patch_size=16, arch=dict(
-    ...         embed_dims=8, num_layers=1, num_heads=1, feedforward_channels=8)),
-    ...     head=dict(type='LinearClsHead', num_classes=2, in_channels=8))
-    >>> wrapper = build_optim_wrapper(model, dict(
-    ...     constructor='mmkd_atsc.DistillOptimWrapperConstructor', optimizer=dict(type='SGD', lr=1.0),
-    ...     paramwise_cfg=dict(layer_decay_rate=0.5)))
-    >>> sorted(group['lr'] for group in wrapper.optimizer.param_groups)  # embedding, block, head
-    [0.25, 0.5, 1.0]
+    >>> wrapper = build_optim_wrapper(nn.Linear(2, 2), dict(
+    ...     constructor='mmkd_atsc.DistillOptimWrapperConstructor', optimizer=dict(type='SGD', lr=1.0)))
+    >>> len(wrapper.optimizer.param_groups)
+    1
     """
 
     paramwise_cfg: dict
@@ -66,7 +59,10 @@ class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         else:
             params.extend({'params': [parameter]} for parameter in trainable)
         for group in params:
-            group.update(self._group_options(group['params'][0]))
+            options = dict(self._options.get(group['params'][0], {}))
+            if 'lr_mult' in options:
+                options['lr'] = self.base_lr * options.pop('lr_mult')
+            group.update(options)
         params[:] = merge_groups(params)
 
     def _layerwise_groups(self, student: nn.Module) -> list[dict]:
@@ -76,8 +72,7 @@ class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         check_number('layer_decay_rate', self.paramwise_cfg['layer_decay_rate'], high=1, above=0)
         if not hasattr(getattr(student, 'backbone', None), 'get_layer_depth'):
             name = type(getattr(student, 'backbone', student)).__name__
-            raise ValueError(f'paramwise_cfg: layer_decay_rate is for backbones that number their layers '
-                             f'(get_layer_depth), {name} does not')
+            raise ValueError(f'layer_decay_rate is for backbones that number their layers, {name} does not')
         groups: list[dict] = []
         prefix = 'architecture.'  # without any, MMPretrain logs the groups, and fails where there is no weight decay
         constructor = LearningRateDecayOptimWrapperConstructor(
@@ -86,12 +81,6 @@ class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                                get_layer_depth=lambda name: student.get_layer_depth(name[len(prefix):]))
         return [{key: value for key, value in group.items() if key not in ('lr_scale', 'layer_id', 'param_name')}
                 for group in groups]
-
-    def _group_options(self, parameter: nn.Parameter) -> dict:
-        options = dict(self._options.get(parameter, {}))
-        if 'lr_mult' in options:
-            options['lr'] = self.base_lr * options.pop('lr_mult')
-        return options
 
 
 def merge_groups(groups: list[dict]) -> list[dict]:

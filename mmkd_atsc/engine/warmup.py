@@ -11,18 +11,42 @@ from mmkd_atsc.registry import HOOKS
 from mmkd_atsc.runtime.model_wrappers import unwrap_model
 
 
+class ScheduledHook(Hook):
+    """Calls ``update(runner, done)`` before each epoch or, with ``by_epoch=False``, before each iteration."""
+
+    priority = 'NORMAL'
+
+    def __init__(self, by_epoch: bool) -> None:
+        self.by_epoch = check_flag('by_epoch', by_epoch)
+
+    def update(self, runner: Runner, done: int) -> None:
+        raise NotImplementedError
+
+    def before_train(self, runner: Runner) -> None:
+        if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
+            raise ValueError(f'{type(self).__name__} counts epochs; a training by iterations has none, so set '
+                             'by_epoch=False and give iterations')
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        if self.by_epoch:
+            self.update(runner, runner.epoch)
+
+    def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+        if not self.by_epoch:
+            self.update(runner, runner.iter)
+
+
 @HOOKS.register_module()
-class DistillWarmupHook(Hook):
+class DistillWarmupHook(ScheduledHook):
     r"""Raises the weight of distillation losses linearly: in epoch :math:`e = 1, 2, \dots` it is
 
     .. math:: w(e) = w \cdot \min(e / \text{epochs}, 1)
 
-    It depends on the epoch alone, so a resumed run goes on where it was. Any loss of a distiller that has a
-    ``loss_weight`` can be warmed up, MMRazor's own too.
+    Any loss of a distiller that has a ``loss_weight`` can be warmed up, MMRazor's own too.
 
     Args:
-        epochs: Length of the warm-up; in iterations if ``by_epoch`` is False. None: a twelfth of the training, rounded
-            up, as the literature's 20 of 240 epochs.
+        epochs: Length of the warm-up; in iterations if ``by_epoch`` is False. None: a twelfth of the training, as the
+            literature's 20 of 240 epochs.
         losses: Names of the distiller's losses. None: all of them.
         by_epoch: Count epochs. A training by iterations (``IterBasedTrainLoop``) needs False.
 
@@ -30,60 +54,38 @@ class DistillWarmupHook(Hook):
     0.25
     """
 
-    priority = 'NORMAL'
-
     def __init__(self, epochs: int | None = None, losses: Sequence[str] | None = None, by_epoch: bool = True) -> None:
+        super().__init__(by_epoch)
         self.epochs = epochs if epochs is None else check_number('epochs', epochs, 1, integer=True)
-        if losses is not None and not isinstance(losses, (list, tuple)):
-            raise TypeError(f'losses={losses!r} must be a list of names')
         self.losses = losses
-        self.by_epoch = check_flag('by_epoch', by_epoch)
-        self._full: dict[str, float] = {}
+        self._full: list[tuple[nn.Module, float]] = []  # losses, with their whole weight
 
     def factor(self, done: int) -> float:
         """The share of the full weight after so many epochs or iterations."""
         return 1.0 if self.epochs is None else min((done + 1) / self.epochs, 1.0)
 
     def before_run(self, runner: Runner) -> None:
-        modules = self._modules(runner)
+        model = unwrap_model(runner)
+        modules = getattr(getattr(model, 'distiller', None), 'distill_losses', None)
+        if modules is None:
+            raise ValueError(f'DistillWarmupHook: {type(model).__name__} has no distiller with distill_losses')
         for name in self.losses or modules:
-            check_choice('losses', name, modules)
-            if not hasattr(modules[name], 'loss_weight'):
-                raise ValueError(f'{name} ({type(modules[name]).__name__}) has no loss_weight to warm up')
-        # The weight in the config is the full one: a module built from it carries it until the first epoch.
-        self._full = {name: modules[name].loss_weight for name in self.losses or modules}
+            module = modules[check_choice('losses', name, modules)]
+            if not hasattr(module, 'loss_weight'):
+                raise ValueError(f'{name} ({type(module).__name__}) has no loss_weight to warm up')
+            self._full.append((module, module.loss_weight))
 
     def before_train(self, runner: Runner) -> None:
-        check_has_epochs(self, runner)
+        super().before_train(runner)
         if self.epochs is None:
             self.epochs = math.ceil((runner.max_epochs if self.by_epoch else runner.max_iters) / 12)
 
-    def before_train_epoch(self, runner: Runner) -> None:
-        if self.by_epoch:
-            self._set_weights(runner, self.factor(runner.epoch))
-
-    def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
-        if not self.by_epoch and runner.iter <= self.epochs:
-            self._set_weights(runner, self.factor(runner.iter))
+    def update(self, runner: Runner, done: int) -> None:
+        self._scale(self.factor(done))
 
     def after_train(self, runner: Runner) -> None:
-        self._set_weights(runner, 1.0)
+        self._scale(1.0)
 
-    def _set_weights(self, runner: Runner, factor: float) -> None:
-        modules = self._modules(runner)
-        for name, weight in self._full.items():
-            modules[name].loss_weight = weight * factor
-
-    @staticmethod
-    def _modules(runner: Runner) -> dict[str, nn.Module]:
-        model = unwrap_model(runner)
-        if not hasattr(getattr(model, 'distiller', None), 'distill_losses'):
-            raise ValueError(f'DistillWarmupHook: {type(model).__name__} has no distiller with distill_losses')
-        return dict(model.distiller.distill_losses.items())
-
-
-def check_has_epochs(hook: Hook, runner: Runner) -> None:
-    """Refuses a hook that counts epochs where training counts iterations."""
-    if hook.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
-        raise ValueError(f'{type(hook).__name__} counts epochs; a training by iterations has none, so set '
-                         'by_epoch=False and give iterations')
+    def _scale(self, factor: float) -> None:
+        for module, weight in self._full:
+            module.loss_weight = weight * factor

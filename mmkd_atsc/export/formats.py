@@ -1,6 +1,6 @@
 """The student as one file that runs without its Python code: ONNX, TorchScript, an exported program."""
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +10,8 @@ import torch
 from mmengine.model import BaseModel
 from mmpretrain.models.utils import ShiftWindowMSA
 from torch import Tensor, nn
+
+from mmkd_atsc.errors.checks import check_choice
 
 Run = Callable[[Tensor], Tensor]
 
@@ -38,20 +40,6 @@ class Deployed(nn.Module):
         if self.normalises:
             images = (images - self.mean) / self.std
         return self.network(images, mode='tensor')
-
-
-class Format(NamedTuple):
-    """A file format: what it is called, how it is written from example images, and how it is run again."""
-
-    file: str
-    write: Callable[[Deployed, Tensor, Path, dict[str, str]], None]
-    load: Callable[[Path], Run]
-    packages: tuple = ()
-
-    def check_packages(self, name: str) -> None:
-        missing = [package for package in self.packages if find_spec(package) is None]
-        if missing:
-            raise ImportError(f'{name} needs {" and ".join(missing)}: pip install {" ".join(missing)}')
 
 
 def write_onnx(network: Deployed, images: Tensor, path: Path, notes: dict[str, str]) -> None:
@@ -83,12 +71,30 @@ def write_exported_program(network: Deployed, images: Tensor, path: Path, notes:
     torch.export.save(program, str(path), extra_files=notes)
 
 
+class Format(NamedTuple):
+    """A file format: what it is called, how it is written from example images, and how it is run again."""
+
+    file: str
+    write: Callable[[Deployed, Tensor, Path, dict[str, str]], None]
+    load: Callable[[Path], Run]
+    packages: tuple = ()
+
+
 FORMATS = {
     'onnx': Format('student.onnx', write_onnx, load_onnx, ('onnx', 'onnxruntime')),
     'torchscript': Format('student.torchscript.pt', write_torchscript, lambda path: torch.jit.load(str(path))),
     'exported_program': Format('student.pt2', write_exported_program,
                                lambda path: torch.export.load(str(path)).module()),
 }
+
+
+def check_packages(formats: Sequence[str]) -> None:
+    """Refuses formats that do not exist, or whose packages are not installed."""
+    for name in formats:
+        packages = FORMATS[check_choice('formats', name, FORMATS)].packages
+        missing = [package for package in packages if find_spec(package) is None]
+        if missing:
+            raise ImportError(f'{name} needs {" and ".join(missing)}: pip install {" ".join(missing)}')
 
 
 def window_reverse(windows: Tensor, height: int, width: int, window_size: int) -> Tensor:
@@ -104,8 +110,7 @@ def write(name: str, network: Deployed, images: Tensor, path: Path, notes: dict[
     form = FORMATS[name]
     any_batch = mock.patch.object(ShiftWindowMSA, 'window_reverse', staticmethod(window_reverse))
     with warnings.catch_warnings(), any_batch, torch.no_grad():
-        # Both tracers warn of each check of a shape in Python, which is right as it is: only the batch varies; and
-        # PyTorch of its older exporters' age.
+        # Both tracers warn of each check of a shape in Python, which is right as it is: only the batch varies.
         warnings.simplefilter('ignore')
         try:
             form.write(network, images, path, notes)

@@ -3,16 +3,18 @@ import os.path as osp
 from collections.abc import Sequence
 
 from mmengine.dist import is_main_process
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import find_latest_checkpoint
 
 from mmkd_atsc.errors.checks import TrainingStopped, check_choice
 from mmkd_atsc.errors.messages import describe
 from mmkd_atsc.registry import HOOKS
+from mmkd_atsc.runtime.model_wrappers import unwrap_model
 
 from .config import student_config
-from .formats import FORMATS
+from .formats import FORMATS, check_packages
+from .images import deployed_image_size
 from .student import export_student
 
 
@@ -26,7 +28,7 @@ class ExportStudentHook(Hook):
     Args:
         out_dir: Where to write; default: ``student`` in the work directory.
         formats: Some of 'onnx', 'torchscript', 'exported_program', beside MMPretrain's own.
-        which: 'best' (by the ``CheckpointHook``'s ``save_best``) or 'last'.
+        which: 'best' (by the ``CheckpointHook``'s ``save_best``; without it, the last) or 'last'.
         image_size: Side of the images, or height and width, where the config's test pipeline does not say it.
 
     >>> ExportStudentHook(formats=['onxn'])
@@ -37,30 +39,23 @@ class ExportStudentHook(Hook):
     priority = 'LOWEST'  # after the last checkpoint is written
 
     def __init__(self, out_dir: str | None = None, formats: Sequence[str] = (), which: str = 'best',
-                 image_size: int | str | Sequence[int] | None = None) -> None:
+                 image_size: int | tuple[int, int] | None = None) -> None:
         self.out_dir = out_dir
         self.formats = tuple(check_choice('formats', name, FORMATS) for name in formats)
         self.which = check_choice('which', which, ('best', 'last'))
         self.image_size = image_size
 
     def before_train(self, runner: Runner) -> None:
-        savers = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
-        if not savers:
-            raise ValueError('ExportStudentHook needs a checkpoint to export, default_hooks has no CheckpointHook')
-        if self.which == 'best' and not any(hook.save_best for hook in savers):
-            raise ValueError("ExportStudentHook(which='best') needs default_hooks.checkpoint.save_best; "
-                             "which='last' exports the last checkpoint")
-        for name in self.formats:
-            FORMATS[name].check_packages(name)
-        student_config(runner.cfg, self.image_size)
+        check_packages(self.formats)
+        exported = student_config(runner.cfg, self.image_size, unwrap_model(runner))
+        if self.image_size is None:
+            deployed_image_size(exported)
 
     def after_train(self, runner: Runner) -> None:
         if not is_main_process():
             return
         best = [runner.message_hub.get_info(key) for key in runner.message_hub.runtime_info if 'best_ckpt' in key]
         checkpoint = best[0] if self.which == 'best' and best else find_latest_checkpoint(runner.work_dir)
-        if checkpoint is None:
-            raise TrainingStopped('ExportStudentHook: the run has written no checkpoint, nothing is exported')
         out_dir = self.out_dir or osp.join(runner.work_dir, 'student')
         try:
             report = export_student(runner.cfg, checkpoint, out_dir, self.formats, image_size=self.image_size)

@@ -2,33 +2,25 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor
 
 from mmkd_atsc.checkpoints.read import load_strictly, read_checkpoint, weights_of
-from mmkd_atsc.errors.checks import check_choice
+from mmkd_atsc.errors.messages import describe
 from mmkd_atsc.models.binding import image_channels
-from mmkd_atsc.models.build import build_network
-from mmkd_atsc.registry import class_of
+from mmkd_atsc.models.connectors.feature_projector import height_and_width
 from mmkd_atsc.version import __version__
 
-from .config import (
-    forget_teacher_checkpoints,
-    is_ours,
-    shared_head,
-    student_config,
-    teacher_sources,
-    without_pretrained,
-)
-from .formats import FORMATS, Deployed, write
-from .images import configured_image_size, evaluated_dataset, height_and_width, takes_rgb
+from .config import build_training, student_config
+from .formats import FORMATS, Deployed, Run, check_packages, write
+from .images import deployed_image_size, takes_rgb
 
 # The largest difference of two sets of logits that is allowed, relative to the largest logit. Half precision rounds
 # each weight to 11 bits; another runtime adds up in another order.
@@ -60,88 +52,71 @@ class ExportReport(NamedTuple):
 @torch.no_grad()
 def export_student(config: Config, checkpoint: str | Path, out_dir: str | Path, formats: Sequence[str] = (),
                    half: bool = False, with_preprocessing: bool = False,
-                   image_size: int | str | Sequence[int] | None = None) -> ExportReport:
+                   image_size: int | tuple[int, int] | None = None) -> ExportReport:
     """Writes ``student.py`` and ``student.pth``, which MMPretrain loads, and the student in other formats.
 
-    What is written is read again and must give the logits of the checkpoint; until then nothing is in ``out_dir``.
+    What is written is read again and must give the logits of the checkpoint; until then nothing is in ``out_dir``. A
+    format that fails does not keep the others from being written; the error at the end names it.
 
     Args:
-        config: The config of the training.
-        checkpoint: A checkpoint of it. Everything is in there: no teacher's own file is read, nothing is downloaded.
-        out_dir: Where to write.
+        checkpoint: A checkpoint of the training. No teacher's own file is read, nothing is downloaded.
         formats: Some of :data:`FORMATS`.
         half: Store the weight matrices of ``student.pth`` in half precision.
         with_preprocessing: The formats take pixels and normalise them.
         image_size: Side of the images, or height and width, where the config's test pipeline does not say it.
     """
-    for name in formats:
-        FORMATS[check_choice('formats', name, FORMATS)].check_packages(name)
-    size, out_dir = height_and_width(image_size), Path(out_dir)
-    if out_dir.exists() and not out_dir.is_dir():
+    check_packages(formats)
+    out_dir, size = Path(out_dir), height_and_width('image_size', image_size)
+    if out_dir.is_file():
         raise ValueError(f'{out_dir}: is a file, not a folder to write into')
-    deployed = student_config(config, size)
-    size = size or configured_image_size(evaluated_dataset(deployed))
-    if size is None:
-        raise ValueError('nothing in the test pipeline of the config says how large an image is; give --image-size')
-    content = read_checkpoint(str(checkpoint))
-    trained = load_trained(config, weights_of(content, str(checkpoint)), str(checkpoint))
+    content, trained = read_checkpoint(str(checkpoint)), build_training(config)
+    load_strictly(trained, weights_of(content, str(checkpoint)), str(checkpoint),
+                  role=f'the model of {config.filename}' if config.filename else None)
+    trained.eval()  # not chained: MMRazor's own returns nothing
     source = getattr(trained, 'architecture', trained)
-    pixels = torch.randint(0, 256, (3, image_channels(source), *size), generator=torch.Generator().manual_seed(0))
+    deployed = student_config(config, size, trained)
+    pixels = torch.randint(0, 256, (3, image_channels(source), *(size or deployed_image_size(deployed))),
+                           generator=torch.Generator().manual_seed(0))
     expected = logits_of(source, preprocess(trained, pixels))
-    weights = student_weights(source, deployed)
-    meta = _meta(content, config, expected.shape[1], Path(checkpoint).name)
+    meta: dict = dict(source=Path(checkpoint).name, mmkd_atsc_version=__version__)
+    classes = ((content.get('meta') or {}).get('dataset_meta') or {}).get('classes')
+    if isinstance(classes, (list, tuple)) and len(classes) == expected.shape[1]:
+        meta['dataset_meta'] = dict(classes=list(map(str, classes)))
     out_dir.mkdir(parents=True, exist_ok=True)
-    files = dict(checkpoint='student.pth', **{name: FORMATS[name].file for name in formats})
     with tempfile.TemporaryDirectory(dir=out_dir, prefix='.export-') as folder:
         aside = Path(folder)
         (aside / 'student.py').write_text(_HEADER + deployed.pretty_text)
-        if half:  # not the vectors: they are few, and norms multiply everything by them
-            weights = {key: value.half() if value.is_floating_point() and value.dim() > 1 else value
-                       for key, value in weights.items()}
-        torch.save(dict(state_dict=weights, meta=meta), aside / 'student.pth')
+        torch.save(dict(state_dict=student_weights(source, half), meta=meta), aside / 'student.pth')
         student = read_student(aside / 'student.py', aside / 'student.pth')
-        inputs = preprocess(student, pixels)
-        logits = logits_of(student, inputs)
+        logits = logits_of(student, preprocess(student, pixels))
         differences = dict(checkpoint=check_difference('student.pth', logits, expected, HALF if half else EXACT))
-        network = Deployed(student, with_preprocessing)
-        if with_preprocessing:  # what the preprocessor does before it normalises
-            inputs = (pixels.flip(1) if getattr(student.data_preprocessor, 'to_rgb', False) else pixels).float()
+        network, failed = Deployed(student, with_preprocessing), []
+        notes, inputs = _notes(network, deployed, meta), inputs_of(network, pixels)
         for name in formats:
-            run = write(name, network, inputs, aside / files[name], _notes(network, deployed, meta))
-            differences[name] = check_runs(files[name], run, inputs, logits)
-        for name in ('student.py', *files.values()):
-            os.replace(aside / name, out_dir / name)
+            try:
+                run = write(name, network, inputs, aside / FORMATS[name].file, notes)
+                differences[name] = check_runs(FORMATS[name].file, run, inputs, logits)
+            except Exception as error:  # of a check, or of the format's own runtime
+                failed.append(describe(error))
+        files = {name: FORMATS[name].file if name in FORMATS else 'student.pth' for name in differences}
+        for file in ('student.py', *files.values()):
+            os.replace(aside / file, out_dir / file)
+    if failed:
+        raise ValueError(f'{"; ".join(failed)}; written to {out_dir}: student.py, {", ".join(files.values())}')
     parameters, trained_parameters = (sum(map(Tensor.numel, model.parameters())) for model in (student, trained))
     return ExportReport({name: out_dir / file for name, file in files.items()}, out_dir / 'student.py', differences,
                         parameters, trained_parameters)
 
 
-def load_trained(config: Config, weights: dict[str, Tensor], checkpoint: str) -> BaseModel:
-    """The model of a training with the weights of its checkpoint, which must fit exactly."""
-    filename, config = config.filename, Config(without_pretrained(config))
-    forget_teacher_checkpoints(config)
-    model = config.model.to_dict()
-    if config.get('data_preprocessor') is not None:
-        model.setdefault('data_preprocessor', config.data_preprocessor)
-    if 'teacher' in model and is_ours(model):
-        # Built here, they are taken as they are; the algorithm would initialise them, for nothing.
-        teachers = {name: build_network(source, name) for name, source in teacher_sources(model).items()}
-        model['teacher'] = teachers['teacher'] if list(teachers) == ['teacher'] else teachers
-    with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmpretrain'):
-        network = MODELS.build(model)
-    load_strictly(network, weights, checkpoint, role=f'the model of {filename}' if filename else None)
-    network.eval()  # MMRazor's own returns nothing
-    return network
-
-
-def student_weights(student: BaseModel, deployed: Config) -> dict[str, Tensor]:
+def student_weights(student: BaseModel, half: bool = False) -> dict[str, Tensor]:
     """The student's weights, with copies of those of the classifiers that it shares with its teachers."""
-    weights, head = student.state_dict(), deployed.to_dict()['model'].get('head')
-    kind = shared_head(head)
-    if kind:
-        with DefaultScope.overwrite_default_scope('mmpretrain'):
-            owned = student.head.release(kind.owned_classifiers(head)).state_dict()
-        weights.update((f'head.{key}', value) for key, value in owned.items())
+    weights = student.state_dict()
+    release = getattr(getattr(student, 'head', None), 'release', None)
+    if release:
+        weights.update((f'head.{key}', value) for key, value in release().state_dict().items())
+    if half:  # not the vectors: they are few, and norms multiply everything by them
+        weights = {key: value.half() if value.is_floating_point() and value.dim() > 1 else value
+                   for key, value in weights.items()}
     return {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in weights.items()}
 
 
@@ -157,21 +132,25 @@ def preprocess(model: BaseModel, pixels: Tensor) -> Tensor:
     return model.data_preprocessor(dict(inputs=pixels))['inputs'].float()
 
 
+def inputs_of(network: Deployed, pixels: Tensor) -> Tensor:
+    """What a deployed network takes: normalised images, or pixels whose channels are in its own order."""
+    preprocessor = network.network.data_preprocessor
+    if not network.normalises:
+        return preprocess(network.network, pixels)
+    return (pixels.flip(1) if getattr(preprocessor, 'to_rgb', False) else pixels).float()
+
+
 def logits_of(network: BaseModel, images: Tensor) -> Tensor:
     """The network's logits; an output that is not one tensor of them is refused."""
     logits = network(images, mode='tensor')
-    if isinstance(logits, Tensor) and logits.dim() == 2:
-        return logits
-    what = f'of shape {tuple(logits.shape)}' if isinstance(logits, Tensor) else f'that is a {type(logits).__name__}'
-    raise TypeError(f'{type(network).__name__} gives an output {what}; one tensor of logits (N, classes) is needed')
+    if not isinstance(logits, Tensor) or logits.dim() != 2:
+        raise TypeError(f'{type(network).__name__} gives a {type(logits).__name__}; one tensor of logits (N, classes) '
+                        'is needed')
+    return logits
 
 
 def check_difference(name: str, logits: Tensor, expected: Tensor, allowed: float) -> float:
-    """The largest difference of two sets of logits; refused above ``allowed`` times their size (1 at the least).
-
-    >>> check_difference('student.onnx', torch.tensor([[1.5, 4.]]), torch.tensor([[1.5, 4.]]), 1e-4)
-    0.0
-    """
+    """The largest difference of two sets of logits; refused above ``allowed`` times their size (1 at the least)."""
     if logits.shape != expected.shape:
         raise ValueError(f'{name} gives an output of shape {tuple(logits.shape)}, the checkpoint one of '
                          f'{tuple(expected.shape)}')
@@ -179,30 +158,19 @@ def check_difference(name: str, logits: Tensor, expected: Tensor, allowed: float
     limit = allowed * max(1.0, expected.abs().max().item())
     if not difference <= limit:  # nan too
         raise ValueError(f'{name} does not predict what the checkpoint does: its logits differ by {difference:.2g}, '
-                         f'at most {limit:.2g} is allowed; nothing was written')
+                         f'at most {limit:.2g} is allowed')
     return difference
 
 
-def check_runs(name: str, run: Callable[[Tensor], Tensor], images: Tensor, expected: Tensor) -> float:
+def check_runs(name: str, run: Run, images: Tensor, expected: Tensor) -> float:
     """:func:`check_difference` of another runtime, for all of the images, and for one alone."""
-    difference = check_difference(name, run(images), expected, OTHER_RUNTIME)
     try:
-        return max(difference, check_difference(name, run(images[:1]), expected[:1], OTHER_RUNTIME))
+        answers, answer = run(images), run(images[:1])
     except Exception as error:  # each runtime has its own
         raise ValueError(f'{name}: the network, as this format sees it, takes {len(images)} images at a time and no '
-                         'other number; nothing was written') from error
-
-
-def _meta(content: dict, config: Config, num_classes: int, source: str) -> dict:
-    """Where it came from, and the names of the classes as MMPretrain reads them; all plain values."""
-    meta, dataset = content.get('meta') or {}, evaluated_dataset(config)
-    kind = class_of(dataset, config.get('default_scope') or 'mmpretrain', DATASETS)
-    classes: Any = (
-        (meta.get('dataset_meta') or {}).get('classes') or (dataset.get('metainfo') or {}).get('classes')
-        or getattr(kind, 'METAINFO', {}).get('classes'))
-    named = isinstance(classes, (list, tuple)) and len(classes) == num_classes
-    return dict(source=source, mmkd_atsc_version=__version__,
-                **(dict(dataset_meta=dict(classes=list(map(str, classes)))) if named else {}))
+                         'other number') from error
+    return max(check_difference(name, answers, expected, OTHER_RUNTIME),
+               check_difference(name, answer, expected[:1], OTHER_RUNTIME))
 
 
 def _notes(network: Deployed, deployed: Config, meta: dict) -> dict[str, str]:

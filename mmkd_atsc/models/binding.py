@@ -1,4 +1,4 @@
-"""Binds a student to its teachers: its projector finds its options, its head gets the teachers' classifiers."""
+"""Binds a student to its teachers: the projector finds its options, the head gets the teachers' classifiers."""
 from typing import Any
 
 import torch
@@ -25,19 +25,9 @@ def probe(student: BaseModel, teachers: dict[str, SplitNetwork],
           image_size: tuple[int, int] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
     """The features that the student's backbone and the teachers' encoders give for one random image.
 
-    They run in eval mode and without gradients; no module and no random number of the process changes.
-
-    >>> from mmpretrain.models import ImageClassifier
-    >>> head = dict(type='LinearClsHead', num_classes=5, in_channels=8)
-    >>> student, teacher = (ImageClassifier(nn.Conv2d(3, width, 3), head=head) for width in (4, 8))
-    >>> feature, targets = probe(student, dict(teacher=SplitNetwork(teacher.backbone, None, teacher.head)))
-    >>> feature.shape, targets['teacher'].shape
-    (torch.Size([1, 4, 62, 62]), torch.Size([1, 8, 62, 62]))
+    They run in eval mode and without gradients; no module and no random-number state changes.
     """
-    backbone = getattr(student, 'backbone', None)
-    if backbone is None:
-        raise ValueError(f'student: the {type(student).__name__} has no backbone, '
-                         'an mmpretrain.ImageClassifier is needed')
+    backbone = student.backbone
     if classifies_inside(backbone):
         raise ValueError(f'student: {type(backbone).__name__} classifies inside the backbone and gives no feature'
                          f'{" (set num_classes=-1)" if hasattr(backbone, "num_classes") else ""}')
@@ -86,30 +76,21 @@ def _backbone(encoder: nn.Module) -> nn.Module:
 
 
 def _check_kind(backbone: nn.Module, feature: Tensor, role: str) -> None:
-    """Refuses features that no projector reads."""
-    hint = " (out_type='raw')" if getattr(backbone, 'out_type', None) == 'raw' else ''
-    is_tokens = feature.dim() == 3 and role == 'student' and not hint
+    """Refuses a feature that no projector reads."""
+    raw = " (out_type='raw')" if getattr(backbone, 'out_type', None) == 'raw' else ''
+    is_tokens = feature.dim() == 3 and role == 'student' and not raw
     if feature.dim() not in (2, 4) and not is_tokens:
-        raise ValueError(f'{role}: its {type(backbone).__name__}{hint} gives a feature of shape '
+        raise ValueError(f'{role}: its {type(backbone).__name__}{raw} gives a feature of shape '
                          f'{tuple(feature.shape)}, a vector (N, C) or a map (N, C, H, W) is needed')
 
 
 def image_channels(network: nn.Module) -> int:
-    """How many channels the images of a network have: those that its first convolution reads.
-
-    >>> image_channels(nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3)))
-    1
-    """
+    """The number of channels of a network's images: those that its first convolution reads."""
     return next((layer.in_channels for layer in network.modules() if isinstance(layer, nn.Conv2d)), 3)
 
 
 def map_options(backbone: nn.Module) -> dict[str, Any]:
-    """The options by which a backbone that gives a vector gives a map instead, none where it has no such option.
-
-    >>> from mmpretrain.models.backbones import ConvNeXt
-    >>> map_options(ConvNeXt('atto'))
-    {'gap_before_final_norm': False}
-    """
+    """The options that make a backbone give a map instead of a vector; empty for one without such options."""
     if 'featmap' in getattr(backbone, 'OUT_TYPES', ()):
         return dict(out_type='featmap')
     return dict(gap_before_final_norm=False) if getattr(backbone, 'gap_before_final_norm', False) is True else {}

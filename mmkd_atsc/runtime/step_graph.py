@@ -64,7 +64,8 @@ class StepGraphHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         model, optim_wrapper = unwrap_model(runner), runner.optim_wrapper
-        why = self._why_not(runner.model, model, optim_wrapper)
+        prevented = (getattr(hook, 'prevents_step_graph', None) for hook in runner.hooks)
+        why = next(filter(None, prevented), None) or self._why_not(runner.model, model, optim_wrapper)
         if why:
             runner.logger.warning(f'the training step is not captured: {why}')
             return
@@ -91,8 +92,6 @@ class StepGraphHook(Hook):
             return 'gradients are accumulated over several steps'
         if isinstance(optim_wrapper, AmpOptimWrapper) and optim_wrapper.loss_scaler.is_enabled():
             return 'the loss is scaled; bf16 needs no scaling (loss_scale=dict(enabled=False))'
-        if getattr(model, 'teacher_cache', None):
-            return "the teachers' answers are read from a file (teacher_cache)"
         if get_world_size() > 1 and any(isinstance(part, nn.SyncBatchNorm) for part in model.modules()):
             return 'SyncBatchNorm talks to the other processes in its forward'
         return None

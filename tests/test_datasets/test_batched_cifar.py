@@ -25,8 +25,7 @@ def root(tmp_path, monkeypatch):
     for dataset, labels in ((CIFAR10, 'labels'), (CIFAR100, 'fine_labels')):
         folder = tmp_path / dataset.base_folder
         folder.mkdir()
-        lists = dict(train_list=TRAIN, test_list=TEST)
-        for name, count in lists.items():
+        for name, count in dict(train_list=TRAIN, test_list=TEST).items():
             files = [[file, None] for file, _ in getattr(dataset, name)]  # no checksums: these are not the real ones
             monkeypatch.setattr(dataset, name, files)
             for file, _ in files:
@@ -44,7 +43,7 @@ def loader(dataset, **options):
 
 
 def pixels_and_labels(batches):
-    """What a network would get, without normalisation and without augmentation."""
+    """The inputs of a network and the labels, without normalisation and without augmentation."""
     preprocessor = MODELS.build(dict(type='mmkd_atsc.BatchedDataPreprocessor'))
     data = [preprocessor(batch) for batch in batches]
     return (torch.cat([batch['inputs'] for batch in data]),
@@ -100,8 +99,7 @@ def test_wrappers_give_the_same_images(root):
         assert torch.equal(images, expected['inputs'].float()) and labels == expected['labels'].tolist()
 
 
-def test_a_wrong_collate_function_or_preprocessor_is_told_what_is_needed(root):
-    """Neither may train without augmentation, or without a word."""
+def test_a_wrong_collate_function_or_preprocessor_is_refused(root):
     dataset = dict(type='mmkd_atsc.BatchedCIFAR100', data_root=root)
     words = r"collate_fn=dict\(type='mmkd_atsc.collate_batch'\).*type='mmkd_atsc.BatchedDataPreprocessor'"
     for wrong in ('default_collate', 'pseudo_collate'):

@@ -42,10 +42,8 @@ def offsets_and_flips(augment, count):
     return offset, torch.where(at_an_edge, right == offset - 1, left == offset + 1)
 
 
-@pytest.mark.parametrize('flip_prob', [0.2])
-def test_offsets_are_uniform_and_flips_independent_of_them(flip_prob):
-    torch.manual_seed(0)
-    count = 81 * 800
+def test_offsets_are_uniform_and_flips_independent_of_them():
+    count, flip_prob = 81 * 800, 0.2
     offset, flip = offsets_and_flips(PadCropFlip(4, flip_prob), count)
     seen = torch.bincount(offset * 2 + flip, minlength=162).double().view(81, 2)
     expected = count / 81 * torch.tensor([1 - flip_prob, flip_prob], dtype=torch.float64)
@@ -53,8 +51,7 @@ def test_offsets_are_uniform_and_flips_independent_of_them(flip_prob):
     assert 90 < chi_squared < 260  # 161 degrees of freedom: 161 +- 18; even draws would give 0
 
 
-def test_a_batch_follows_from_pytorchs_generator():
-    """What a resumed run restores; and what augments nothing draws nothing."""
+def test_a_batch_follows_from_pytorchs_generator_and_no_augmentation_draws_nothing():
     images, augment = torch.rand(64, 3, 32, 32), PadCropFlip(4, 0.5)
     state = torch.get_rng_state()
     first, second = augment(images), augment(images)
@@ -66,7 +63,7 @@ def test_a_batch_follows_from_pytorchs_generator():
 
 
 @pytest.mark.parametrize('device', ['cuda', 'cpu'])
-def test_what_goes_to_a_gpu_is_pinned(monkeypatch, device):
+def test_a_tensor_for_a_gpu_is_pinned(monkeypatch, device):
     """From other memory the copy would wait for the GPU. (Fake tensors need no GPU.)"""
     pinned = []
     monkeypatch.setattr(torch.Tensor, 'pin_memory', lambda tensor: pinned.append(tensor) or tensor)
@@ -92,11 +89,11 @@ def test_processes_that_were_seeded_alike_augment_differently(monkeypatch):
 @pytest.mark.parametrize('pipeline, expected', [
     ([], PadCropFlip(0, 0.0)),
     ([RandomCrop(32), PackInputs()], PadCropFlip(0, 0.0)),
-    ([RandomCrop(32, padding=2), PackInputs()], PadCropFlip(2, 0.0)),
+    ([RandomCrop(32, padding=2), RandomFlip(0.5), PackInputs()], PadCropFlip(2, 0.5)),
     ([RandomFlip(0.25), PackInputs()], PadCropFlip(0, 0.25)),
 ])
 def test_parts_of_the_protocol_are_read(pipeline, expected):
-    assert read_pipeline(pipeline, 32, 'This', 'classic') == expected
+    assert read_pipeline(pipeline, 32, 'BatchedCIFAR100') == expected
 
 
 @pytest.mark.parametrize('pipeline, named', [
@@ -109,5 +106,5 @@ def test_parts_of_the_protocol_are_read(pipeline, expected):
     ([PackInputs(algorithm_keys=('depth', ))], 'algorithm_keys=..depth'),
 ])
 def test_anything_else_is_refused(pipeline, named):
-    with pytest.raises(ValueError, match=rf"^pipeline: This takes .* not .*{named}.*; type='classic' takes any$"):
-        read_pipeline(pipeline, 32, 'This', 'classic')
+    with pytest.raises(ValueError, match=rf'^pipeline: BatchedCIFAR100 takes .* not .*{named}.*; CIFAR100 takes any$'):
+        read_pipeline(pipeline, 32, 'BatchedCIFAR100')

@@ -33,12 +33,9 @@ def test_eight_processes_grow_from_one_processes_rate():
     assert all(later >= earlier for earlier, later in zip(seen, seen[1:])) and seen[2] < 0.4
 
 
-def test_one_process_is_left_alone():
-    assert rates(1) == pytest.approx([0.05] * 7)
-
-
-def test_the_protocols_batch_divided_among_eight_keeps_the_protocols_rate():
-    assert rates(8, batch_size=8) == pytest.approx([0.05] * 7)
+@pytest.mark.parametrize('processes, batch_size', [(1, 64), (8, 8)])
+def test_the_protocols_batch_keeps_the_protocols_rate(processes, batch_size):
+    assert rates(processes, batch_size) == pytest.approx([0.05] * 7)
 
 
 def test_a_teacher_at_half_the_rate_is_no_base():

@@ -3,12 +3,13 @@ import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
 
-import mmkd_atsc.models  # noqa: F401
+import tests.tiny_cifar  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.export import student_config
-from mmkd_atsc.export.config import own_shared_parts
-from mmkd_atsc.export.images import configured_image_size, evaluated_dataset, takes_rgb
+from mmkd_atsc.export.config import self_contained, student_model
+from mmkd_atsc.export.images import deployed_image_size, evaluated_dataset, takes_rgb
 from mmkd_atsc.models.heads import SharedClassifierHead
 from mmkd_atsc.registry import MODELS as OUR_MODELS
 from tests.conftest import ROOT, tiny_classifier
@@ -63,58 +64,40 @@ def test_what_is_for_training_stays_behind():
     student = tiny_classifier(train_cfg=augments, init_cfg=dict(type='Pretrained', checkpoint='https://x/y.pth'))
     student['backbone']['init_cfg'] = [dict(type='Kaiming', layer='Conv2d'), dict(type='Pretrained', checkpoint='a')]
     model = student_config(training(student=student, data_preprocessor=dict(
-        type='mmkd_atsc.Augmenting', mean=[1.] * 3, std=[2.] * 3, to_rgb=True, to_onehot=True, num_classes=10,
-        batch_augments=augments, crop=dict(padding=4)))).model
+        type='mmkd_atsc.BatchedDataPreprocessor', mean=[1.] * 3, std=[2.] * 3, to_rgb=True, to_onehot=True,
+        num_classes=10, batch_augments=augments, augment_seed=4))).model
     assert model.data_preprocessor == dict(type='ClsDataPreprocessor', mean=[1.] * 3, std=[2.] * 3, to_rgb=True,
                                            num_classes=10)
     assert not {'train_cfg', 'init_cfg'} & set(keys(model.to_dict()))
 
 
-def test_a_pipeline_of_files_is_kept_and_its_reader_goes_by_the_name_that_the_inferencer_knows():
-    student = student_config(training(pipeline=FILES, dataset='ImageNet'))
-    pipeline = student.test_dataloader.dataset.pipeline
-    assert [transform.type for transform in pipeline] == ['LoadImageFromFile', 'ResizeEdge', 'CenterCrop', 'PackInputs']
-    assert student.test_dataloader.dataset.type == 'ImageNet' and student.test_dataloader.batch_size == 7
-    assert not takes_rgb(student)
-
-
-@pytest.mark.parametrize('reader', ['mmpretrain.datasets.LoadImageFromFile', 'mmcv.transforms.LoadImageFromFile',
+@pytest.mark.parametrize('reader', ['mmpretrain.LoadImageFromFile', 'mmcv.transforms.LoadImageFromFile',
                                     LoadImageFromFile])
-def test_the_reader_is_known_by_its_path_and_as_a_class(reader):
+def test_a_pipeline_of_files_is_kept_and_its_reader_goes_by_the_name_that_the_inferencer_knows(reader):
     student = student_config(training([dict(type=reader), *FILES[1:]], 'ImageNet'))
-    pipeline = student.test_dataloader.dataset.pipeline
-    assert [step.type for step in pipeline] == ['LoadImageFromFile', 'ResizeEdge', 'CenterCrop', 'PackInputs']
+    assert student.test_dataloader.dataset.pipeline == [dict(type='LoadImageFromFile'), *FILES[1:]]
+    assert student.test_dataloader.dataset.type == 'ImageNet' and student.test_dataloader.batch_size == 7
+    assert 'val_dataloader' not in student
 
 
 @pytest.mark.parametrize('steps, flipped', [
-    ([dict(type='NumpyToPIL')], False),
-    ([dict(type='NumpyToPIL', to_rgb=True)], True),
+    ([dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy')], True),
     ([dict(type='mmpretrain.ToPIL', to_rgb=True), dict(type='mmpretrain.datasets.PILToNumpy', to_bgr=True)], False),
-    ([dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy', to_bgr=False)], True),
-    ([dict(type='Normalize', mean=[0.] * 3, std=[1.] * 3)], True),
-])
-def test_each_transform_that_turns_the_channels_around_counts(steps, flipped):
-    for to_rgb in (False, True):
-        preprocessor = dict(mean=[1.] * 3, std=[2.] * 3, to_rgb=to_rgb)
-        student = student_config(training([FILES[0], *steps, *FILES[1:]], 'Mine', data_preprocessor=preprocessor))
-        assert takes_rgb(student) == (flipped != to_rgb)
-
-
+    ([dict(type='Normalize', mean=[10., 20., 30.], std=[1., 2., 3.])], True),
+    ([], False)])
 @pytest.mark.parametrize('to_rgb', [False, True])
-def test_channels_are_those_the_network_learned_from(to_rgb):
+def test_each_transform_that_turns_the_channels_around_counts(steps, flipped, to_rgb):
     preprocessor = dict(mean=[1.] * 3, std=[2.] * 3, to_rgb=to_rgb)
-    assert takes_rgb(student_config(training(pipeline=FILES, data_preprocessor=preprocessor))) == to_rgb
+    student = student_config(training([FILES[0], *steps, *FILES[1:]], 'Mine', data_preprocessor=preprocessor))
+    assert takes_rgb(student) == (flipped != to_rgb)
     # CIFAR's arrays are in RGB already: what turns them around gives BGR.
     assert takes_rgb(student_config(training(data_preprocessor=preprocessor))) != to_rgb
 
 
-@pytest.mark.parametrize('wrap', [
-    lambda dataset: dict(type='RepeatDataset', times=2, dataset=dataset),
-    lambda dataset: dict(type='ConcatDataset', datasets=[dataset, dict(dataset, ann_file='more.txt')]),
-    lambda dataset: dict(type='RepeatDataset', times=2, dataset=dict(type='ConcatDataset', datasets=[dataset]))])
-def test_data_sets_in_wrappers_are_found(wrap):
+def test_data_sets_in_wrappers_are_found():
     config = training(pipeline=FILES)
-    config.test_dataloader.dataset = wrap(config.test_dataloader.dataset)
+    inner = dict(type='ConcatDataset', datasets=[config.test_dataloader.dataset])
+    config.test_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=inner)
     assert len(student_config(config).test_dataloader.dataset.pipeline) == len(FILES)
 
 
@@ -128,7 +111,6 @@ def test_test_data_that_is_read_in_a_way_of_its_own_is_refused(pipeline, size):
 
 @pytest.mark.parametrize('dataset, side, steps', [
     ('mmpretrain.datasets.CIFAR10', 32, ['NumpyToPIL', 'PILToNumpy']),
-    ('mmkd_atsc.BatchedCIFAR100', 32, ['NumpyToPIL', 'PILToNumpy']),
     ('FashionMNIST', 28, ['NumpyToPIL', 'torchvision/Grayscale', 'PILToNumpy'])])
 def test_files_become_what_a_data_set_of_arrays_holds_and_then_go_its_own_way(dataset, side, steps):
     own = [dict(type='Resize', scale=(96, 64)), dict(type='PackInputs')]
@@ -136,27 +118,37 @@ def test_files_become_what_a_data_set_of_arrays_holds_and_then_go_its_own_way(da
     pipeline = evaluated_dataset(student).pipeline
     assert [step.type for step in pipeline[:-3]] == ['LoadImageFromFile', *steps]
     assert pipeline[-3] == dict(type='Resize', scale=(side, side)) and pipeline[-2:] == own
+    assert student.val_dataloader.dataset == dict(type=dataset, pipeline=own), 'what tools/test.py scores'
     assert student_config(training([], dataset), (20, 40)).test_dataloader.dataset.pipeline[-2:] == [
         dict(type='Resize', scale=(40, 20)), dict(type='PackInputs')]
 
 
+def test_data_that_is_fetched_in_batches_is_scored_image_by_image():
+    whole = dict(type='mmkd_atsc.TinyCIFAR100', pipeline=[dict(type='mmpretrain.PackInputs')])
+    for dataset in whole, dict(type='ConcatDataset', datasets=[whole]):
+        config = training()
+        config.test_dataloader.dataset = dataset
+        student = student_config(config)
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            preprocess = MODELS.build(dict(type='ClsDataPreprocessor', mean=[1.] * 3, std=[2.] * 3))
+        batch = preprocess(next(iter(Runner.build_dataloader(student.val_dataloader))))
+        assert batch['inputs'].shape == (7, 3, 32, 32) and len(batch['data_samples']) == 7
+        assert "type='tests.tiny_cifar.TinyCIFAR100'" in student.pretty_text, 'found without custom_imports'
+
+
 @pytest.mark.parametrize('steps, size', [
     ([dict(type='Resize', scale=(64, 32))], (32, 64)),
-    ([dict(type='mmcv.transforms.CenterCrop', crop_size=(64, 32))], (32, 64)),
     ([dict(type='RandomCrop', crop_size=(64, 32))], (64, 32)),
-    ([dict(type='torchvision/CenterCrop', size=(64, 32))], (64, 32)),
-    ([dict(type='CenterCrop', crop_size=48), dict(type='PILToNumpy')], (48, 48)),
-    ([dict(type='Resize', scale=(64, 64), keep_ratio=True), dict(type='Pad', size=(64, 32))], (32, 64)),
-    ([dict(type='ResizeEdge', scale=64)], None),
-])
-def test_the_size_is_a_height_and_a_width(steps, size):
-    assert configured_image_size(dict(type='ImageNet', pipeline=[FILES[0], *steps, FILES[-1]])) == size
+    ([dict(type='NumpyToPIL'), dict(type='torchvision/CenterCrop', size=(64, 32)), dict(type='PILToNumpy')], (64, 32)),
+    ([dict(type='Resize', scale=(64, 64), keep_ratio=True), dict(type='Pad', size=(64, 64))], (64, 64))])
+def test_the_size_is_that_of_what_the_pipeline_makes(steps, size):
+    assert deployed_image_size(student_config(training([FILES[0], *steps, FILES[-1]], 'ImageNet'))) == size
 
 
-@pytest.mark.parametrize('size', ['abc', '3x', '1x2x3', (1, 2, 3), ()])
-def test_what_is_no_size_is_refused_with_what_is(size):
-    with pytest.raises(ValueError, match=r'^image_size=.* must be a side, or a height and a width \(as text: 32x64\)$'):
-        student_config(training(), size)
+def test_a_size_that_depends_on_the_file_must_be_given():
+    student = student_config(training([*FILES[:2], FILES[-1]], 'ImageNet'))
+    with pytest.raises(ValueError, match='says how large an image is; give --image-size'):
+        deployed_image_size(student)
 
 
 def test_a_subclass_of_a_head_owns_its_classifier_too(monkeypatch):
@@ -166,20 +158,16 @@ def test_a_subclass_of_a_head_owns_its_classifier_too(monkeypatch):
     monkeypatch.setitem(OUR_MODELS._module_dict, 'OwnHead', OwnHead)
     student = dict(tiny_classifier(4), neck=dict(type='mmkd_atsc.FeatureProjector'),
                    head=dict(type='mmkd_atsc.OwnHead'))
-    own_shared_parts(student, dict(architecture=student, teacher=tiny_classifier(16)))
-    assert student['head']['classifier']['head']['in_channels'] == student['neck']['out_channels'] == 32
+    model = dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student, teacher=tiny_classifier(16))
+    exported = student_model(Config(dict(model=model)))
+    assert exported['head']['classifier']['head']['in_channels'] == exported['neck']['out_channels'] == 32
 
 
-def test_what_imports_the_users_own_modules_goes_along(tmp_path):
-    def named(name, network):
-        Config(dict(model=network, custom_imports=dict(imports=[name], allow_failed_imports=False))).dump(
-            tmp_path / f'{name}.py')
-        return dict(cfg_path=str(tmp_path / f'{name}.py'))
-
-    student, teacher = named('json', tiny_classifier()), named('csv', tiny_classifier(16))
-    config = training(student=student, custom_imports=dict(imports=['glob', 'mmkd_atsc.models', 'json']))
-    config.model.teacher = teacher
-    assert student_config(config).custom_imports == dict(imports=['glob', 'json'], allow_failed_imports=False)
-    config.model.architecture.head = dict(_delete_=True, type='mmkd_atsc.SharedClassifierHead')
-    assert student_config(config).custom_imports.imports == ['glob', 'json', 'csv'], 'its classifier goes along'
-    assert 'custom_imports' not in student_config(training())
+@pytest.mark.parametrize('teacher', [
+    dict(cfg_path='mmpretrain::resnet/resnet18_8xb16_cifar10.py', pretrained=True), tiny_classifier(),
+    [dict(cfg_path='mmpretrain::resnet/resnet18_8xb16_cifar10.py', pretrained=True)]])
+def test_a_training_needs_no_teachers_files_to_be_scored(teacher):
+    config = self_contained(Config(dict(model=dict(
+        type='mmkd_atsc.MultiTeacherDistill', teacher=teacher, teacher_ckpt='gone.pth'))))
+    assert config.model.teacher_ckpt is None and config.model.allow_random_teacher is True
+    assert not {'cfg_path', 'pretrained'} & set(keys(config.model))

@@ -1,9 +1,8 @@
 """Checkpoints as trainings leave them, without training."""
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
 
-from mmkd_atsc.export.config import forget_teacher_checkpoints
+from mmkd_atsc.export.config import build_training
 from tests.conftest import ROOT, tiny_classifier
 
 METHODS = ('kd', 'aekt', 'simkd', 'atsc', 'teacher')
@@ -26,11 +25,7 @@ def method_config(method, backbone=None):
 
 def train(config, path, seed=0):
     """The model with weights and statistics as far from their start as after a training, saved as MMEngine does."""
-    scoring = Config(config.to_dict())
-    forget_teacher_checkpoints(scoring)
-    scoring.model.setdefault('data_preprocessor', scoring.data_preprocessor)
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = MODELS.build(scoring.model)
+    model = build_training(config)
     torch.manual_seed(seed)
     with torch.no_grad():
         for name, value in model.named_parameters():

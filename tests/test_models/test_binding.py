@@ -1,4 +1,4 @@
-"""What binding finds in the networks themselves, and what it refuses in one line."""
+"""Binding finds the projector's options in the networks, and refuses misfits in one line."""
 import pytest
 import torch
 from mmengine.registry import MODELS
@@ -34,8 +34,7 @@ def bind(student, *teachers, **neck):
     (tiny_classifier(4), tiny_classifier(8), dict(in_channels=8, out_channels=16, spatial=True, final_relu=True)),
     (tiny_classifier(4), vit(), dict(in_channels=8, out_channels=12, spatial=False, final_relu=False)),
     (vit(), vit(out_type='avg_featmap'), dict(in_channels=12, out_channels=12, spatial=False, final_relu=False)),
-    (vit(out_type='featmap'), tiny_classifier(8),
-     dict(in_channels=12, out_channels=16, spatial=True, final_relu=True)),
+    (vit(out_type='featmap'), tiny_classifier(8), dict(in_channels=12, out_channels=16, spatial=True, final_relu=True)),
     (tiny_classifier(4), classifier(dict(VIT, out_type='featmap'), dict(type='LinearClsHead', num_classes=10,
      in_channels=12), neck=dict(type='GlobalAveragePooling')),
      dict(in_channels=8, out_channels=12, spatial=True, final_relu=False, pool=2)),
@@ -99,7 +98,7 @@ def test_the_image_has_the_size_that_a_network_says_or_the_config():
     (classifier(dict(type='VGG', depth=11, num_classes=10)), vit(),
      r'student: VGG classifies inside the backbone and gives no feature \(set num_classes=-1\)'),
 ])
-def test_what_does_not_fit_says_why_in_one_line(student, teacher, words):
+def test_a_misfit_is_refused_in_one_line(student, teacher, words):
     with pytest.raises(ValueError, match=words) as caught:
         bind(student, teacher)
     assert '\n' not in str(caught.value)

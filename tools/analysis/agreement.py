@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.checkpoints.read import load_strictly, read_weights
-from mmkd_atsc.export.config import forget_teacher_checkpoints
+from mmkd_atsc.export.config import build_training
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
 from analysis.tables import markdown, pyplot, write_csv
@@ -111,11 +111,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def build(config: Config, path: str, checkpoint: str) -> tuple[BaseModel, DataLoader]:
     """The trained model of a config, its teachers with their own input normalisation, and its test data."""
     MMLogger.get_instance('agreement', log_level='WARNING')  # else a line for each parameter that is initialised
-    forget_teacher_checkpoints(config)
-    if config.get('data_preprocessor') is not None:
-        config.model.setdefault('data_preprocessor', config.data_preprocessor)
+    model = build_training(config)
     with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmpretrain'):
-        model = MODELS.build(config.model)
         if not hasattr(model, 'teachers'):
             raise ValueError(f'{path}: its model is a {type(model).__name__}, which has no teachers; agreement is of a '
                              'MultiTeacherDistill or an AdaptiveTeacherDistill')

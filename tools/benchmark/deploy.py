@@ -28,12 +28,10 @@ from torch import Tensor, nn
 import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.errors.checks import check_number
-from mmkd_atsc.export import FORMATS
-from mmkd_atsc.export.config import shared_head, student_model, teacher_sources, without_pretrained
-from mmkd_atsc.export.formats import Deployed, write
-from mmkd_atsc.export.images import Size, configured_image_size, evaluated_dataset, height_and_width
+from mmkd_atsc.export.config import build_training, student_config, student_model
+from mmkd_atsc.export.formats import Deployed, check_packages, write
+from mmkd_atsc.export.images import deployed_image_size, height_x_width
 from mmkd_atsc.models.binding import image_channels
-from mmkd_atsc.models.build import build_network
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
 from analysis.tables import markdown, write_csv
@@ -56,18 +54,20 @@ class EncoderAlone(nn.Module):
         return self.backbone(images)[-1]
 
 
-def build_networks(config: Config) -> dict[str, nn.Module]:
-    """The deployed student, what of it is its encoder if it shares a classifier, and the teachers, by their names."""
-    student = student_model(config)
+def build_networks(config: Config, size: tuple[int, int] | None = None) -> tuple[
+        dict[str, nn.Module], tuple[int, int]]:
+    """The deployed student, what of it is its encoder if it shares a classifier, the teachers; the images' size."""
+    training = build_training(config)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        network = MODELS.build(student)
+        network = MODELS.build(student_model(config, training))
     networks: dict[str, nn.Module] = {'student': Deployed(network)}
-    if shared_head(student.get('head')):
+    if hasattr(network.head, 'release'):
         networks[ENCODER] = EncoderAlone(network.backbone)
-    model = config.model.to_dict()
-    teachers = teacher_sources(model) if 'teacher' in model else {}
-    networks.update((name, Deployed(build_network(source, name))) for name, source in teachers.items())
-    return networks
+    if hasattr(training, 'teachers'):
+        networks.update((name, Deployed(teacher.model)) for name, teacher in training.teachers.items())
+    elif hasattr(training, 'teacher'):  # an algorithm of MMRazor's
+        networks['teacher'] = Deployed(training.teacher)
+    return networks, size or deployed_image_size(student_config(config, algorithm=training))
 
 
 def onnx_runner(name: str, network: nn.Module, images: Tensor, folder: Path) -> Callable[[Tensor], object]:
@@ -82,7 +82,8 @@ def onnx_runner(name: str, network: nn.Module, images: Tensor, folder: Path) -> 
 
 
 @torch.inference_mode()
-def measure(networks: dict[str, nn.Module], size: Size, batch: int, repeats: int, with_onnx: bool) -> list[list]:
+def measure(networks: dict[str, nn.Module], size: tuple[int, int], batch: int, repeats: int,
+            with_onnx: bool) -> list[list]:
     """A row of COLUMNS for each network; the last two are None without onnxruntime."""
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     shapes = {name: (image_channels(network), *size) for name, network in networks.items()}
@@ -123,7 +124,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--batch', type=int, default=64, help='images in a batch, for the throughput (default: 64)')
     parser.add_argument('--repeats', type=int, default=15)
     parser.add_argument('--threads', type=int, help="default: torch's")
-    parser.add_argument('--image-size', metavar='SIDE', help="or HEIGHTxWIDTH; default: what the config's data says")
+    parser.add_argument('--image-size', type=height_x_width, metavar='SIDE',
+                        help="or HEIGHTxWIDTH; default: what the config's data says")
     return parser.parse_args(argv)
 
 
@@ -136,17 +138,14 @@ def main(argv: list[str] | None = None) -> None:
             torch.set_num_threads(check_number('--threads', args.threads, 1, integer=True))
         config = cli.load_config(args.config)
         cli.require(config, args.config, 'model')
-        size = height_and_width(args.image_size) or configured_image_size(
-            evaluated_dataset(without_pretrained(config)))
         missing = None
-        if size is None:
-            raise ValueError(f'{args.config}: nothing in its test data says how large an image is; give --image-size')
         try:
-            FORMATS['onnx'].check_packages('onnxruntime')
+            check_packages(['onnx'])
         except ImportError as error:
             missing = str(error)
         MMLogger.get_instance('benchmark', log_level='ERROR')  # it lists the operations that cost nothing
-        rows = measure(build_networks(config), size, args.batch, args.repeats, with_onnx=not missing)
+        networks, size = build_networks(config, args.image_size)
+        rows = measure(networks, size, args.batch, args.repeats, with_onnx=not missing)
         texts = [['-' if value is None else form(value) for form, value in zip(FORMS, row)] for row in rows]
         lines = [f'{Path(args.config).stem}: {size[0]}x{size[1]} pixels, batch {args.batch}, median of {args.repeats}; '
                  f'{environment()}; onnxruntime on the CPU', '', markdown(COLUMNS, texts, left=COLUMNS[:1])]

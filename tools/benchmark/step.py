@@ -9,12 +9,13 @@ MMEngine: the floor. What ``tools/train.py --fast`` makes of it, see ``profile_s
 ATSC's rival is the authors' loop: the same networks as they are published, two optimizers, a second forward and
 backward of the teacher for its classifier, and a Python loop over the parameters for the penalty; its images come
 normalised. AEKT's is MMRazor's ``SingleTeacherDistill`` with ``DKDLoss``, as it is published; beside it the student
-alone, and ours with ``teacher_cache``: images from a data set, augmented, and the teacher's logits from a file.
+alone, and ours with a ``TeacherCacheHook``: images from a data set, augmented, and the teacher's logits from a file.
 The rivals take turns, on a GPU of many steps in a row, and the median counts.
 """
 import argparse
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 from measure import add_arguments, block_of, environment, in_ms, median_times, note, peak_memory, prepare, table_line
 
@@ -27,8 +28,8 @@ from steps import Batch, Step
 from torch import nn
 
 from mmkd_atsc import cli
+from mmkd_atsc.engine.teacher_cache import TeacherCacheHook, record_teachers
 from mmkd_atsc.errors.checks import check_choice, check_number
-from mmkd_atsc.models.teacher_recording import record_teachers
 
 AUGMENT = [dict(type='mmpretrain.RandomCrop', crop_size=32, padding=4), dict(type='mmpretrain.RandomFlip', prob=0.5)]
 NAMES = dict(ours='ours', authors="authors' loop", dkd="MMRazor's DKD", bare='bare loop', free='without anchor',
@@ -60,12 +61,22 @@ def cached_step(model: nn.Module, batch: Batch, path: Path) -> Step:
     RandomCIFAR100.num_images = len(batch.labels)
     dataset = RandomBatchedCIFAR100('none', pipeline=AUGMENT, download=False)
     model.to(batch.device)
-    # In full: networks of random weights answer with numbers that half precision cannot hold.
-    record_teachers(model, dataset, str(path), dtype='float32', report=lambda line: None)
-    model.teacher_cache = str(path)
+    for teacher in model.teachers.values():  # of random weights: half precision would not hold its logits
+        teacher.model.head.fc.weight.data.zero_()
+    record_teachers(model, dataset, str(path), report=lambda line: None)
     model.train()
-    rows = list(range(len(dataset)))
-    return rivals.engine_step(model, batch, data=lambda: dataset.__getitems__(rows))
+    hook = TeacherCacheHook(str(path))
+    runner = SimpleNamespace(model=model, train_dataloader=SimpleNamespace(dataset=dataset), train_loop=None, epoch=0,
+                             max_epochs=1)
+    hook.before_train(runner)
+    hook.before_train_epoch(runner)
+
+    def next_batch() -> dict:
+        data = dataset.__getitems__(list(range(len(dataset))))
+        hook.before_train_iter(runner, 0, data)
+        return data
+
+    return rivals.engine_step(model, batch, data=next_batch)
 
 
 def row(pair: str, method: str, steps: dict[str, Step], args: argparse.Namespace, batch: Batch) -> list[str]:

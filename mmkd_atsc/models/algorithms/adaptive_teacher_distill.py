@@ -56,9 +56,7 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         student_ce_weight: Weight of a cross-entropy of the student through the shared classifier, which learns
             nothing from it. 0, the papers' value: none; the student then needs a long training.
         teacher_lr_mult: The teacher's learning rate, as a multiple of the optimizer's: one number, or a list or dict of
-            them for several teachers. The papers' is 1. Read by ``DistillOptimWrapperConstructor``, which
-            ``tools/train.py`` sets.
-        teacher_cache: Refused: what changes, or is a feature, is not cached.
+            them for several teachers. The papers' is 1. Read by ``DistillOptimWrapperConstructor``.
     """
 
     shares_classifier = True
@@ -73,10 +71,7 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
                  adaptive: bool = True, classifier_step: str = 'joint', student_ce_weight: float = 1.0,
                  data_preprocessor: dict | nn.Module | None = None,
                  teacher_weights: None | list | dict = None, init_cfg: dict | None = None,
-                 teacher_lr_mult: float | list | dict = 0.1, teacher_cache: str | None = None) -> None:
-        if teacher_cache is not None:
-            raise ValueError(f'teacher_cache={teacher_cache!r}: AdaptiveTeacherDistill adapts its teacher, or learns '
-                             'features of it, which cannot be cached')
+                 teacher_lr_mult: float | list | dict = 0.1) -> None:
         self_options = dict(
             adaptive=check_flag('adaptive', adaptive),
             classifier_step=check_choice('classifier_step', classifier_step, ('joint', 'alternate')),

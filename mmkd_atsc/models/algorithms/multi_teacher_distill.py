@@ -24,7 +24,6 @@ from ..distillers import MultiTeacherDistiller
 from ..distillers.multi_teacher_distiller import check_mapping_options
 from ..param_groups import check_optimizer_at_first_step
 from ..teacher import Teacher, fingerprint, named_teachers
-from ..teacher_cache import TeacherCache, check_cacheable
 
 
 @MODELS.register_module()
@@ -47,16 +46,12 @@ class MultiTeacherDistill(BaseAlgorithm):
         allow_random_teacher: Accept teachers without a checkpoint. Only tests want that.
         calculate_student_loss: Also train the student on its own loss.
         data_preprocessor: Default: the config's, or else the student's.
-        teacher_cache: A file by ``tools/cache_teacher.py`` with what these teachers answer: in training they run
-            for the first batch only, to be compared with it. It decides on the random numbers of the augmentation.
-            Scoring does not need it.
     """
 
     def __init__(self, architecture: dict | str | BaseModel, teacher: Any, distiller: dict,
                  teacher_ckpt: None | str | list | dict = None, allow_random_teacher: bool = False,
                  calculate_student_loss: bool = True, data_preprocessor: dict | nn.Module | None = None,
-                 teacher_weights: None | list | dict = None, init_cfg: dict | None = None,
-                 teacher_cache: str | None = None) -> None:
+                 teacher_weights: None | list | dict = None, init_cfg: dict | None = None) -> None:
         if not isinstance(architecture, BaseModel):
             architecture = resolve_network(architecture, 'student')
         student = build_network(architecture, 'student')
@@ -80,10 +75,6 @@ class MultiTeacherDistill(BaseAlgorithm):
         with DefaultScope.overwrite_default_scope('mmrazor'):
             self.distiller = MODELS.build(without_our_scope(distiller))
         self.prepare_distiller()
-        self.teacher_cache = teacher_cache
-        self.cache: TeacherCache | None = None  # open from the first training step on
-        if teacher_cache is not None:
-            check_cacheable(self)
         self.distillation_stopped = False  # MMRazor's StopDistillHook sets it
 
     @property
@@ -115,10 +106,6 @@ class MultiTeacherDistill(BaseAlgorithm):
                              f"({', '.join(networks)}); type='mmkd_atsc.MultiTeacherDistiller' takes the same options")
 
     def train(self, mode: bool = True) -> 'MultiTeacherDistill':
-        """Before it trains, the file with the teachers' answers is opened and compared with the teachers."""
-        if mode and self.teacher_cache is not None and self.cache is None:
-            self.cache = TeacherCache(self.teacher_cache)
-            self.cache.take_over(self.teachers, self.data_preprocessor)
         if mode:
             check_optimizer_at_first_step(self)
         return super().train(mode)
@@ -134,13 +121,10 @@ class MultiTeacherDistill(BaseAlgorithm):
 
     def loss(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
         """The student's own loss and the distiller's, from one forward of each network."""
-        if self.cache is not None:
-            self.cache.answer(self, inputs, data_samples)
-        else:
-            for name, teacher in self.teachers.items():
-                if name not in getattr(self.distiller, 'idle', ()):
-                    with self.recording_teacher(name):
-                        teacher(inputs)
+        for name, teacher in self.teachers.items():
+            if name not in getattr(self.distiller, 'idle', ()):
+                with self.recording_teacher(name):
+                    teacher(inputs)
         with self.recording_student():
             losses = add_prefix(self.student(inputs, data_samples, mode='loss'), 'student')
         return {**(losses if self.calculate_student_loss else {}), **self.distill_losses(data_samples)}

@@ -1,41 +1,87 @@
-"""ResNet of basic blocks for 32x32 images: resnet8 to resnet116, resnet8x4, resnet32x4, resnet110x2."""
+"""ResNets and wide ResNets for 32x32 images, named resnet8 to resnet110x2, resnet50 and wrn_16_1 to wrn_40_2."""
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
+from mmkd_atsc.errors.checks import check_choice, check_number
 from mmkd_atsc.registry import MODELS
 
-from .staged_backbone import KAIMING_INIT, InitCfg, StagedBackbone, blocks_per_stage, check_positive_integers
+from .staged_backbone import StagedBackbone, blocks_per_stage, conv_bn, layers, stem
+
+BOTTLENECKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut; the last ReLU comes after the sum."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv1, self.bn1 = conv_bn(in_channels, out_channels, 3, stride)
         self.relu1 = nn.ReLU()
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
-        self.downsample: nn.Module | None = None
-        if stride != 1 or in_channels != out_channels:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+        self.conv2, self.bn2 = conv_bn(out_channels, out_channels, 3)
+        self.downsample = _shortcut(in_channels, out_channels, stride)
         # Not one ReLU used twice: a recorder tells modules apart, not calls.
         self.relu2 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        identity = x if self.downsample is None else self.downsample(x)
         out = self.relu1(self.bn1(self.conv1(x)))
         # Not in place: the batch norm's output may be recorded.
-        return self.relu2(self.bn2(self.conv2(out)) + identity)
+        return self.relu2(self.bn2(self.conv2(out)) + self.downsample(x))
+
+
+class Bottleneck(nn.Module):
+    """1x1 to a quarter of the channels, 3x3 with the stride, 1x1; the last ReLU comes after the sum."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        width = out_channels // 4
+        self.conv1, self.bn1 = conv_bn(in_channels, width)
+        self.relu1 = nn.ReLU()
+        self.conv2, self.bn2 = conv_bn(width, width, 3, stride)
+        self.relu2 = nn.ReLU()
+        self.conv3, self.bn3 = conv_bn(width, out_channels)
+        self.downsample = _shortcut(in_channels, out_channels, stride)
+        self.relu3 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu1(self.bn1(self.conv1(x)))
+        out = self.relu2(self.bn2(self.conv2(out)))
+        return self.relu3(self.bn3(self.conv3(out)) + self.downsample(x))
+
+
+def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    if stride == 1 and in_channels == out_channels:
+        return nn.Identity()
+    return nn.Sequential(*conv_bn(in_channels, out_channels, stride=stride))
+
+
+class PreActBlock(nn.Module):
+    """Batch norm and ReLU before each 3x3 convolution; nothing after the sum."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.relu1 = nn.ReLU()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.relu2 = nn.ReLU()
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.shortcut: nn.Module | None = None
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated = self.relu1(self.bn1(x))
+        # A shortcut with weights starts from the activated input, one without from the input itself.
+        identity = x if self.shortcut is None else self.shortcut(activated)
+        return self.conv2(self.relu2(self.bn2(self.conv1(activated)))) + identity
 
 
 @MODELS.register_module()
 class CIFARResNet(StagedBackbone):
     """The CIFAR ResNet of `Deep Residual Learning <https://arxiv.org/abs/1512.03385>`_, with 1x1 convolutions as
-    shortcuts where the shape changes, as the distillation literature has it.
+    shortcuts where the shape changes, as in the distillation literature.
 
     Parameters: ``conv1``, ``bn1``, ``layer1`` to ``layer3``. Three stages; on 32x32 images they give 32x32, 16x16 and
     8x8 features, after the ReLU.
@@ -43,10 +89,7 @@ class CIFARResNet(StagedBackbone):
     Args:
         depth: 6n+2 layers, n blocks a stage.
         widths: Channels of the stem and of the three stages.
-        out_indices: See :class:`StagedBackbone`, as the arguments below.
-        frozen_stages: -1 none, 0 the stem, k the first k stages too.
-        norm_eval: Keep batch norm in eval mode.
-        init_cfg: MMEngine's initialisation config.
+        kwargs: ``out_indices``, ``frozen_stages``, ``norm_eval``, ``init_cfg`` of :class:`StagedBackbone`.
 
     >>> import torch
     >>> net = CIFARResNet(depth=8, widths=(32, 64, 128, 256), out_indices=(0, 2))
@@ -54,17 +97,55 @@ class CIFARResNet(StagedBackbone):
     [(1, 64, 32, 32), (1, 256, 8, 8)]
     """
 
-    def __init__(self, depth: int, widths: Sequence[int] = (16, 16, 32, 64), out_indices: Sequence[int] = (-1, ),
-                 frozen_stages: int = -1, norm_eval: bool = False, init_cfg: InitCfg = KAIMING_INIT) -> None:
-        blocks = blocks_per_stage(depth, layers_per_step=6, extra_layers=2)
-        widths = check_positive_integers('widths', widths, 4)
-        stem = dict(conv1=nn.Conv2d(3, widths[0], 3, padding=1, bias=False), bn1=nn.BatchNorm2d(widths[0]),
-                    relu=nn.ReLU())
-        stages = [{f'layer{i + 1}': _make_layer(widths[i], widths[i + 1], blocks, stride=1 if i == 0 else 2)}
-                  for i in range(3)]
-        super().__init__(stem, stages, out_indices, frozen_stages, norm_eval, init_cfg)
+    def __init__(self, depth: int = 32, widths: Sequence[int] = (16, 16, 32, 64), **kwargs: Any) -> None:
+        blocks = blocks_per_stage(depth, extra_layers=2)
+        if len(widths) != 4:
+            raise ValueError(f'widths={widths!r} must be 4 numbers')
+        super().__init__(stem(widths[0], kernel=3), layers(BasicBlock, [blocks] * 3, widths), **kwargs)
 
 
-def _make_layer(in_channels: int, out_channels: int, blocks: int, stride: int) -> nn.Sequential:
-    rest = [BasicBlock(out_channels, out_channels) for _ in range(blocks - 1)]
-    return nn.Sequential(BasicBlock(in_channels, out_channels, stride), *rest)
+@MODELS.register_module()
+class CIFARBottleneckResNet(StagedBackbone):
+    """ResNet-50, 101 or 152 with a 3x3 stem of stride 1 and no pooling.
+
+    Parameters: ``conv1``, ``bn1``, ``layer1`` to ``layer4``, named as in MMPretrain's ``ResNet_CIFAR``, whose model zoo
+    checkpoints load as they are. Four stages of 32, 16, 8 and 4 pixels a side on 32x32 images, after the ReLU.
+
+    Args:
+        depth: 50, 101 or 152.
+        kwargs: ``out_indices``, ``frozen_stages``, ``norm_eval``, ``init_cfg`` of :class:`StagedBackbone`.
+
+    >>> import torch
+    >>> [tuple(feature.shape) for feature in CIFARBottleneckResNet(50)(torch.rand(1, 3, 32, 32))]
+    [(1, 2048, 4, 4)]
+    """
+
+    def __init__(self, depth: int = 50, **kwargs: Any) -> None:
+        blocks = BOTTLENECKS[check_choice('depth', depth, BOTTLENECKS)]
+        super().__init__(stem(64, kernel=3), layers(Bottleneck, blocks, (64, 256, 512, 1024, 2048)), **kwargs)
+
+
+@MODELS.register_module()
+class CIFARWideResNet(StagedBackbone):
+    """`Wide Residual Networks <https://arxiv.org/abs/1605.07146>`_ for CIFAR, without dropout.
+
+    Parameters: ``conv1``, ``layer1`` to ``layer3``, ``bn``. Three stages; the closing batch norm and ReLU belong to the
+    third, so its features are activated. The first two stages end at a sum, which the next stage normalises itself.
+
+    Args:
+        depth: 6n+4 layers, n blocks a stage.
+        widen_factor: Multiplies the stages' widths 16, 32 and 64.
+        kwargs: ``out_indices``, ``frozen_stages``, ``norm_eval``, ``init_cfg`` of :class:`StagedBackbone`.
+
+    >>> import torch
+    >>> [tuple(feature.shape) for feature in CIFARWideResNet(16, 2)(torch.rand(1, 3, 32, 32))]
+    [(1, 128, 8, 8)]
+    """
+
+    def __init__(self, depth: int = 40, widen_factor: int = 1, **kwargs: Any) -> None:
+        blocks = blocks_per_stage(depth, extra_layers=4)
+        check_number('widen_factor', widen_factor, low=1, integer=True)
+        widths = (16, 16 * widen_factor, 32 * widen_factor, 64 * widen_factor)
+        stages = layers(PreActBlock, [blocks] * 3, widths)
+        stages[-1].update(bn=nn.BatchNorm2d(widths[-1]), relu=nn.ReLU())
+        super().__init__(dict(conv1=nn.Conv2d(3, widths[0], 3, padding=1, bias=False)), stages, **kwargs)

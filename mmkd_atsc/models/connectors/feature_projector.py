@@ -4,6 +4,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleDict
+from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
 from mmkd_atsc.errors.checks import check_choice, check_flag, check_number
@@ -19,12 +20,12 @@ class FeatureProjector(BaseModule):
     .. math::
         P(x) = \sigma(\mathrm{BN}(W_3\, \sigma(\mathrm{BN}(W_2\, \sigma(\mathrm{BN}(W_1\, x))))))
 
-    with :math:`W_1` a 1x1 convolution to ``out_channels / factor`` channels, :math:`W_2` a 3x3 one among them, and
-    :math:`W_3` a 1x1 one to ``out_channels``; :math:`\sigma` is ReLU. For vectors all three are linear layers. The
-    bottleneck is that of `SimKD <https://arxiv.org/abs/2203.14001>`_.
+    with :math:`W_1` a 1x1 convolution to ``out_channels / factor`` channels, :math:`W_2` a 3x3 one, :math:`W_3` a 1x1
+    one to ``out_channels`` (the bottleneck of `SimKD <https://arxiv.org/abs/2203.14001>`_) and :math:`\sigma` ReLU. For
+    vectors all three are linear layers.
 
     As the neck of a student it needs no options: :meth:`bind` finds them when ``AdaptiveTeacherDistill`` is built, and
-    makes a projector for each of several teachers. The exported student's config holds what was found. With
+    makes a projector for each of several teachers. The exported student's config holds the options found. With
     ``in_channels`` and ``out_channels`` it is complete, for instance as a connector of a distiller.
 
     Args:
@@ -36,19 +37,13 @@ class FeatureProjector(BaseModule):
         out_size: Height and width to which a larger map of the student is averaged first.
         final_relu: End with ReLU, right for a teacher whose features are never negative (ResNet, WRN, VGG). False
             for features that can be: those after a layer norm (ViT, Swin, ConvNeXt) or a linear bottleneck.
-        pool: How many times as high and wide the student's map is as the teacher's: it is averaged by that first.
+        pool: Factor by which the student's map is averaged down first.
         image_size: Side, or height and width, of the image by which the options are found. None: the ``img_size`` of
-            a backbone that has one, else 64, or 224 for a network that cannot read so small an image. The options
-            that are found do not depend on it.
+            a backbone that has one, else 64, or 224 for a network that cannot read so small an image.
         projectors: The options of a projector for each of several teachers, by their names.
         init_cfg: As in every MMEngine module.
 
     Examples:
-        >>> import torch
-        >>> projector = FeatureProjector(in_channels=8, out_channels=16, out_size=4)
-        >>> feature, = projector((torch.zeros(2, 4, 16, 16), torch.zeros(2, 8, 8, 8)))
-        >>> feature.shape
-        torch.Size([2, 16, 4, 4])
         >>> projector = FeatureProjector()
         >>> projector.bind(torch.zeros(1, 8, 4, 4), dict(teacher=torch.zeros(1, 16, 2, 2)))
         >>> projector.options()
@@ -62,27 +57,20 @@ class FeatureProjector(BaseModule):
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
         for name, value in dict(in_channels=in_channels, out_channels=out_channels, pool=pool).items():
-            if value is not None:
-                check_number(name, value, low=1, integer=True)
-        for name, value in dict(spatial=spatial, final_relu=final_relu).items():
-            if value is not None:
-                check_flag(name, value)
+            check_number(name, 1 if value is None else value, low=1, integer=True)
+        for name, flag in dict(spatial=spatial, final_relu=final_relu).items():
+            check_flag(name, flag is None or flag)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.factor, self.pool = check_choice('factor', factor, (2, 4, 8)), pool
         self.spatial, self.final_relu = spatial, final_relu
-        self.out_size = height_and_width('out_size', out_size)
-        self.image_size = height_and_width('image_size', image_size)
+        self.out_size, self.image_size = _sides('out_size', out_size), _sides('image_size', image_size)
         self.layers: nn.Sequential | None = None
         self.projectors: ModuleDict | None = None
         # Factor on the gradient that each projector gives to the student's encoder.
         self.teacher_grad_scales: dict[str, float] = {}
         if projectors is not None:
-            if not isinstance(projectors, dict) or not projectors:
-                raise TypeError('projectors must be a dict with the options of a FeatureProjector for each teacher, '
-                                f'not {projectors!r}')
             self.projectors = ModuleDict({  # MMEngine's: it calls init_weights of its modules
-                name: options if isinstance(options, nn.Module)
-                else MODELS.build({'type': 'mmkd_atsc.FeatureProjector', **options})
+                name: MODELS.build({'type': 'mmkd_atsc.FeatureProjector', **options})
                 for name, options in projectors.items()})
         elif in_channels and out_channels:
             self._build_layers(in_channels, out_channels)
@@ -95,8 +83,7 @@ class FeatureProjector(BaseModule):
             raise ValueError(f'out_size={self.out_size!r} needs spatial=True: vectors have no height and width')
         width = out_channels // self.factor
         self.layers = nn.Sequential(
-            *self._block(in_channels, width, kernel_size=1), *self._block(width, width, kernel_size=3),
-            *self._block(width, out_channels, kernel_size=1))
+            *self._block(in_channels, width, 1), *self._block(width, width, 3), *self._block(width, out_channels, 1))
         if not self.final_relu:
             del self.layers[-1]
 
@@ -108,7 +95,7 @@ class FeatureProjector(BaseModule):
         return nn.Linear(in_channels, out_channels, bias=False), nn.BatchNorm1d(out_channels), nn.ReLU()
 
     def options(self) -> dict[str, Any]:
-        """The options of a projector that is the same but needs no teacher."""
+        """The options of an equal projector that needs no teacher."""
         if self.projectors is not None:
             return dict(projectors={name: projector.options() for name, projector in self.projectors.items()})
         names = ('in_channels', 'out_channels', 'factor', 'spatial', 'out_size', 'final_relu', 'pool')
@@ -122,23 +109,20 @@ class FeatureProjector(BaseModule):
             feature: The student's feature of one image.
             targets: The feature of the same image from each teacher.
             teacher_grad_scales: Factor on the gradient that each of several projectors gives to the student's encoder.
-                The projector itself learns in full: a teacher's weight does not change how fast its own branch learns.
+                It does not change the gradient of the projector itself.
         """
         if self.projectors is None and len(targets) > 1:
             self.layers, options = None, self.options()
             self.projectors = ModuleDict({name: FeatureProjector(**options) for name in targets})
-        if self.projectors is None:
-            self._fit(feature, *targets.items())
-            return
-        if list(self.projectors) != list(targets):
-            raise ValueError(f'the projectors are for {", ".join(self.projectors)}; the teachers are '
-                             f'{", ".join(targets)}: names and order must agree')
-        self.teacher_grad_scales = dict(teacher_grad_scales or {})
-        for name, projector in self.projectors.items():
-            projector._fit(feature, (name, targets[name]))
+        if self.projectors is not None:
+            if list(self.projectors) != list(targets):
+                raise ValueError(f'the projectors are for {", ".join(self.projectors)}; the teachers are '
+                                 f'{", ".join(targets)}: names and order must agree')
+            self.teacher_grad_scales = dict(teacher_grad_scales or {})
+        for name, projector in (self.projectors or dict.fromkeys(targets, self)).items():
+            projector._fit(feature, targets[name], name)
 
-    def _fit(self, feature: Tensor, named_target: tuple[str, Tensor]) -> None:
-        name, target = named_target
+    def _fit(self, feature: Tensor, target: Tensor, name: str) -> None:
         found = dict(in_channels=feature.shape[1], out_channels=target.shape[1], spatial=target.dim() == 4)
         for option, value in found.items():
             if getattr(self, option) not in (None, value):
@@ -153,7 +137,7 @@ class FeatureProjector(BaseModule):
         if self.pool is None and self.out_size is None and self.spatial:
             ratios = {have / want for have, want in zip(feature.shape[2:], target.shape[2:])}
             # Maps of other ratios are averaged to one size where they are compared, in the loss.
-            ratio, = ratios if len(ratios) == 1 else (1, )
+            ratio = ratios.pop() if len(ratios) == 1 else 1
             self.pool = int(ratio) if ratio > 1 and ratio == int(ratio) else None
         self._build_layers(feature.shape[1], target.shape[1])
         self.to(feature)
@@ -170,9 +154,8 @@ class FeatureProjector(BaseModule):
         if self.layers is None:
             raise RuntimeError('FeatureProjector has no layers yet: AdaptiveTeacherDistill finds its options; '
                                'elsewhere give in_channels and out_channels')
-        if not self.spatial and feature.dim() in (3, 4):
+        if not self.spatial and feature.dim() > 2:
             feature = feature.flatten(2).mean(2)
-        self._check(feature)
         size = self.out_size or [-(-side // (self.pool or 1)) for side in feature.shape[2:]]
         size = tuple(min(have, want) for have, want in zip(feature.shape[2:], size))
         if size != tuple(feature.shape[2:]):
@@ -180,23 +163,10 @@ class FeatureProjector(BaseModule):
         projected = self.layers(feature)
         return projected if isinstance(features, Tensor) else (projected, )
 
-    def _check(self, feature: Tensor) -> None:
-        kind, dims = ('map', 4) if self.spatial else ('vector', 2)
-        if feature.dim() != dims:
-            hint = ' (set spatial=False)' if feature.dim() == 2 else ''
-            raise ValueError(f'FeatureProjector got a feature of shape {tuple(feature.shape)}, with '
-                             f'spatial={self.spatial} it takes a {kind} of {dims} dimensions{hint}')
-        if feature.shape[1] != self.in_channels:
-            raise ValueError(f'FeatureProjector got a feature of shape {tuple(feature.shape)}, its channels are '
-                             f'{feature.shape[1]} and not in_channels={self.in_channels}')
-
 
 @MODELS.register_module()
 class MultiFeatureProjector(FeatureProjector):
-    """A :class:`FeatureProjector` for several teachers, by the name of older configs and exported students."""
-
-    def __init__(self, projectors: dict[str, dict] | None = None, **options: Any) -> None:
-        super().__init__(projectors=projectors, **options)
+    """:class:`FeatureProjector` by the name that older configs and exported students use for several teachers."""
 
 
 def _pooled(feature: Tensor, size: tuple[int, int]) -> Tensor:
@@ -208,39 +178,25 @@ def _pooled(feature: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _averages(have: int, want: int) -> Tensor:
-    """The matrix (want, have) by which adaptive pooling averages a side.
-
-    >>> _averages(3, 2)
-    tensor([[0.5000, 0.5000, 0.0000],
-            [0.0000, 0.5000, 0.5000]])
-    """
+    """The matrix (want, have) by which adaptive pooling averages a side."""
     start = torch.arange(want)[:, None] * have
     pixel = torch.arange(have) * want
     inside = ((pixel > start - want) & (pixel < start + have)).float()
     return inside / inside.sum(1, keepdim=True)
 
 
-def height_and_width(name: str, size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    """An option that is a side, or a height and a width, as the latter."""
+def _sides(name: str, size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """Height and width of an option that is both, or one number for both."""
     if size is None:
         return None
-    sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
-    if len(sides) != 2:
-        raise ValueError(f'{name}={size!r} must be a number or a pair of height and width')
-    return tuple(check_number(name, side, low=1, integer=True) for side in sides)
+    height, width = to_2tuple(size)
+    return check_number(name, height, low=1, integer=True), check_number(name, width, low=1, integer=True)
 
 
 def scale_gradient(feature: Tensor, factor: float) -> Tensor:
-    """The feature itself, whose gradient is multiplied.
-
-    >>> import torch
-    >>> feature = torch.ones(3, requires_grad=True)
-    >>> scale_gradient(feature, 0.5).sum().backward()
-    >>> feature.grad
-    tensor([0.5000, 0.5000, 0.5000])
-    """
+    """The feature itself, whose gradient is multiplied by ``factor``."""
     if factor == 1 or not feature.requires_grad:
         return feature
-    scaled = feature.view_as(feature)  # a tensor of its own: the hook must not hang on what the others read
+    scaled = feature.view_as(feature)  # a tensor of its own: the hook must not hang on the one that others read
     scaled.register_hook(lambda gradient: gradient * factor)
     return scaled
