@@ -39,7 +39,7 @@ class ATSCDistiller(MultiTeacherDistiller):
     Args:
         align_weight: The weight beta of the alignment.
         normalize: Divide the alignment by v.
-        anchor_weight: The weight lambda of the anchor: 1 on CIFAR-100, 10 on ImageNet.
+        anchor_weight: The weight lambda of the anchor; the papers' is 1 on CIFAR-100, with an alignment of 1.
         anchor_reduction: 'sum' of squares (the authors' code) or their 'mean' (the paper).
         anchor_min_dims: Anchor the parameters of at least so many dimensions: 1 is all of them. 2 (the authors' code)
             leaves biases and norm layers free, and so the teacher free to shrink its features to meet the student.
@@ -52,7 +52,7 @@ class ATSCDistiller(MultiTeacherDistiller):
     2.0
     """
 
-    def __init__(self, align_weight: float = 10.0, anchor_weight: float = 1.0, anchor_reduction: str = 'sum',
+    def __init__(self, align_weight: float = 10.0, anchor_weight: float = 10.0, anchor_reduction: str = 'sum',
                  anchor_min_dims: int = 1, normalize: bool = True, student_recorders: dict | None = None,
                  teacher_recorders: dict | None = None, connectors: dict | None = None,
                  distill_losses: dict | None = None,

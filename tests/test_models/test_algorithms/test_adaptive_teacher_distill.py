@@ -23,7 +23,8 @@ def student_config(teacher_channels=16, **neck):
 
 
 PAPERS = dict(student_ce_weight=0.0, teacher_lr_mult=1.0)
-PAPERS_LOSSES = dict(type='mmkd_atsc.ATSCDistiller', align_weight=1.0, normalize=False, anchor_min_dims=2)
+PAPERS_LOSSES = dict(type='mmkd_atsc.ATSCDistiller', align_weight=1.0, normalize=False, anchor_weight=1.0,
+                     anchor_min_dims=2)
 
 
 def build(checkpoint, distiller=None, student=None, **options):
