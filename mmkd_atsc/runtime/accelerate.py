@@ -1,5 +1,4 @@
 """Puts the networks into the memory format and the compiled form that run fastest."""
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,16 +18,13 @@ from .model_wrappers import rewrap_model, unwrap_model
 
 @HOOKS.register_module()
 class AccelerateHook(Hook):
-    """Puts the networks into the channels-last layout, and compiles them if asked.
-
-    Neither changes the maths: results differ by rounding. A block that cannot be compiled runs as it is, with one
-    warning.
+    """Puts the networks into the channels-last layout, and compiles them if asked. Results differ by rounding.
 
     Args:
         channels_last: Weights and features with the channels innermost. 'auto': on the CPU, and on GPUs under automatic
-            mixed precision, where the kernels want it.
+            mixed precision, where it is faster.
         compile: 'blocks' compiles, on a GPU, each block that a backbone repeats: seconds instead of minutes, because
-            equal blocks share their code.
+            equal blocks share their code. A block that cannot be compiled runs as it is, with one warning.
 
     >>> AccelerateHook(channels_last=True).channels_last
     True
@@ -56,12 +52,10 @@ class AccelerateHook(Hook):
     def _compile_blocks(self, model: nn.Module) -> None:
         if next(model.parameters()).device.type != 'cuda':
             return
-        from torch.utils._triton import has_triton  # not at import: it takes a second
-        if not has_triton():
-            print_log("compile='blocks' needs Triton, which is not here: nothing is compiled", 'current', 30)
-            return
         self.blocks = BlockCompiler()
-        for name, network in backbones_of(model):
+        for name, network in model.named_modules():
+            if name.rpartition('.')[2] != 'backbone':
+                continue
             blocks = [block for _, block in repeated_blocks(network)] or [network]
             heard = [block for block in blocks if has_hooks(block)]
             for block in blocks:
@@ -85,17 +79,3 @@ class AccelerateHook(Hook):
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         if self.blocks is not None:
             self.blocks.active = False
-
-
-def backbones_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The backbones of a student and its teachers, or of a plain classifier.
-
-    >>> [name for name, _ in backbones_of(nn.ModuleDict(dict(backbone=nn.Identity())))]
-    ['backbone']
-    """
-    networks = {'student': getattr(model, 'student', model)}
-    networks.update((name, teacher.model) for name, teacher in getattr(model, 'teachers', {}).items())
-    for name, network in networks.items():
-        network = getattr(network, 'backbone', None) or getattr(network, '_modules', {}).get('backbone')
-        if network is not None:
-            yield ('backbone' if len(networks) == 1 else f'backbone of {name}'), network

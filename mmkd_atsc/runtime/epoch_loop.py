@@ -1,4 +1,4 @@
-"""MMEngine's epoch loop, which a run resumed from an epoch's end continues as if it had not stopped."""
+"""An epoch loop that resumes exactly from the end of an epoch."""
 from collections.abc import Iterator
 
 from mmengine.dist import get_rank
@@ -59,9 +59,9 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
     def __init__(self, runner, dataloader, max_epochs: int, val_begin: int = 1, val_interval: int = 1,
                  dynamic_intervals: list | None = None) -> None:
-        check_number('max_epochs', max_epochs, 0, integer=True)
-        check_number('val_begin', val_begin, 0, integer=True)
-        check_number('val_interval', val_interval, 1, integer=True)
+        for name, value, low in (('max_epochs', max_epochs, 0), ('val_begin', val_begin, 0),
+                                 ('val_interval', val_interval, 1)):
+            check_number(name, value, low, integer=True)
         super().__init__(runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals)
         self._batches = SeededBatches(self.dataloader)
         self.dataloader.__dict__['batch_sampler'] = self._batches  # a DataLoader refuses to have it set

@@ -3,7 +3,7 @@ import math
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object, all_reduce, get_rank, get_world_size
+from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
@@ -22,10 +22,9 @@ Finding = tuple[int, int, str]
 class FiniteLossHook(Hook):
     """Stops the run when a loss is nan or inf, naming the loss, the iteration and the last checkpoint before it.
 
-    It checks the losses of all steps when a line is logged, at an epoch's end, and before a validation or a checkpoint,
-    so no step waits for the GPU. At an epoch's end and before a validation or a checkpoint it also checks the trained
-    weights (a gradient can be nan where the loss is not) and the buffers, such as batch norm's statistics. When one
-    process finds something, all stop. Steps that AMP's gradient scaler skips are no errors.
+    No step waits for the GPU: the losses of all steps are checked when a line is logged, at an epoch's end, and before
+    a validation or a checkpoint; in the last three cases also the trained weights (a gradient can be nan where the loss
+    is not) and the buffers. When one process finds something, all stop. Steps that AMP's scaler skips are no errors.
     """
 
     # After the logger, whose line shows the loss, and before the checkpoint.
@@ -73,30 +72,17 @@ class FiniteLossHook(Hook):
 
 def first_of_all(own: Finding | None) -> str | None:
     """The first finding of all processes, in words; None where no process has one."""
-    found = torch.tensor(float(own is not None))
-    all_reduce(found, 'max')  # the common case, cheaper than gathering objects
-    if not found:
-        return None
-    _, rank, what = min(filter(None, all_gather_object(own)))
-    return f'{what} (process {rank})' if get_world_size() > 1 else what
+    _, rank, what = min(filter(None, all_gather_object(own)), default=(0, 0, None))
+    return f'{what} (process {rank})' if what and get_world_size() > 1 else what
 
 
 @torch.no_grad()
 def nonfinite_tensor(model: nn.Module) -> str | None:
-    """The first trained parameter or saved buffer that holds nan or inf; this waits for the device once.
-
-    >>> norm = nn.BatchNorm1d(1)
-    >>> nonfinite_tensor(norm)
-    >>> norm.running_var.fill_(float('inf'))
-    tensor([inf])
-    >>> nonfinite_tensor(norm)
-    'buffer running_var'
-    """
+    """The first trained parameter or saved buffer that holds nan or inf; this waits for the device once."""
+    saved = model.state_dict()  # other buffers may hold inf: masks, for instance
     tensors = {f'weight {name}': value for name, value in model.named_parameters() if value.requires_grad}
-    saved = model.state_dict()  # others may hold inf: masks, for instance
-    tensors.update((f'buffer {name}', value) for name, value in model.named_buffers()
-                   if name in saved and value.is_floating_point())
-    tensors = {name: value for name, value in tensors.items() if value.numel()}  # an empty one has no maximum
+    tensors |= {f'buffer {name}': value for name, value in model.named_buffers()
+                if name in saved and value.is_floating_point() and value.numel()}  # an empty one has no maximum
     if not tensors:
         return None
     # The largest absolute value, nan if there is one, is never rounded to inf, and costs few kernels for all tensors.

@@ -30,7 +30,8 @@ dist.destroy_process_group()
 
 def train(method, checkpoint, part, wrapper=lambda model: model):
     """Seven steps of a model in eval mode, its teachers learning in the middle ones: weights and momenta after them."""
-    from mmkd_atsc.runtime.step_graph import GraphedStep, StandIn
+    from mmkd_atsc.runtime.step_graph import GraphedStep
+    from tests.test_runtime.stand_in import StandIn
     torch.manual_seed(torch.distributed.get_rank() if torch.distributed.is_initialized() else 0)  # wrapping agrees
     model = build(method, checkpoint)
     for module in model.modules():

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
@@ -37,9 +37,8 @@ def test_the_last_checkpoint_of_a_run_is_found_also_after_the_run_was_moved(tmp_
         config = a_config(tmp_path, resume=True)
         check_start(config)
         assert config.load_from == saved
-    note.write_text('')
-    with pytest.raises(ValueError, match='last_checkpoint is empty; name the checkpoint: --resume PATH'):
-        find_start(a_config(tmp_path, resume=True))
+    note.write_text('')  # by a full disk
+    assert find_start(a_config(tmp_path, resume=True)) == saved
 
 
 @pytest.mark.parametrize('resume', [True, False])
@@ -80,17 +79,16 @@ def test_a_resumed_run_has_the_seed_that_it_began_with(tmp_path):
     assert config.randomness == dict(diff_rank_seed=True, seed=7)
 
 
-def optimizer_of(model, several=False, apart=()):
+def optimizer_of(model, apart=()):
     """The model's optimizer, the parameters ``apart`` in a group of their own."""
     groups = [[value for key, value in model.named_parameters() if (key in apart) is alone] for alone in (False, True)]
-    wrapper = OptimWrapper(torch.optim.SGD([dict(params=group) for group in groups if group], lr=0.1))
-    return OptimWrapperDict(net=wrapper) if several else wrapper
+    return OptimWrapper(torch.optim.SGD([dict(params=group) for group in groups if group], lr=0.1))
 
 
-def toy_runner(resume, several=False):
+def toy_runner(resume):
     model = nn.Linear(2, 1)
     return SimpleNamespace(model=model, _resume=resume, _load_from='a.pth', work_dir='w',
-                           optim_wrapper=optimizer_of(model, several), logger=logging.getLogger('toy'))
+                           optim_wrapper=optimizer_of(model), logger=logging.getLogger('toy'))
 
 
 @pytest.mark.parametrize('prefix', ['', 'module.'])
@@ -102,15 +100,14 @@ def test_what_fits_passes(prefix, caplog):
     assert not caplog.records
 
 
-@pytest.mark.parametrize('several', [False, True])
-def test_an_optimizer_whose_parameters_are_grouped_otherwise_is_no_start(several):
+def test_an_optimizer_with_other_parameter_groups_is_refused():
     """Torch refuses it too, without a word on what to do."""
     model = nn.Linear(2, 1)
-    checkpoint = dict(state_dict=model.state_dict(), optimizer=optimizer_of(model, several, ['bias']).state_dict())
-    with pytest.raises(ValueError, match='a.pth: this training cannot be resumed.*: its optimizer has groups of 1, 1 '
-                                         'parameters, the config makes groups of 2; .*teacher_lr_mult'):
-        StrictResumeHook().after_load_checkpoint(toy_runner(True, several), checkpoint)
-    StrictResumeHook().after_load_checkpoint(toy_runner(False, several), checkpoint)
+    checkpoint = dict(state_dict=model.state_dict(), optimizer=optimizer_of(model, ['bias']).state_dict())
+    with pytest.raises(ValueError, match='a.pth: this training cannot be resumed: its optimizer has 2 groups of 2 '
+                                         'parameters, the config makes 1 of 2; .*teacher_lr_mult'):
+        StrictResumeHook().after_load_checkpoint(toy_runner(True), checkpoint)
+    StrictResumeHook().after_load_checkpoint(toy_runner(False), checkpoint)
 
 
 @pytest.mark.parametrize('change, words', [

@@ -10,10 +10,11 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, MODELS
 from mmengine.runner import Runner
 
+from mmkd_atsc.runtime.captured_step import CapturedStep
 from mmkd_atsc.runtime.python_state import PythonState
-from mmkd_atsc.runtime.step_graph import CapturedStep, StandIn
 from tests import tiny_cifar  # noqa: F401  registers the data set
 from tests.conftest import tiny_classifier
+from tests.test_runtime.stand_in import StandIn
 
 ORIGINAL_RUN = CapturedStep.run
 LOGITS = dict(type='mmrazor.ModuleOutputs', source='head')
@@ -71,7 +72,7 @@ def config_of(method, work_dir, epochs=4, graph=True, hooks=(), **options):
         exact_resume=dict(type='mmkd_atsc.ExactResumeHook'), logger=dict(type='LoggerHook', interval=2),
         checkpoint=dict(type='mmkd_atsc.AtomicCheckpointHook', interval=1))
     if graph:
-        default_hooks['step_graph'] = dict(type='mmkd_atsc.StepGraphHook', warmup=2, stand_in=True)
+        default_hooks['step_graph'] = dict(type='StandInGraphHook', warmup=2)
     config = dict(
         default_scope='mmpretrain', model=copy.deepcopy(model), train_dataloader=loader, work_dir=str(work_dir),
         data_preprocessor=dict(type='mmkd_atsc.BatchedDataPreprocessor', num_classes=10, mean=[127.5] * 3,
