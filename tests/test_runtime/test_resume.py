@@ -70,13 +70,23 @@ def test_a_url_is_read_and_checked_like_a_file(tmp_path, monkeypatch):
         check_start(config)
 
 
-def test_a_resumed_run_has_the_seed_that_it_began_with(tmp_path):
+@pytest.mark.parametrize('asked, own, said', [
+    (None, None, ''), (None, 7, ''), (7, 7, ''), (None, 0, 'the seed stays 7'),
+    (0, 0, '--seed 0: .*a.pth is of a training with seed 7')])
+def test_another_seed_than_the_training_began_with_is_not_ignored_silently(tmp_path, capsys, asked, own, said):
     content = torch.load(save_training(tmp_path / 'a.pth'), weights_only=True)
     content['meta']['seed'] = 7
     torch.save(content, tmp_path / 'a.pth')
-    config = a_config(tmp_path, load_from=str(tmp_path / 'a.pth'), resume=True, randomness=dict(diff_rank_seed=True))
-    check_start(config)
+    config = a_config(tmp_path, load_from=str(tmp_path / 'a.pth'), resume=True,
+                      randomness=dict(diff_rank_seed=True, seed=own))
+    if asked == 0:
+        with pytest.raises(ValueError, match=said):
+            check_start(config, asked)
+        return
+    check_start(config, asked)
     assert config.randomness == dict(diff_rank_seed=True, seed=7)
+    printed = capsys.readouterr().out
+    assert printed.startswith(said) and printed.count('\n') == bool(said)
 
 
 def optimizer_of(model, apart=()):

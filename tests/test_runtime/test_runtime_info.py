@@ -3,6 +3,7 @@ import mmengine
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import RuntimeInfoHook
 from mmengine.logging import MessageHub
 from mmengine.registry import MODELS
@@ -12,7 +13,8 @@ import mmkd_atsc
 from analysis.runs import read_environment
 from mmkd_atsc.runtime import DeferredRuntimeInfoHook, FiniteLossHook
 from mmkd_atsc.runtime.step_terms import MOST_STEPS, StepTerms, losses_are_due
-from tests.conftest import tiny_classifier
+from tests.conftest import ROOT, tiny_classifier
+from tests.test_runtime.test_step_graph import config_of, train
 from tests.test_runtime.toy_training import OURS, Toy, batches, checkpoint_of, scalar_lines, toy_runner
 
 THEIRS = dict(checkpoint=dict(type='CheckpointHook', interval=1))
@@ -49,6 +51,34 @@ def test_lines_and_checkpoints_are_those_of_mmengines_hook(tmp_path, by_epoch):
         for key, (values, counts) in theirs.items():
             np.testing.assert_array_equal(ours[key][0], values, err_msg=key)
             np.testing.assert_array_equal(ours[key][1], counts, err_msg=key)
+
+
+BASES = ROOT / 'configs' / '_base_'
+LOG_PROCESSORS = dict(runtime=Config.fromfile(BASES / 'runtime.py').log_processor,
+                      distill=Config.fromfile(BASES / 'distill.py').distill.log_processor)
+
+
+@pytest.mark.parametrize('base', LOG_PROCESSORS)
+def test_a_line_has_means_over_one_window_and_its_terms_add_up(tmp_path, base):
+    processor = dict(LOG_PROCESSORS[base], window_size=2)
+    config = config_of('aekt', tmp_path, epochs=2, graph=False, custom_hooks=[], log_processor=processor)
+    config.model.architecture.head.cal_acc = True
+    config.update(val_dataloader=config.train_dataloader, val_cfg=dict(type='mmkd_atsc.DistillValLoop'),
+                  val_evaluator=dict(type='Accuracy'))
+    runner, watch = train(config)
+    lines = [dict(line) for line in scalar_lines(tmp_path)]
+    lines, scores = ([line for line in lines if (key in line)] for key in ('loss', 'student/accuracy/top1'))
+    assert len(lines) == 4 and {'distill.accuracy_before_fc', 'student.accuracy_top-1'} <= lines[0].keys()
+    loss = runner.model.distiller.distill_losses['loss_aekt']
+    for line in lines:
+        steps = watch.losses[line['iter'] - 2:line['iter']]
+        for name in steps[0]:
+            assert line[name] == pytest.approx(sum(step[name] for step in steps) / 2, rel=1e-5), name
+        assert line['loss'] == pytest.approx(line['student.loss'] + line['distill.loss_aekt'], rel=1e-5)
+        terms = line['distill.tckd'] + loss.beta * line['distill.nckd'] + line['distill.target']
+        assert line['distill.loss_aekt'] == pytest.approx(loss.tau ** 2 * terms, rel=1e-4)
+    measured, _ = runner.message_hub.get_scalar('val/student/accuracy/top1').data
+    assert [line['student/accuracy/top1'] for line in scores] == measured.tolist()
 
 
 class Unread:
