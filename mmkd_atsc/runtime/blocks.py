@@ -64,22 +64,17 @@ class BlockCompiler:
         """Replaces a module's call by its compiled form; the module, its weights and its code stay as they are."""
         self._modules += 1
         kind, compiled = type(module), torch.compile(module.forward, **self.options)
-        proven: set[tuple] = set()  # each of these is compiled for itself: with and without gradients, under autocast
 
         def call(*args: Any, **kwargs: Any) -> Any:
             if not self.active or kind in self._failed or not self._is_whole_batch(args):
                 return module._call_impl(*args, **kwargs)
-            form = module.training, torch.is_grad_enabled(), torch.is_autocast_enabled()
-            if form in proven:
-                return compiled(*args, **kwargs)
             try:
-                result = compiled(*args, **kwargs)
+                return compiled(*args, **kwargs)
             except Exception as error:  # of the compiler; the plain module raises again what is its own
                 result = module._call_impl(*args, **kwargs)
                 self._failed.add(kind)
                 print_log(f'{kind.__name__} is not compiled: {first_line(error)}', 'current', 30)
-            proven.add(form)
-            return result
+                return result
 
         module._compiled_call_impl = call
 

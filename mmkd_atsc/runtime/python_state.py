@@ -82,7 +82,7 @@ class PythonState:
             return None
         learning = [sum(learns for learns, _ in state) for state in (self._tensors, tensors)]
         if learning[0] != learning[1]:
-            return f'{learning[1]} parameters learn, it were {learning[0]}'
+            return f'{learning[1]} parameters learn, before {learning[0]}'
         return 'tensors of the model lie elsewhere'
 
     def changed_by_forward(self) -> str | None:

@@ -28,8 +28,8 @@ KINDS = [('atsc', 'plain', 1), ('aekt', 'batched', 1), ('several', 'plain', 1), 
 
 
 def kill_somewhere(life: Life, work_dir: Path, whole: float, while_saving: bool, processes: int) -> bool:
-    """Kills one process, after a part of ``whole`` seconds; False if the training was through before."""
-    moment = time.monotonic() + random.uniform(0, whole)
+    """Kills one process, within the first half of ``whole`` seconds; False if the training was through before."""
+    moment = time.monotonic() + random.uniform(0, whole / 2)
     while not life.ended():
         if time.monotonic() >= moment and (not while_saving or list(work_dir.glob(f'*{UNFINISHED}'))):
             life.kill(random.randrange(processes))

@@ -156,8 +156,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_the_old_checkpoint_stays(savin
 def test_the_bytes_are_on_the_disk_before_the_name_points_to_them(tmp_path, monkeypatch):
     calls = []
     for name in 'fsync', 'replace':
-        real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (calls.append(name), real(*args)))
+        monkeypatch.setattr(os, name, lambda *args, call=getattr(os, name): (calls.append(call.__name__), call(*args)))
     write_whole(tmp_path / 'a', b'content')
     assert calls == ['fsync', 'replace', 'fsync']  # the file, the name, the folder that holds the name
 
