@@ -36,7 +36,7 @@ class AccelerateHook(Hook):
     def __init__(self, channels_last: bool | str = 'auto', compile: bool | str = False) -> None:
         self.channels_last = check_choice('channels_last', channels_last, (True, False, 'auto'))
         self.compile = check_choice('compile', compile, (False, 'blocks'))
-        self.blocks: BlockCompiler | None = None
+        self.blocks = BlockCompiler()
 
     def before_run(self, runner: Runner) -> None:
         model = unwrap_model(runner)
@@ -46,24 +46,19 @@ class AccelerateHook(Hook):
                 training = model.training
                 rewrap_model(runner)
                 runner.model.train(training)
-        if self.compile:
-            self._compile_blocks(model)
+        if self.compile and next(model.parameters()).device.type == 'cuda':
+            for name, network in model.named_modules():
+                if name.rpartition('.')[2] == 'backbone':
+                    self._compile_blocks(name, network)
 
-    def _compile_blocks(self, model: nn.Module) -> None:
-        if next(model.parameters()).device.type != 'cuda':
-            return
-        self.blocks = BlockCompiler()
-        for name, network in model.named_modules():
-            if name.rpartition('.')[2] != 'backbone':
-                continue
-            blocks = [block for _, block in repeated_blocks(network)] or [network]
-            heard = [block for block in blocks if has_hooks(block)]
-            for block in blocks:
-                if block not in heard:
-                    self.blocks.compile(block)
-            kinds = ', '.join(sorted({type(block).__name__ for block in blocks}))
-            listened = f', {len(heard)} of them not: recorders listen to them' if heard else ''
-            print_log(f'{name}: {len(blocks)} x {kinds} compiled{listened}', 'current')
+    def _compile_blocks(self, name: str, network: nn.Module) -> None:
+        blocks = [block for _, block in repeated_blocks(network)] or [network]
+        compiled = [block for block in blocks if not has_hooks(block)]
+        for block in compiled:
+            self.blocks.compile(block)
+        kinds = ', '.join(sorted({type(block).__name__ for block in blocks}))
+        others = '; recorders listen to the others' if len(compiled) < len(blocks) else ''
+        print_log(f'{name}: {len(compiled)} of {len(blocks)} x {kinds} compiled{others}', 'current')
 
     def _wants_channels_last(self, runner: Runner, model: nn.Module) -> bool:
         if self.channels_last != 'auto':
@@ -73,9 +68,7 @@ class AccelerateHook(Hook):
         return on_cpu or isinstance(wrapper, AmpOptimWrapper) or getattr(wrapper, 'autocasts', False)
 
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        if self.blocks is not None:
-            self.blocks.active = True
+        self.blocks.active = True
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        if self.blocks is not None:
-            self.blocks.active = False
+        self.blocks.active = False

@@ -9,7 +9,7 @@ from torch import nn
 
 from mmkd_atsc.errors.messages import first_line
 
-MOST_FORMS = 64
+MOST_FORMS = 64  # of one block's code, which networks of several widths share; PyTorch's limit is 8
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -58,10 +58,11 @@ class BlockCompiler:
         self._modules = 0
         self._other_calls = 0  # with another batch size, in a row
         self._failed: set[type] = set()
-        raise_limit_on_forms()
 
     def compile(self, module: nn.Module) -> None:
         """Replaces a module's call by its compiled form; the module, its weights and its code stay as they are."""
+        from torch._dynamo import config  # not at import: it takes a second
+        config.cache_size_limit = max(config.cache_size_limit, MOST_FORMS)
         self._modules += 1
         kind, compiled = type(module), torch.compile(module.forward, **self.options)
 
@@ -89,9 +90,3 @@ class BlockCompiler:
 def has_hooks(module: nn.Module) -> bool:
     """Whether a module or a part of it has forward hooks, as of a recorder: compiled code would not call them."""
     return any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
-
-
-def raise_limit_on_forms() -> None:
-    """Lets PyTorch compile more than eight forms of one block's code: networks of several widths share it."""
-    from torch._dynamo import config  # not at import: it takes a second
-    config.cache_size_limit = max(config.cache_size_limit, MOST_FORMS)

@@ -85,7 +85,7 @@ def load_process_state(runner: Runner, state: dict[str, Any]) -> None:
     for name, value in norm_buffers(runner).items():
         if name in state['norms']:
             value.copy_(state['norms'][name])
-    runner.train_loop.resume(state['random'])
+    runner.train_loop.resumed_random_state = state['random']
 
 
 def norm_buffers(runner: Runner) -> dict[str, Tensor]:

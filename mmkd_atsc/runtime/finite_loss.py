@@ -12,10 +12,10 @@ from mmkd_atsc.errors.checks import TrainingStopped
 from mmkd_atsc.registry import HOOKS
 
 from .model_wrappers import unwrap_model
-from .step_terms import StepTerms, checkpoint_is_due, losses_are_due
+from .step_terms import StepTerms, losses_are_due
 
-# Iteration, process, what is wrong: the smallest is the first.
-Finding = tuple[int, int, str]
+# Iteration, whether no loss shows it, process, what is wrong: the smallest is the first.
+Finding = tuple[int, bool, int, str]
 
 
 @HOOKS.register_module()
@@ -23,8 +23,8 @@ class FiniteLossHook(Hook):
     """Stops the run when a loss is nan or inf, naming the loss, the iteration and the last checkpoint before it.
 
     No step waits for the GPU: the losses of all steps are checked when a line is logged, at an epoch's end, and before
-    a validation or a checkpoint; in the last three cases also the trained weights (a gradient can be nan where the loss
-    is not) and the buffers. When one process finds something, all stop. Steps that AMP's scaler skips are no errors.
+    a validation or a checkpoint, and with them the trained weights (a gradient can be nan where the loss is not) and
+    the buffers. When one process finds something, all stop. Steps that AMP's scaler skips are no errors.
     """
 
     # After the logger, whose line shows the loss, and before the checkpoint.
@@ -32,48 +32,44 @@ class FiniteLossHook(Hook):
 
     def __init__(self) -> None:
         self._losses = StepTerms()
-        self._unchecked_step: int | None = None  # the last step whose weights are not checked
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
                          outputs: dict | None = None) -> None:
-        self._unchecked_step = runner.iter + 1
         self._losses.add(runner.iter + 1, [item for item in (outputs or {}).items() if 'loss' in item[0]])
         if losses_are_due(runner, batch_idx):
-            self._check(runner, weights=checkpoint_is_due(runner))
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        self._check(runner)
+            self._check(runner)
 
     def before_val(self, runner: Runner) -> None:  # which may save the best checkpoint
-        self._check(runner)
+        if self._losses:
+            self._check(runner)
 
-    def _check(self, runner: Runner, weights: bool = True) -> None:
-        problem = first_of_all(self._nonfinite_loss()) if self._losses else None
-        if weights and not problem and self._unchecked_step is not None:
-            step, self._unchecked_step = self._unchecked_step, None
-            name = nonfinite_tensor(unwrap_model(runner))
-            text = f'the {name} holds nan or inf after iteration {step}, though no loss did'
-            problem = first_of_all((step, get_rank(), text) if name else None)
-        if problem:
-            path = runner.message_hub.get_info('last_ckpt') or (runner._load_from if runner._resume else None)
-            last = f'the last checkpoint before it is {path}' if path else 'no checkpoint had been saved'
-            raise TrainingStopped(f'{problem}; {last}')
-
-    def _nonfinite_loss(self) -> Finding | None:
-        for iteration, terms in self._losses.drain():
+    def _check(self, runner: Runner) -> None:
+        steps, finding = self._losses.drain(), None
+        for iteration, terms in reversed(steps):
             broken = {name: value for name, value in terms if not math.isfinite(value)}
             if len(broken) > 1:
                 broken.pop('loss', None)  # the total, which any of the others makes so
             if broken:
                 values = ', '.join(f'{name} is {value}' for name, value in broken.items())
-                return iteration, get_rank(), f'{values} in iteration {iteration}'
-        return None
+                finding = iteration, False, get_rank(), f'{values} in iteration {iteration}'
+        if finding is None:
+            last, name = steps[-1][0], nonfinite_tensor(unwrap_model(runner))
+            text = f'the {name} holds nan or inf after iteration {last}, though no loss did'
+            finding = (last, True, get_rank(), text) if name else None
+        problem = first_of_all(finding)
+        if problem:
+            path = runner.message_hub.get_info('last_ckpt') or (runner._load_from if runner._resume else None)
+            saved = f'the last checkpoint before it is {path}' if path else 'no checkpoint had been saved'
+            raise TrainingStopped(f'{problem}; {saved}')
 
 
 def first_of_all(own: Finding | None) -> str | None:
     """The first finding of all processes, in words; None where no process has one."""
-    _, rank, what = min(filter(None, all_gather_object(own)), default=(0, 0, None))
-    return f'{what} (process {rank})' if what and get_world_size() > 1 else what
+    found: list[Finding] = [finding for finding in all_gather_object(own) if finding]
+    if not found:
+        return None
+    *_, rank, what = min(found)
+    return f'{what} (process {rank})' if get_world_size() > 1 else what
 
 
 @torch.no_grad()

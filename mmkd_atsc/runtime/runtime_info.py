@@ -24,7 +24,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
     every step's value, in order, as with MMEngine's hook.
 
     A hook of yours that reads ``train/loss`` from the hub in other steps finds older values; it can read
-    ``outputs['loss']`` instead.
+    ``outputs['loss']`` instead. A model must return new tensors in each step.
     """
 
     def __init__(self) -> None:
@@ -68,9 +68,6 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
         for _, terms in self._terms.drain():
             for name, value in terms:
                 runner.message_hub.update_scalar(f'train/{name}', value)
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        self.update_hub(runner)
 
     def before_val(self, runner: Runner) -> None:
         super().before_val(runner)

@@ -58,20 +58,17 @@ class StepGraphHook(Hook):
 
     def __init__(self, warmup: int = 3) -> None:
         self.warmup = check_number('warmup', warmup, 2, integer=True)
-        self.step: GraphedStep | None = None
 
     def before_train(self, runner: Runner) -> None:
         model = unwrap_model(runner)
         why = self._why_not(runner.model, model, runner.optim_wrapper)
         if why:
             runner.logger.warning(f'the training step is not captured: {why}')
-            return
-        self.step = model.train_step = GraphedStep(model, self.warmup, self.graph)
+        else:
+            model.train_step = GraphedStep(model, self.warmup, self.graph)
 
     def after_train(self, runner: Runner) -> None:
-        if self.step is not None:
-            del unwrap_model(runner).train_step  # its class has one
-            self.step = None
+        vars(unwrap_model(runner)).pop('train_step', None)  # its class has one
 
     def _why_not(self, wrapped: nn.Module, model: nn.Module, optim_wrapper: Any) -> str | None:
         """Why the step of a whole training cannot be captured, None where it can."""

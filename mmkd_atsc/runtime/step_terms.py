@@ -44,13 +44,6 @@ class StepTerms:
                              for name, value in terms]) for iteration, terms in steps]
 
 
-def checkpoint_is_due(runner: Runner) -> bool:
-    """Whether a hook that counts iterations saves a checkpoint after the current one."""
-    return any(hook.every_n_train_iters(runner, hook.interval, hook.save_begin)
-               or (hook.save_last and hook.is_last_train_iter(runner))
-               for hook in runner.hooks if isinstance(hook, CheckpointHook) and not hook.by_epoch)
-
-
 def losses_are_due(runner: Runner, batch_idx: int) -> bool:
     """Whether losses are read after the current iteration: for a line, a checkpoint, or because an epoch ends.
 
@@ -59,6 +52,7 @@ def losses_are_due(runner: Runner, batch_idx: int) -> bool:
     """
     done = runner.iter + 1
     return (done % MOST_STEPS == 0 or done == runner.max_iters or batch_idx + 1 == len(runner.train_dataloader)
-            or isinstance(runner.cfg.get('compile'), dict) or checkpoint_is_due(runner)
-            or any(hook.every_n_inner_iters(batch_idx, hook.interval)
-                   for hook in runner.hooks if isinstance(hook, LoggerHook)))
+            or isinstance(runner.cfg.get('compile'), dict)
+            or any(hook.every_n_inner_iters(batch_idx, hook.interval) if isinstance(hook, LoggerHook) else
+                   isinstance(hook, CheckpointHook) and not hook.by_epoch
+                   and hook.every_n_train_iters(runner, hook.interval, hook.save_begin) for hook in runner.hooks))
