@@ -35,13 +35,12 @@ val_cfg = dict(type='mmkd_atsc.DistillValLoop', teachers=True)
 model = dict(teacher=TEACHER, teacher_ckpt=CHECKPOINTS[0])
 """
 ATSC = """
-neck = dict(in_channels=8, out_channels=16)
 model.update(
     type='mmkd_atsc.AdaptiveTeacherDistill',
     architecture=dict(
         type='ImageClassifier', train_cfg=mixup,
         backbone=dict(type='mmkd_atsc.CIFARResNet', depth=8, widths=(4, 4, 4, 8)),
-        neck=dict(type='mmkd_atsc.FeatureProjector', **neck), head=dict(type='mmkd_atsc.SharedClassifierHead')))
+        neck=dict(type='mmkd_atsc.FeatureProjector'), head=dict(type='mmkd_atsc.SharedClassifierHead')))
 custom_hooks = [dict(type='mmkd_atsc.AdaptiveTeacherHook', start=1, stop=2)]
 """
 METHODS = dict(
@@ -52,8 +51,6 @@ model.update(type='mmkd_atsc.MultiTeacherDistill', architecture=dict(STUDENT, tr
 custom_hooks = [dict(type='mmkd_atsc.DistillWarmupHook', epochs=2)]
 optim_wrapper.update(accumulative_counts=4)
 """, atsc=ATSC, several=ATSC + """
-model['architecture']['neck'] = dict(type='mmkd_atsc.MultiFeatureProjector', projectors=dict(big=neck, twin=neck))
-model['architecture']['head'] = dict(type='mmkd_atsc.MultiClassifierHead')
 model.update(teacher=dict(big=TEACHER, twin=TEACHER), teacher_ckpt=dict(zip(('big', 'twin'), CHECKPOINTS)))
 """)
 # A config as a user has it, that inherits one of MMPretrain, and the lines of configs/mix/README.md beside it.

@@ -14,7 +14,7 @@ from analysis.runs import read_environment
 from mmkd_atsc.runtime import DeferredRuntimeInfoHook, FiniteLossHook
 from mmkd_atsc.runtime.step_terms import MOST_STEPS, StepTerms, losses_are_due
 from tests.conftest import ROOT, tiny_classifier
-from tests.test_runtime.test_step_graph import config_of, train
+from tests.test_runtime.test_step_graph import SHARED, config_of, train
 from tests.test_runtime.toy_training import OURS, Toy, batches, checkpoint_of, scalar_lines, toy_runner
 
 THEIRS = dict(checkpoint=dict(type='CheckpointHook', interval=1))
@@ -104,11 +104,9 @@ class Unread:
 def on_meta(name, checkpoint):
     """A model and its data on a device where ``.item()``, ``bool()``, ``.cpu()``, ``nonzero()`` are errors."""
     common = dict(teacher=tiny_classifier(8), teacher_ckpt=checkpoint)
-    student = dict(tiny_classifier(4), neck=dict(type='mmkd_atsc.FeatureProjector', in_channels=8, out_channels=16),
-                   head=dict(type='mmkd_atsc.SharedClassifierHead'))
     aekt = dict(type='mmkd_atsc.AEKTDistiller', fc_lr_mult=1.0)  # all in one group
     models = dict(aekt=dict(type='mmkd_atsc.MultiTeacherDistill', architecture=tiny_classifier(4), distiller=aekt),
-                  atsc=dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student))
+                  atsc=dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=SHARED))
     images = torch.zeros(4, 3, 32, 32, device='meta')
     samples = [DataSample().set_gt_label(torch.zeros(1, dtype=torch.long, device='meta')) for _ in range(4)]
     return MODELS.build(dict(models[name], **common)).train().to('meta'), dict(inputs=images, data_samples=samples)
