@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
         config = cli.load_config(args.config, args.cfg_options)
         cli.require(config, args.config, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
         merge_arguments(config, args)
-        check_start(config)
+        check_start(config, args.seed)
         cli.prepare_processes(config, args.launcher, args.local_rank)
         cli.build_runner(config, first_step).train()
     cli.leave_processes()

@@ -4,6 +4,7 @@
 #     del _base_.train_cfg['by_epoch']
 #     default_hooks, optim_wrapper = _base_.distill.default_hooks, _base_.distill.optim_wrapper
 #     train_cfg, val_cfg, test_cfg = _base_.distill.train_cfg, _base_.distill.val_cfg, _base_.distill.test_cfg
+#     log_processor = _base_.distill.log_processor
 # MMEngine lets no two base files define the same setting, so all is in one dict; taken from it, each part is merged
 # into the other base's. configs/mix/README.md explains the parts.
 # Data loaders are built within the scope of their loop; theirs is MMPretrain's.
@@ -19,4 +20,6 @@ distill = dict(
     optim_wrapper=dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor'),
     train_cfg=dict(type='mmkd_atsc.ResumableEpochLoop', _scope_='mmpretrain'),
     val_cfg=dict(type='mmkd_atsc.DistillValLoop', _scope_='mmpretrain'),
-    test_cfg=dict(type='mmkd_atsc.DistillTestLoop', _scope_='mmpretrain'))
+    test_cfg=dict(type='mmkd_atsc.DistillTestLoop', _scope_='mmpretrain'),
+    # Terms and accuracies in the log are means over the same steps as losses; accuracy/top1 of a validation is no mean.
+    log_processor=dict(mean_pattern=r'.*(loss|time|grad_norm|accuracy_|distill\.).*'))

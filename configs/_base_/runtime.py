@@ -21,8 +21,9 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'))
 
-# A line's time is the mean over the steps since the last: on a GPU single steps wait for those before them.
-log_processor = dict(window_size=100)
+# A line's losses, terms, accuracies and time are means over the steps since the last line. MMEngine's pattern has no
+# terms and accuracies; accuracy/top1 of a validation is no mean.
+log_processor = dict(window_size=100, mean_pattern=r'.*(loss|time|grad_norm|accuracy_|distill\.).*')
 
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='mmpretrain.UniversalVisualizer', vis_backends=vis_backends)

@@ -11,3 +11,4 @@ custom_hooks = [*_base_.get('custom_hooks', []), dict(type='mmkd_atsc.DistillWar
 del _base_.train_cfg['by_epoch']
 default_hooks, optim_wrapper = _base_.distill.default_hooks, _base_.distill.optim_wrapper
 train_cfg, val_cfg, test_cfg = _base_.distill.train_cfg, _base_.distill.val_cfg, _base_.distill.test_cfg
+log_processor = _base_.distill.log_processor

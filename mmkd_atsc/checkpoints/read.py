@@ -150,18 +150,19 @@ def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], origin: str,
     problem = misfit(own, weights)
     if problem and (_of_another_type(own, weights) or not _adapts(module, weights)):
         raise ValueError(f'{origin} does not fit {role or type(module).__name__}: {problem}')
-    module.load_state_dict({**_counters(own), **weights}, strict=True)
+    module.load_state_dict(_with_counters(weights, own), strict=True)
 
 
-def _counters(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value for key, value in own.items() if key.endswith(COUNTER)}
+def _with_counters(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights and, after them, the counters that they lack: their order tells that of a model's teachers."""
+    return {**weights, **{key: own[key] for key in own if key.endswith(COUNTER) and key not in weights}}
 
 
 def _adapts(module: nn.Module, weights: Mapping[str, Tensor]) -> bool:
     """Whether the network makes weights fit: some of MMPretrain's know older names, or resize their embeddings."""
     trial = copy.deepcopy(module)  # a load that fails has changed a part
     try:
-        trial.load_state_dict({**_counters(module.state_dict()), **weights}, strict=True)
+        trial.load_state_dict(_with_counters(weights, module.state_dict()), strict=True)
     except (RuntimeError, LookupError, TypeError, AttributeError, ValueError, AssertionError):
         return False
     return True

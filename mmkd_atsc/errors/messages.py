@@ -79,6 +79,16 @@ def describe(error: BaseException, config: Config | None = None) -> str:
     return message if speaks_for_itself else f'{type(error).__name__}: {message}'
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message; where it only announces the second, both.
+
+    >>> first_line(RuntimeError("backend='inductor' raised:\\nno such kernel\\nand more"))
+    "backend='inductor' raised: no such kernel"
+    """
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    return ' '.join(lines[:2]) if lines[0].endswith(':') else lines[0]
+
+
 def _find(config: Config | None, is_meant: Callable[[dict], bool]) -> tuple[str, list[dict]]:
     """The parts of a config that are meant, and the first two of their places, to begin a line with."""
     found = [(path, part) for path, part in dicts_of(config.to_dict() if config else {}) if path and is_meant(part)]

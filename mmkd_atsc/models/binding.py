@@ -5,6 +5,8 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from mmkd_atsc.errors.messages import first_line
+
 from .classifier import Encoder, SplitNetwork, classifies_inside, last_feature
 
 
@@ -62,9 +64,9 @@ def _feature(encoder: nn.Module, role: str, image_size: int | tuple[int, int]) -
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             features = encoder(image)
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
-        why = str(error).strip().partition('\n')[0] or type(error).__name__
         raise ValueError(f'{role}: its {type(_backbone(encoder)).__name__} cannot read images of {height}x{width} '
-                         f'({why}); set image_size in the FeatureProjector, or img_size in the backbone') from error
+                         f'({first_line(error)}); set image_size in the FeatureProjector, or img_size in the '
+                         'backbone') from error
     finally:
         for module, training in modes.items():
             module.training = training

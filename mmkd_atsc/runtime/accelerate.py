@@ -1,5 +1,4 @@
 """Puts the networks into the memory format and the compiled form that run fastest."""
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,16 +18,13 @@ from .model_wrappers import rewrap_model, unwrap_model
 
 @HOOKS.register_module()
 class AccelerateHook(Hook):
-    """Puts the networks into the channels-last layout, and compiles them if asked.
-
-    Neither changes the maths: results differ by rounding. A block that cannot be compiled runs as it is, with one
-    warning.
+    """Puts the networks into the channels-last layout, and compiles them if asked. Results differ by rounding.
 
     Args:
         channels_last: Weights and features with the channels innermost. 'auto': on the CPU, and on GPUs under automatic
-            mixed precision, where the kernels want it.
+            mixed precision, where it is faster.
         compile: 'blocks' compiles, on a GPU, each block that a backbone repeats: seconds instead of minutes, because
-            equal blocks share their code.
+            equal blocks share their code. A block that cannot be compiled runs as it is, with one warning.
 
     >>> AccelerateHook(channels_last=True).channels_last
     True
@@ -40,7 +36,7 @@ class AccelerateHook(Hook):
     def __init__(self, channels_last: bool | str = 'auto', compile: bool | str = False) -> None:
         self.channels_last = check_choice('channels_last', channels_last, (True, False, 'auto'))
         self.compile = check_choice('compile', compile, (False, 'blocks'))
-        self.blocks: BlockCompiler | None = None
+        self.blocks = BlockCompiler()
 
     def before_run(self, runner: Runner) -> None:
         model = unwrap_model(runner)
@@ -50,26 +46,19 @@ class AccelerateHook(Hook):
                 training = model.training
                 rewrap_model(runner)
                 runner.model.train(training)
-        if self.compile:
-            self._compile_blocks(model)
+        if self.compile and next(model.parameters()).device.type == 'cuda':
+            for name, network in model.named_modules():
+                if name.rpartition('.')[2] == 'backbone':
+                    self._compile_blocks(name, network)
 
-    def _compile_blocks(self, model: nn.Module) -> None:
-        if next(model.parameters()).device.type != 'cuda':
-            return
-        from torch.utils._triton import has_triton  # not at import: it takes a second
-        if not has_triton():
-            print_log("compile='blocks' needs Triton, which is not here: nothing is compiled", 'current', 30)
-            return
-        self.blocks = BlockCompiler()
-        for name, network in backbones_of(model):
-            blocks = [block for _, block in repeated_blocks(network)] or [network]
-            heard = [block for block in blocks if has_hooks(block)]
-            for block in blocks:
-                if block not in heard:
-                    self.blocks.compile(block)
-            kinds = ', '.join(sorted({type(block).__name__ for block in blocks}))
-            listened = f', {len(heard)} of them not: recorders listen to them' if heard else ''
-            print_log(f'{name}: {len(blocks)} x {kinds} compiled{listened}', 'current')
+    def _compile_blocks(self, name: str, network: nn.Module) -> None:
+        blocks = [block for _, block in repeated_blocks(network)] or [network]
+        compiled = [block for block in blocks if not has_hooks(block)]
+        for block in compiled:
+            self.blocks.compile(block)
+        kinds = ', '.join(sorted({type(block).__name__ for block in blocks}))
+        others = '; recorders listen to the others' if len(compiled) < len(blocks) else ''
+        print_log(f'{name}: {len(compiled)} of {len(blocks)} x {kinds} compiled{others}', 'current')
 
     def _wants_channels_last(self, runner: Runner, model: nn.Module) -> bool:
         if self.channels_last != 'auto':
@@ -79,23 +68,7 @@ class AccelerateHook(Hook):
         return on_cpu or isinstance(wrapper, AmpOptimWrapper) or getattr(wrapper, 'autocasts', False)
 
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        if self.blocks is not None:
-            self.blocks.active = True
+        self.blocks.active = True
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        if self.blocks is not None:
-            self.blocks.active = False
-
-
-def backbones_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The backbones of a student and its teachers, or of a plain classifier.
-
-    >>> [name for name, _ in backbones_of(nn.ModuleDict(dict(backbone=nn.Identity())))]
-    ['backbone']
-    """
-    networks = {'student': getattr(model, 'student', model)}
-    networks.update((name, teacher.model) for name, teacher in getattr(model, 'teachers', {}).items())
-    for name, network in networks.items():
-        network = getattr(network, 'backbone', None) or getattr(network, '_modules', {}).get('backbone')
-        if network is not None:
-            yield ('backbone' if len(networks) == 1 else f'backbone of {name}'), network
+        self.blocks.active = False

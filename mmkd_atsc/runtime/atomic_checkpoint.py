@@ -1,4 +1,4 @@
-"""MMEngine's CheckpointHook, but a run has a whole checkpoint at every moment."""
+"""Saves checkpoints so that a run has a whole one at every moment."""
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,18 @@ from mmkd_atsc.registry import HOOKS
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """Saves checkpoints so that a kill, a power failure or a full disk at any moment leaves one that loads.
+    """MMEngine's ``CheckpointHook``; after a kill, a power failure or a full disk there is a checkpoint that loads.
 
-    MMEngine's hook writes in place, and first removes the checkpoint that ``max_keep_ckpts`` has no room for. This one
-    writes to another name, renames, writes ``last_checkpoint`` in the same way, and only then removes what is outdated;
-    the best checkpoints likewise. So the disk holds one checkpoint more for a moment. The next start in a folder
-    removes what a killed run left unfinished. With a remote ``backend_args`` all is as in MMEngine.
+    MMEngine's hook first removes the checkpoint that ``max_keep_ckpts`` has no room for, and writes in place. This one
+    writes to another name, renames, and removes what is outdated at last, so the disk holds one checkpoint more for a
+    moment. The next start in a folder removes unfinished files. Remote storage (``backend_args``) is MMEngine's.
 
     Args:
         interval: Save every so many epochs (or iterations).
         args, kwargs: As in MMEngine's ``CheckpointHook``.
 
-    >>> hook = AtomicCheckpointHook(interval=1, max_keep_ckpts=1, save_best='accuracy/top1')
-    >>> isinstance(hook, CheckpointHook), hook.filename_tmpl
-    (True, 'epoch_{}.pth')
+    >>> AtomicCheckpointHook(max_keep_ckpts=1, save_best='accuracy/top1').interval
+    1
     """
 
     file_backend: Any  # MMEngine's hook sets it before training

@@ -7,12 +7,14 @@ import torch
 from mmengine.logging import print_log
 from torch import nn
 
-MOST_FORMS = 64
+from mmkd_atsc.errors.messages import first_line
+
+MOST_FORMS = 64  # of one block's code, which networks of several widths share; PyTorch's limit is 8
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 def repeated_blocks(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Finds the blocks of which a network is a stack, by looking at its modules: name and module of each.
+    """The name and module of each block of which a network is a stack.
 
     A block is a module with at least two weight matrices whose class occurs at least twice, and not itself a stack of
     such blocks: of a ResNet's stages and residual blocks it is the residual blocks.
@@ -21,8 +23,8 @@ def repeated_blocks(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     >>> [name for name, _ in repeated_blocks(ResNet(depth=18))][:3]
     ['layer1.0', 'layer1.1', 'layer2.0']
     """
-    kinds = Counter(type(module) for module in network.modules()
-                    if not isinstance(module, CONTAINERS) and len(_matrices(module)) > 1)
+    kinds = Counter(type(module) for module in network.modules() if not isinstance(module, CONTAINERS)
+                    and sum(parameter.dim() > 1 for parameter in module.parameters()) > 1)
     repeated = {kind for kind, count in kinds.items() if count > 1}
 
     def is_stack(module: nn.Module) -> bool:
@@ -39,16 +41,11 @@ def repeated_blocks(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     return walk(network, '')
 
 
-def _matrices(module: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in module.parameters() if parameter.dim() > 1]
-
-
 class BlockCompiler:
-    """Compiles modules for the batches of training; everything else, validation for instance, runs them as they are.
+    """Compiles modules for the batches of training; validation and all else runs them as they are.
 
-    ``active`` says whether a training step runs now. One batch size is compiled for, the first or one that has replaced
-    it for several steps: compiling takes seconds, which one smaller batch at an epoch's end is not worth. A class that
-    the compiler cannot handle runs as it is, with one warning.
+    It compiles for one batch size, the first or one that has replaced it for several steps: a smaller batch at an
+    epoch's end is not worth seconds. A class that the compiler cannot handle runs as it is, with one warning.
 
     Args:
         options: Of ``torch.compile``.
@@ -56,33 +53,29 @@ class BlockCompiler:
 
     def __init__(self, **options: Any) -> None:
         self.options = dict(dynamic=False, **options)
-        self.active = False
+        self.active = False  # whether a training step runs now
         self.batch_size: int | None = None
         self._modules = 0
         self._other_calls = 0  # with another batch size, in a row
         self._failed: set[type] = set()
-        raise_limit_on_forms()
 
     def compile(self, module: nn.Module) -> None:
         """Replaces a module's call by its compiled form; the module, its weights and its code stay as they are."""
+        from torch._dynamo import config  # not at import: it takes a second
+        config.cache_size_limit = max(config.cache_size_limit, MOST_FORMS)
         self._modules += 1
         kind, compiled = type(module), torch.compile(module.forward, **self.options)
-        proven: set[tuple] = set()  # each of these is compiled for itself: with and without gradients, under autocast
 
         def call(*args: Any, **kwargs: Any) -> Any:
             if not self.active or kind in self._failed or not self._is_whole_batch(args):
                 return module._call_impl(*args, **kwargs)
-            form = module.training, torch.is_grad_enabled(), torch.is_autocast_enabled()
-            if form in proven:
-                return compiled(*args, **kwargs)
             try:
-                result = compiled(*args, **kwargs)
-            except Exception as error:  # whatever the compiler stumbles over: the plain module decides if it is ours
+                return compiled(*args, **kwargs)
+            except Exception as error:  # of the compiler; the plain module raises again what is its own
                 result = module._call_impl(*args, **kwargs)
                 self._failed.add(kind)
                 print_log(f'{kind.__name__} is not compiled: {first_line(error)}', 'current', 30)
-            proven.add(form)
-            return result
+                return result
 
         module._compiled_call_impl = call
 
@@ -95,24 +88,5 @@ class BlockCompiler:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether something listens to a module or a part of it, as a recorder does: compiled code would not tell it."""
+    """Whether a module or a part of it has forward hooks, as of a recorder: compiled code would not call them."""
     return any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
-
-
-def raise_limit_on_forms() -> None:
-    """Lets PyTorch compile more than eight forms of one block's code: networks of several widths share it."""
-    from torch._dynamo import config as dynamo_config  # not at import: it takes a second
-    limit = 'recompile_limit' if hasattr(dynamo_config, 'recompile_limit') else 'cache_size_limit'  # before torch 2.7
-    setattr(dynamo_config, limit, max(getattr(dynamo_config, limit), MOST_FORMS))
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line; where the first one only announces the second, both.
-
-    >>> first_line(RuntimeError("backend='inductor' raised:\\nno such kernel\\nand more"))
-    "backend='inductor' raised: no such kernel"
-    """
-    lines = (str(error).strip() or type(error).__name__).splitlines()
-    return ' '.join(lines[:2]) if lines[0].endswith(':') else lines[0]
-
-

@@ -1,4 +1,4 @@
-"""MMEngine's epoch loop, which a run resumed from an epoch's end continues as if it had not stopped."""
+"""An epoch loop that resumes exactly from the end of an epoch."""
 from collections.abc import Iterator
 
 from mmengine.dist import get_rank
@@ -13,13 +13,7 @@ from .random_state import SeededBatch, random_state, set_random_state
 
 
 class SeededBatches(BatchSampler):
-    """The batches of a data loader; with worker processes, each batch has a seed of its own.
-
-    >>> batches = SeededBatches(DataLoader(range(3), batch_size=2, num_workers=1))
-    >>> batches.start_epoch(0, 0)
-    >>> [(batch[:], batch.entropy) for batch in batches]
-    [([0, 1], (0, 0, 0)), ([2], (0, 0, 1))]
-    """
+    """The batches of a data loader; with worker processes, each batch has a seed of its own."""
 
     def __init__(self, loader: DataLoader) -> None:
         if loader.batch_sampler is None:
@@ -59,22 +53,18 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
     def __init__(self, runner, dataloader, max_epochs: int, val_begin: int = 1, val_interval: int = 1,
                  dynamic_intervals: list | None = None) -> None:
-        check_number('max_epochs', max_epochs, 0, integer=True)
-        check_number('val_begin', val_begin, 0, integer=True)
-        check_number('val_interval', val_interval, 1, integer=True)
+        for name, value, low in (('max_epochs', max_epochs, 0), ('val_begin', val_begin, 0),
+                                 ('val_interval', val_interval, 1)):
+            check_number(name, value, low, integer=True)
         super().__init__(runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals)
         self._batches = SeededBatches(self.dataloader)
         self.dataloader.__dict__['batch_sampler'] = self._batches  # a DataLoader refuses to have it set
-        self._resumed_random_state: dict | None = None
-
-    def resume(self, random_state: dict) -> None:
-        """Continues after an epoch's end, where this process had this random state."""
-        self._resumed_random_state = random_state
+        self.resumed_random_state: dict | None = None  # of this process at the epoch's end that it continues from
 
     def run(self) -> nn.Module:
         self.runner.call_hook('before_train')
-        if self._resumed_random_state is not None:
-            set_random_state(self._resumed_random_state)
+        if self.resumed_random_state is not None:
+            set_random_state(self.resumed_random_state)
             self._validate_if_due()
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()

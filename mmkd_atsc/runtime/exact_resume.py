@@ -20,13 +20,12 @@ ENTRY = 'exact_resume'
 class ExactResumeHook(Hook):
     """Makes a run that is resumed from the end of an epoch equal to one never stopped, bit for bit on the CPU.
 
-    MMEngine saves the model, optimizers, schedules and log. This hook adds the state of every process at the epoch's
-    end: its random numbers, its batch norm statistics, the gradients of an accumulated step that is not taken yet, and
-    the sampler's seed. :class:`ResumableEpochLoop` continues from there.
+    It adds to MMEngine's checkpoints the state of every process: random numbers, batch norm statistics, gradients of an
+    accumulated step, the sampler's seed. :class:`ResumableEpochLoop` continues from there.
 
-    Where a resumed run is not exact, one line says why: a checkpoint from the middle of an epoch (the epoch begins
-    anew, as in MMEngine), another number of processes, another train loop, or ``EarlyStoppingHook``, whose count is not
-    saved. From three processes on, sums of gradients are rounded in another order in the first step.
+    Where a resumed run is not exact, one line says why: a checkpoint from the middle of an epoch (which begins anew, as
+    in MMEngine), another number of processes, another train loop, or ``EarlyStoppingHook``, whose count is not saved.
+    From three processes on, gradients are summed in another order in the first step.
     """
 
     # After the schedules, before the checkpoint.
@@ -46,28 +45,28 @@ class ExactResumeHook(Hook):
                                      sampler_seed=getattr(runner.train_loop.dataloader.sampler, 'seed', None))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        self._loaded = checkpoint.get(ENTRY, {}) if runner._resume else None
+        if runner._resume:
+            self._loaded = checkpoint.get(ENTRY, dict(processes=[]))
+            if any(state.get('done') for state in self._loaded['processes']):  # an older version's, within an epoch
+                self._loaded = dict(processes=[])
 
     def before_train(self, runner: Runner) -> None:
         loaded, self._loaded = self._loaded, None
         if loaded is None:
             return
-        problem = why_inexact(loaded, runner)
+        loop, problem = runner.train_loop, why_inexact(loaded['processes'], runner)
         if problem:
             runner.logger.warning(f'resumed, but not exactly: {problem}')
-        loop = runner.train_loop
-        if isinstance(loop, ResumableEpochLoop) and loop.iter != loop.epoch * len(loop.dataloader):
+        if not isinstance(loop, ResumableEpochLoop):
+            return
+        if loop.iter != loop.epoch * len(loop.dataloader):
             # Else more steps than max_iters would follow, which MMEngine's gradient accumulation does not survive.
             loop._iter = loop.epoch * len(loop.dataloader)
             runner.optim_wrapper.initialize_count_status(runner.model, loop.iter, loop.max_iters)
-        if not is_of_epoch_end(loaded) or len(loaded['processes']) != get_world_size():
-            return
-        state = loaded['processes'][get_rank()]
-        if loaded['sampler_seed'] is not None:
-            loop.dataloader.sampler.seed = loaded['sampler_seed']
-        load_process_state(runner, state)
-        if isinstance(loop, ResumableEpochLoop):
-            loop.resume(state['random'])
+        if len(loaded['processes']) == get_world_size():
+            if loaded['sampler_seed'] is not None:
+                loop.dataloader.sampler.seed = loaded['sampler_seed']
+            load_process_state(runner, loaded['processes'][get_rank()])
 
 
 def process_state(runner: Runner) -> dict[str, Any]:
@@ -80,13 +79,13 @@ def process_state(runner: Runner) -> dict[str, Any]:
 
 
 def load_process_state(runner: Runner, state: dict[str, Any]) -> None:
-    """Restores the gradients and statistics of :func:`process_state`."""
     for name, parameter in unwrap_model(runner).named_parameters():
         if name in state['gradients']:
             parameter.grad = state['gradients'][name].to(parameter)
     for name, value in norm_buffers(runner).items():
         if name in state['norms']:
             value.copy_(state['norms'][name])
+    runner.train_loop.resumed_random_state = state['random']
 
 
 def norm_buffers(runner: Runner) -> dict[str, Tensor]:
@@ -94,24 +93,15 @@ def norm_buffers(runner: Runner) -> dict[str, Tensor]:
             if isinstance(module, _NormBase) for name, value in module.named_buffers(recurse=False)}
 
 
-def is_of_epoch_end(loaded: dict) -> bool:
-    """Whether a checkpoint's entry is from the end of an epoch; older versions wrote others too, with batches done.
-
-    >>> is_of_epoch_end(dict(processes=[dict(done=3)])), is_of_epoch_end(dict(processes=[dict()])), is_of_epoch_end({})
-    (False, True, False)
-    """
-    return bool(loaded) and not loaded['processes'][0].get('done', 0)
-
-
-def why_inexact(loaded: dict, runner: Runner) -> str | None:
-    """Why the run cannot continue exactly, None if it can."""
+def why_inexact(processes: list[dict], runner: Runner) -> str | None:
+    """Why the run cannot continue exactly from the states of these processes, None if it can."""
     if not isinstance(runner.train_loop, ResumableEpochLoop):
         return f'{type(runner.train_loop).__name__} does not restore random numbers, mmkd_atsc.ResumableEpochLoop does'
-    if not is_of_epoch_end(loaded):
+    if not processes:
         return (f'epoch {runner.epoch + 1} begins anew, for the checkpoint is from the middle of an epoch or was saved '
                 'without ExactResumeHook')
-    if len(loaded['processes']) != get_world_size():
-        return f'{len(loaded["processes"])} process(es) wrote the checkpoint, {get_world_size()} read it'
+    if len(processes) != get_world_size():
+        return f'{len(processes)} process(es) wrote the checkpoint, {get_world_size()} read it'
     if any(isinstance(hook, EarlyStoppingHook) for hook in runner.hooks):
         return 'EarlyStoppingHook begins to count anew'
     return None

@@ -1,4 +1,4 @@
-"""The optimizer's side of a fast step: bf16, fused kernels, and gradients averaged over the processes."""
+"""An optimizer wrapper for fast steps: bf16, fused kernels, gradients averaged over the processes."""
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,21 +8,19 @@ from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from mmkd_atsc.errors.messages import first_line
 from mmkd_atsc.registry import OPTIM_WRAPPERS
-
-from .blocks import first_line
 
 FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 
 
 @OPTIM_WRAPPERS.register_module()
 class FastOptimWrapper(OptimWrapper):
-    """MMEngine's ``OptimWrapper`` with what a GPU does faster; on a CPU it is MMEngine's.
+    """MMEngine's ``OptimWrapper`` with bf16 and fused kernels on a GPU; on a CPU it is MMEngine's.
 
-    - Forward and losses run under autocast in bf16, which has fp32's range and so needs no loss scaling. Weights,
-      gradients and the optimizer stay in fp32, and checkpoints are those of an ``OptimWrapper``.
-    - SGD, Adam and AdamW step by one kernel for all parameters.
-    - ``average_gradients``, which :class:`FlatDataParallel` sets, is called before gradients are clipped and used.
+    Forward and losses run under autocast in bf16, which has fp32's range and so needs no loss scaling. Weights,
+    gradients and the optimizer stay in fp32, checkpoints are those of an ``OptimWrapper``. SGD, Adam and AdamW step by
+    one kernel for all parameters.
 
     Args:
         bf16: Use autocast where the GPU has bf16.
@@ -35,7 +33,7 @@ class FastOptimWrapper(OptimWrapper):
 
     def __init__(self, *args: Any, bf16: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.average_gradients: Callable[[], None] | None = None
+        self.average_gradients: Callable[[], None] | None = None  # before clipping; FlatDataParallel sets it
         self.autocasts = False
         self._proven = True  # that the optimizer's kernels take the parameters
         if self.optimizer.param_groups[0]['params'][0].device.type != 'cuda':
@@ -48,8 +46,14 @@ class FastOptimWrapper(OptimWrapper):
         else:
             print_log(f'{type(self.optimizer).__name__} has no fused kernels', 'current', 30)
 
+    def _fuse(self) -> None:
+        for group in self.optimizer.param_groups:
+            group.update(fused=True, foreach=False)
+        self._begin_momenta()
+        self._proven = False
+
     def state_dict(self) -> dict:
-        """An ``OptimWrapper``'s: whether kernels are fused is this machine's affair."""
+        """An ``OptimWrapper``'s: another machine decides for itself whether kernels are fused."""
         state = super().state_dict()
         return dict(state, param_groups=[dict(group, **dict.fromkeys(group.keys() & {'fused', 'foreach'}))
                                          for group in state['param_groups']])
@@ -63,22 +67,13 @@ class FastOptimWrapper(OptimWrapper):
             self._begin_momenta()
 
     def _begin_momenta(self) -> None:
-        """Gives each parameter that has no momentum yet one of zero, which is how SGD begins.
-
-        The fused kernel takes parameters of which all have one or none: a teacher that adapts later has none.
-        """
+        """Gives parameters without a momentum one of zero, as SGD does: a fused kernel wants all of them or none."""
         for group in self.optimizer.param_groups:
             if group.get('momentum') and not group['dampening']:
                 for parameter in group['params']:
                     state = self.optimizer.state[parameter]
                     if state.get('momentum_buffer') is None:
                         state['momentum_buffer'] = torch.zeros_like(parameter)
-
-    def _fuse(self) -> None:
-        for group in self.optimizer.param_groups:
-            group.update(fused=True, foreach=False)
-        self._begin_momenta()
-        self._proven = False
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -96,14 +91,10 @@ class FastOptimWrapper(OptimWrapper):
         self._proven = True
 
     def _step_group_by_group(self, **kwargs: Any) -> None:
-        """The first step: a group that the fused kernels do not take has not been stepped, and steps without them."""
-        gradients = {parameter: parameter.grad for group in self.optimizer.param_groups
-                     for parameter in group['params']}
-        for group in self.optimizer.param_groups:
-            for parameter in gradients:  # what has no gradient is not stepped
-                parameter.grad = None
-            for parameter in group['params']:
-                parameter.grad = gradients[parameter]
+        """The first step; a group that the fused kernels refuse steps without them, now and later."""
+        groups = self.optimizer.param_groups
+        for group in groups:
+            self.optimizer.param_groups = [group]
             try:
                 self.optimizer.step(**kwargs)
             except (RuntimeError, TypeError) as error:
@@ -112,5 +103,4 @@ class FastOptimWrapper(OptimWrapper):
                 group.update(fused=False, foreach=True)
                 print_log(f'{type(self.optimizer).__name__} is not fused: {first_line(error)}', 'current', 30)
                 self.optimizer.step(**kwargs)
-        for parameter, gradient in gradients.items():
-            parameter.grad = gradient
+        self.optimizer.param_groups = groups

@@ -3,7 +3,7 @@ import math
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object, all_reduce, get_rank, get_world_size
+from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
@@ -12,20 +12,19 @@ from mmkd_atsc.errors.checks import TrainingStopped
 from mmkd_atsc.registry import HOOKS
 
 from .model_wrappers import unwrap_model
-from .step_terms import StepTerms, checkpoint_is_due, losses_are_due
+from .step_terms import StepTerms, losses_are_due
 
-# Iteration, process, what is wrong: the smallest is the first.
-Finding = tuple[int, int, str]
+# Iteration, whether no loss shows it, process, what is wrong: the smallest is the first.
+Finding = tuple[int, bool, int, str]
 
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
     """Stops the run when a loss is nan or inf, naming the loss, the iteration and the last checkpoint before it.
 
-    It checks the losses of all steps when a line is logged, at an epoch's end, and before a validation or a checkpoint,
-    so no step waits for the GPU. At an epoch's end and before a validation or a checkpoint it also checks the trained
-    weights (a gradient can be nan where the loss is not) and the buffers, such as batch norm's statistics. When one
-    process finds something, all stop. Steps that AMP's gradient scaler skips are no errors. The message
+    No step waits for the GPU: the losses of all steps are checked when a line is logged, at an epoch's end, and before
+    a validation or a checkpoint, and with them the trained weights (a gradient can be nan where the loss is not) and
+    the buffers. When one process finds something, all stop. Steps that AMP's scaler skips are no errors. The message
     ends with what the model's modules say in ``nonfinite_remedy``.
     """
 
@@ -34,76 +33,59 @@ class FiniteLossHook(Hook):
 
     def __init__(self) -> None:
         self._losses = StepTerms()
-        self._unchecked_step: int | None = None  # the last step whose weights are not checked
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
                          outputs: dict | None = None) -> None:
-        self._unchecked_step = runner.iter + 1
         self._losses.add(runner.iter + 1, [item for item in (outputs or {}).items() if 'loss' in item[0]])
         if losses_are_due(runner, batch_idx):
-            self._check(runner, weights=checkpoint_is_due(runner))
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        self._check(runner)
+            self._check(runner)
 
     def before_val(self, runner: Runner) -> None:  # which may save the best checkpoint
-        self._check(runner)
+        if self._losses:
+            self._check(runner)
 
-    def _check(self, runner: Runner, weights: bool = True) -> None:
-        problem = first_of_all(self._nonfinite_loss()) if self._losses else None
-        if weights and not problem and self._unchecked_step is not None:
-            step, self._unchecked_step = self._unchecked_step, None
-            name = nonfinite_tensor(unwrap_model(runner))
-            text = f'the {name} holds nan or inf after iteration {step}, though no loss did'
-            problem = first_of_all((step, get_rank(), text) if name else None)
-        if problem:
-            path = runner.message_hub.get_info('last_ckpt') or (runner._load_from if runner._resume else None)
-            last = f'the last checkpoint before it is {path}' if path else 'no checkpoint had been saved'
-            raise TrainingStopped('; '.join([problem, last, *remedies(unwrap_model(runner))]))
-
-    def _nonfinite_loss(self) -> Finding | None:
-        for iteration, terms in self._losses.drain():
+    def _check(self, runner: Runner) -> None:
+        steps, finding = self._losses.drain(), None
+        for iteration, terms in reversed(steps):
             broken = {name: value for name, value in terms if not math.isfinite(value)}
             if len(broken) > 1:
                 broken.pop('loss', None)  # the total, which any of the others makes so
             if broken:
                 values = ', '.join(f'{name} is {value}' for name, value in broken.items())
-                return iteration, get_rank(), f'{values} in iteration {iteration}'
-        return None
+                finding = iteration, False, get_rank(), f'{values} in iteration {iteration}'
+        if finding is None:
+            last, name = steps[-1][0], nonfinite_tensor(unwrap_model(runner))
+            text = f'the {name} holds nan or inf after iteration {last}, though no loss did'
+            finding = (last, True, get_rank(), text) if name else None
+        problem = first_of_all(finding)
+        if problem:
+            path = runner.message_hub.get_info('last_ckpt') or (runner._load_from if runner._resume else None)
+            saved = f'the last checkpoint before it is {path}' if path else 'no checkpoint had been saved'
+            raise TrainingStopped('; '.join([problem, saved, *remedies(unwrap_model(runner))]))
 
 
 def remedies(model: nn.Module) -> list[str]:
     """What the modules of a model say one should change when a loss is nan or inf, each once."""
-    said = (getattr(module, 'nonfinite_remedy', None) for module in model.modules())
-    return list(dict.fromkeys(filter(None, said)))
+    return list(dict.fromkeys(module.nonfinite_remedy for module in model.modules()
+                              if hasattr(module, 'nonfinite_remedy')))
 
 
 def first_of_all(own: Finding | None) -> str | None:
     """The first finding of all processes, in words; None where no process has one."""
-    found = torch.tensor(float(own is not None))
-    all_reduce(found, 'max')  # the common case, cheaper than gathering objects
+    found: list[Finding] = [finding for finding in all_gather_object(own) if finding]
     if not found:
         return None
-    _, rank, what = min(filter(None, all_gather_object(own)))
+    *_, rank, what = min(found)
     return f'{what} (process {rank})' if get_world_size() > 1 else what
 
 
 @torch.no_grad()
 def nonfinite_tensor(model: nn.Module) -> str | None:
-    """The first trained parameter or saved buffer that holds nan or inf; this waits for the device once.
-
-    >>> norm = nn.BatchNorm1d(1)
-    >>> nonfinite_tensor(norm)
-    >>> norm.running_var.fill_(float('inf'))
-    tensor([inf])
-    >>> nonfinite_tensor(norm)
-    'buffer running_var'
-    """
+    """The first trained parameter or saved buffer that holds nan or inf; this waits for the device once."""
+    saved = model.state_dict()  # other buffers may hold inf: masks, for instance
     tensors = {f'weight {name}': value for name, value in model.named_parameters() if value.requires_grad}
-    saved = model.state_dict()  # others may hold inf: masks, for instance
-    tensors.update((f'buffer {name}', value) for name, value in model.named_buffers()
-                   if name in saved and value.is_floating_point())
-    tensors = {name: value for name, value in tensors.items() if value.numel()}  # an empty one has no maximum
+    tensors |= {f'buffer {name}': value for name, value in model.named_buffers()
+                if name in saved and value.is_floating_point() and value.numel()}  # an empty one has no maximum
     if not tensors:
         return None
     # The largest absolute value, nan if there is one, is never rounded to inf, and costs few kernels for all tensors.

@@ -1,4 +1,4 @@
-"""Several processes with a batch each, whose gradients are averaged after the backward pass, in a few pieces."""
+"""Distributed training whose gradients are averaged after the backward pass, in a few pieces."""
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,16 +21,16 @@ class FlatDataParallel(nn.Module):
 
     .. math:: g \leftarrow \frac{1}{P} \sum_{p=1}^{P} g_p
 
-    DistributedDataParallel does so by hooks on each parameter while backward runs, which no CUDA graph holds. Here all
-    gradients travel as one flat tensor (a few for large networks). It needs
-    ``optim_wrapper=dict(type='mmkd_atsc.FastOptimWrapper')``. With gradient accumulation only the sum travels.
+    DistributedDataParallel averages by hooks while backward runs, which no CUDA graph can hold. Here all gradients
+    travel as one flat tensor (several for large networks), of accumulated steps only the sum. It needs
+    ``optim_wrapper=dict(type='mmkd_atsc.FastOptimWrapper')``.
 
-    Which parameters learn may change between two steps, in all processes alike, so a teacher may be frozen or let
-    loose without a new wrapper. ``find_unused_parameters`` has no meaning: a parameter without a gradient stays without
-    one. That must be the same in all processes; a run in which it is not ends, after at most 100 steps.
+    Parameters may be frozen or learn again between two steps. ``find_unused_parameters`` has no meaning: a parameter
+    without a gradient keeps none. All processes must have gradients for the same parameters; a run where they differ
+    stops after at most 100 steps.
 
     Args:
-        module: The model; the first process's parameters and buffers go to all.
+        module: The model; all processes take the first one's parameters and buffers.
     """
 
     def __init__(self, module: BaseModel) -> None:
@@ -65,8 +65,7 @@ class FlatDataParallel(nn.Module):
     def average_gradients(self) -> None:
         """Replaces each gradient by its mean over the processes.
 
-        All parameters that learn have a place, filled with zeros where there is no gradient, so that processes never
-        send each other different things.
+        Where there is no gradient zeros are sent, so that all processes send tensors of one size.
         """
         parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         for piece in pieces(parameters):
@@ -83,7 +82,7 @@ class FlatDataParallel(nn.Module):
         self._steps += 1
 
     def _check_same(self, present: list[bool], device: torch.device) -> None:
-        """Ends a run in which a parameter has a gradient in some processes and none in others."""
+        """Refuses a parameter that has a gradient in some processes and none in others."""
         count = torch.tensor(present, dtype=torch.float32, device=device)
         dist.all_reduce(count)
         names = [name for name, parameter in self.module.named_parameters() if parameter.requires_grad]
@@ -94,11 +93,7 @@ class FlatDataParallel(nn.Module):
 
 
 def pieces(tensors: list[nn.Parameter], most: int = MOST_NUMBERS) -> Iterator[list[nn.Parameter]]:
-    """Divides tensors, in their order, into lists of one dtype that hold at most so many numbers, or one tensor.
-
-    >>> [len(piece) for piece in pieces([torch.zeros(3), torch.zeros(2), torch.zeros(4)], most=5)]
-    [2, 1]
-    """
+    """Divides tensors, in their order, into lists of one dtype that hold at most so many numbers, or one tensor."""
     piece: list[nn.Parameter] = []
     for tensor in tensors:
         if piece and (tensor.dtype != piece[0].dtype or sum(t.numel() for t in piece) + tensor.numel() > most):

@@ -1,4 +1,4 @@
-"""Validation results that travel over the process group."""
+"""Exchanges validation results over the process group."""
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -7,10 +7,9 @@ from mmkd_atsc.registry import HOOKS
 
 @HOOKS.register_module()
 class GatherHook(Hook):
-    """Lets several processes exchange their validation results over the process group.
+    """Lets processes exchange their validation results over the process group.
 
-    MMEngine's default is files in ``./.dist_test``: a folder that it leaves behind, and that machines without a common
-    file system cannot exchange anything by.
+    MMEngine's default is files in ``./.dist_test``, a folder that stays, and that only a common file system shares.
     """
 
     def before_run(self, runner: Runner) -> None:

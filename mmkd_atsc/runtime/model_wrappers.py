@@ -1,4 +1,4 @@
-"""The wrappers that MMEngine puts around a model and its optimizers: unwraps them, and wraps a model anew."""
+"""Unwraps the model and the optimizers of a runner, and wraps a model anew."""
 import gc
 
 from mmengine.model import is_model_wrapper

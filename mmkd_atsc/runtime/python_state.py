@@ -1,4 +1,4 @@
-"""What of a model is Python's and not on the device: a captured step holds it as it was."""
+"""Notices when a model's attributes change: a captured step has those of its capture."""
 from numbers import Number
 from typing import Any
 
@@ -7,13 +7,13 @@ from torch import Tensor, nn
 VALUES = (Number, str, type(None))
 INTERNALS = frozenset(vars(nn.Module())) - {'training'}
 MOST_ELEMENTS = 256  # of a list, tuple or dict that is looked into
-Slot = tuple[str, dict, str]
+Slot = tuple[str, dict, str]  # a module's name, its attributes, the name of one
 
 
 class PythonState:
-    """What modules have as attributes, their parts and hooks, which parameters learn, and where all tensors lie.
+    """The attributes, parts and hooks of modules, which parameters learn, and where all tensors lie.
 
-    Numbers and words count by their value, also inside lists, tuples and dicts; other objects by what they are. A data
+    Numbers and words are compared by value, also inside lists, tuples and dicts; other objects by identity. A data
     preprocessor is left out: it runs before the captured step.
 
     >>> layer = nn.Dropout(0.5)
@@ -24,11 +24,9 @@ class PythonState:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._model = model
         self._slots: list[Slot] = []  # of numbers and words
-        self._objects: list[tuple[Slot, Any]] = []
-        self._containers: list[tuple[Slot, Any, list]] = []
-        modules = [(name, module) for name, module in model.named_modules()
+        self._objects: list[tuple[Slot, Any, list]] = []  # of all others, with what they held
+        modules = [(name or type(model).__name__, module) for name, module in model.named_modules()
                    if name.partition('.')[0] != 'data_preprocessor']
         for name, module in modules:
             self._add(name, module)
@@ -43,15 +41,12 @@ class PythonState:
         # PyTorch's own modules have shapes as integers, words and tuples, which nobody can change.
         kinds = (bool, float) if type(module).__module__.startswith('torch.nn.') else object
         for key, value in vars(module).items():
-            slot = name or type(self._model).__name__, vars(module), key
             if key in INTERNALS or not isinstance(value, kinds):
                 continue
             if isinstance(value, VALUES):
-                self._slots.append(slot)
-            elif isinstance(value, (list, tuple, dict)) and len(value) <= MOST_ELEMENTS:
-                self._containers.append((slot, value, flatten(value)))
+                self._slots.append((name, vars(module), key))
             else:
-                self._objects.append((slot, value))
+                self._objects.append(((name, vars(module), key), value, flatten(value)))
 
     def _values_now(self) -> list[Any]:
         return [attributes.get(key) for _, attributes, key in self._slots]
@@ -71,54 +66,36 @@ class PythonState:
         return next(f'{name}.{key} is {value}, it was {before}' for (name, _, key), value, before in
                     zip(self._slots, now, self._values) if value != before)
 
-    def _changed_objects(self) -> list[tuple[str, str]]:
-        """Module and attribute of each object that is another, or holds others."""
-        changed = [slot for slot, before in self._objects if slot[1].get(slot[2]) is not before]
-        changed += [slot for slot, before, content in self._containers
-                    if slot[1].get(slot[2]) is not before and flatten(slot[1].get(slot[2])) != content
-                    or flatten(before) != content]
-        return [(name, key) for name, _, key in changed]
-
     def changed(self) -> str | None:
-        """What is another than it was, in words; None where all is as it was."""
+        """What differs from before, in words; None where nothing does."""
         value = self._changed_value()
         if value:
             return value
-        for name, key in self._changed_objects():
-            return f'{name}.{key} is another'
+        for (name, attributes, key), before, content in self._objects:
+            now = attributes.get(key)
+            if flatten(before) != content or now is not before and flatten(now) != content:
+                return f'{name}.{key} is another'
         if self._shape_now() != self._shape:
             return 'a module, an attribute or a hook was added, replaced or taken away'
-        tensors = self._tensors_now()
-        if tensors == self._tensors:
-            return None
-        learning = [sum(learns for learns, _ in state) for state in (self._tensors, tensors)]
-        if learning[0] != learning[1]:
-            return f'{learning[1]} parameters learn, it were {learning[0]}'
-        return 'tensors of the model lie elsewhere'
+        return None if self._tensors_now() == self._tensors else 'other parameters learn, or tensors lie elsewhere'
 
     def changed_by_forward(self) -> str | None:
         """A number that a forward has changed, in words.
 
-        Other objects that it left behind, such as a loss's terms, are results, and watched no more. They are told by
-        what they are, for a new tensor may lie where an old one was.
+        Other objects that it replaced or filled, such as a loss's terms, are results, and are watched no more. Identity
+        tells them, for a new tensor may lie where an old one was.
         """
-        self._objects = [(slot, before) for slot, before in self._objects if slot[1].get(slot[2]) is before]
-        self._containers = [(slot, before, content) for slot, before, content in self._containers
-                            if slot[1].get(slot[2]) is before and flatten(before) == content]
+        self._objects = [(slot, before, content) for slot, before, content in self._objects
+                         if slot[1].get(slot[2]) is before and flatten(before) == content]
         self._shape, self._tensors = self._shape_now(), self._tensors_now()
         return self._changed_value()
 
 
 def flatten(value: Any) -> list:
-    """The numbers, words and objects in nested lists, tuples and dicts; of a tensor, where it lies.
-
-    >>> flatten(dict(a=[1, 2.0], b=('c', None)))
-    ['a', 1, 2.0, 'b', 'c', None]
-    """
-    if isinstance(value, dict):
-        return [part for pair in value.items() for element in pair for part in flatten(element)]
-    if isinstance(value, (list, tuple)):
-        return [part for element in value for part in flatten(element)]
+    """The numbers, words and objects in nested lists, tuples and dicts; of a tensor, where it lies and its shape."""
+    if isinstance(value, (dict, list, tuple)) and len(value) <= MOST_ELEMENTS:
+        elements = value if not isinstance(value, dict) else [part for pair in value.items() for part in pair]
+        return [part for element in elements for part in flatten(element)]
     if isinstance(value, Tensor):
-        return [value.data_ptr()]
+        return [value.data_ptr(), value.shape]
     return [value if isinstance(value, VALUES) else id(value)]

@@ -7,24 +7,12 @@ import numpy as np
 import torch
 
 
-def numpy_state() -> tuple:
-    """The state of NumPy's random numbers, as a tuple."""
-    state: Any = np.random.get_state()  # NumPy declares a dict as well
-    return state
-
-
 def random_state() -> dict:
-    """The state of the random numbers of Python, NumPy and PyTorch, in values that a checkpoint may hold.
-
-    >>> state = random_state()
-    >>> first = random.random(), np.random.rand(), torch.rand(())
-    >>> set_random_state(state)
-    >>> first == (random.random(), np.random.rand(), torch.rand(()))
-    True
-    """
-    kind, keys, position, has_gauss, gauss = numpy_state()
+    """The state of the random numbers of Python, NumPy and PyTorch, in values that a checkpoint may hold."""
+    numpy: Any = np.random.get_state()  # NumPy declares a dict as well
+    kind, keys, *rest = numpy
     state = dict(python=random.getstate(), torch=torch.get_rng_state(),
-                 numpy=(kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss))
+                 numpy=(kind, torch.from_numpy(keys.astype(np.int64)), *rest))
     if torch.cuda.is_available():
         state['cuda'] = torch.cuda.get_rng_state()
     return state
@@ -42,13 +30,7 @@ def set_random_state(state: dict) -> None:
 
 
 class SeededBatch(list):
-    """The indices of a batch; a worker process that iterates over them to fetch the images is seeded first.
-
-    >>> batch = SeededBatch([3, 1], (0, 7))
-    >>> first, second = ([*batch, random.random()] for _ in range(2))
-    >>> first[:2], first == second
-    ([3, 1], True)
-    """
+    """The indices of a batch. A worker process that iterates over them to fetch the images seeds itself first."""
 
     def __init__(self, indices: Sequence[int], entropy: tuple[int, ...]) -> None:
         super().__init__(indices)

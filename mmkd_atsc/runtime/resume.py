@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from mmkd_atsc.checkpoints.find import find_checkpoint
 from mmkd_atsc.checkpoints.read import check_teacher_names, misfit, read_checkpoint, weights_of
 from mmkd_atsc.registry import HOOKS
 
@@ -53,40 +54,34 @@ class StrictResumeHook(Hook):
                                'are done; to go on, raise them in train_cfg')
 
 
-def check_groups(saved: dict, optim_wrapper: OptimWrapper | OptimWrapperDict, refusal: str) -> None:
-    """Refuses an optimizer's state with other parameter groups: they have learning rates of their own."""
+def check_groups(saved: dict, optim_wrapper: OptimWrapper, refusal: str) -> None:
+    """Refuses the state of an optimizer with other parameter groups; of several optimizers PyTorch does."""
     if isinstance(optim_wrapper, OptimWrapperDict):
-        for name, wrapper in optim_wrapper.items():
-            check_groups(saved.get(name, {}), wrapper, f'{refusal}: {name}')
         return
     there, here = ([len(group['params']) for group in groups]
                    for groups in (saved.get('param_groups', ()), optim_wrapper.optimizer.param_groups))
     if there != here:
-        raise ValueError(f'{refusal}: its optimizer has groups of {_counts(there)} parameters, the config makes groups '
-                         f'of {_counts(here)}; which parts have a learning rate or weight decay of their own '
-                         '(teacher_lr_mult, paramwise_cfg) must stay as it was')
-
-
-def _counts(sizes: list[int]) -> str:
-    return ', '.join(map(str, sizes[:4])) + (f' ... ({len(sizes)} groups)' if len(sizes) > 4 else '') or 'no'
+        raise ValueError(f'{refusal}: its optimizer has {len(there)} groups of {sum(there)} parameters, the config '
+                         f'makes {len(here)} of {sum(here)}; which parts have a learning rate or weight decay of their '
+                         'own (teacher_lr_mult, paramwise_cfg) must stay as it was')
 
 
 def find_start(config: Config) -> str | None:
-    """The checkpoint that ``config`` starts from: of ``load_from``, or the last one of a run that is resumed."""
+    """The checkpoint that a training starts from: of ``load_from``, or the last one of a run that is resumed."""
     if config.get('load_from') or not config.get('resume'):
         return config.get('load_from')
-    note = Path(config.work_dir, 'last_checkpoint')
-    if not note.is_file():
+    if not Path(config.work_dir, 'last_checkpoint').is_file():
         return None  # nothing to resume: a first start
-    path = note.read_text().strip()
-    if not path:
-        raise ValueError(f'{note} is empty; name the checkpoint: --resume PATH')
-    beside = note.with_name(Path(path).name)  # the run's folder may have been moved
-    return str(beside) if not Path(path).is_file() and beside.is_file() else path
+    return str(find_checkpoint(config.work_dir))
 
 
-def check_start(config: Config) -> None:
-    """Reads the checkpoint that training will start from, and refuses a bad one before anything is built."""
+def check_start(config: Config, seed: int | None = None) -> None:
+    """Reads the checkpoint that training will start from, and refuses a bad one before anything is built.
+
+    Args:
+        config: Gets the path of the checkpoint, and the seed of a training that is resumed.
+        seed: That the command line asks for; a resumed training has no other than it began with.
+    """
     path = find_start(config)
     if path is None:
         return
@@ -101,6 +96,14 @@ def check_start(config: Config) -> None:
     if lacking:
         raise ValueError(f'{path}: holds no training to resume (no {", ".join(lacking)}); '
                          f'to start from its weights: --cfg-options load_from={path}')
-    if isinstance(content['meta'], dict) and content['meta'].get('seed') is not None:
-        # MMEngine restores it too, but too late for the sampler and the workers.
-        config.randomness = dict(config.get('randomness') or {}, seed=content['meta']['seed'])
+    began_with = content['meta'].get('seed') if isinstance(content['meta'], dict) else None
+    if began_with is None:
+        return
+    if seed not in (None, began_with):
+        raise ValueError(f'--seed {seed}: {path} is of a training with seed {began_with}, and a resumed training keeps '
+                         'it; leave out --seed')
+    randomness = config.get('randomness') or {}
+    if randomness.get('seed') not in (None, began_with):
+        print(f'the seed stays {began_with}, as the training began; randomness.seed={randomness["seed"]} is not used')
+    # MMEngine restores it too, but too late for the sampler and the workers.
+    config.randomness = dict(randomness, seed=began_with)

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from mmengine.hooks import RuntimeInfoHook
 from mmengine.runner import Runner
-from mmengine.utils import apply_to
 from torch import Tensor
 
 from mmkd_atsc.registry import HOOKS
@@ -20,12 +19,12 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
     """Writes the losses of training steps to the message hub only when they are needed.
 
     MMEngine's hook calls ``.item()`` on each loss, and its optimizer wrapper ``float()`` on the gradient norm, in each
-    step: the GPU runs dry while Python waits for it. This hook leaves them on their device until a line is logged, a
-    checkpoint is saved, a validation begins, the epoch ends, or 1000 steps have gathered. The hub then holds every
-    step's value, in order, as with MMEngine's hook.
+    step: the GPU has nothing to do while Python waits for it. This hook leaves them on their device until a line is
+    logged, a checkpoint is saved, a validation begins, the epoch ends, or 1000 steps have gathered. Then the hub holds
+    every step's value, in order, as with MMEngine's hook.
 
     A hook of yours that reads ``train/loss`` from the hub in other steps finds older values; it can read
-    ``outputs['loss']`` instead.
+    ``outputs['loss']`` instead. A model must return new tensors in each step.
     """
 
     def __init__(self) -> None:
@@ -70,15 +69,6 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
             for name, value in terms:
                 runner.message_hub.update_scalar(f'train/{name}', value)
 
-    def after_train_epoch(self, runner: Runner) -> None:
-        self.update_hub(runner)
-
     def before_val(self, runner: Runner) -> None:
         super().before_val(runner)
         self.update_hub(runner)
-
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        if self._terms:  # saved by other means than a CheckpointHook: the hub has been copied already
-            self.update_hub(runner)
-            checkpoint['message_hub'] = apply_to(runner.message_hub.state_dict(), lambda value: hasattr(value, 'cpu'),
-                                                 lambda value: value.cpu())

@@ -33,7 +33,7 @@ def on_gpu(method, work_dir, graph=True, **options):
     config = config_of(method, work_dir, graph=graph, **options)
     config.optim_wrapper.bf16 = False
     if graph:
-        config.default_hooks.step_graph.stand_in = False
+        config.default_hooks.step_graph.type = 'mmkd_atsc.StepGraphHook'
     return config
 
 

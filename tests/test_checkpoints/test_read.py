@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mmkd_atsc.checkpoints.read import load_strictly, read_checkpoint, read_weights, weights_of
+from tests.conftest import tiny_classifier
 
 
 def net(out=2):
@@ -142,3 +143,15 @@ def test_a_network_that_knows_its_older_names_is_believed():
     del weights['norm.weight']
     with pytest.raises(ValueError, match='swin.pth does not fit SwinTransformer: '):
         load_strictly(swin, weights, 'swin.pth')
+
+
+def test_a_first_teacher_without_batch_norm_keeps_its_place():
+    """The counters of the second's come after all weights: names are read in the order of the keys."""
+    plain = dict(tiny_classifier(4), backbone=dict(
+        type='mmpretrain.ConvNeXt', arch=dict(depths=[1] * 4, channels=[8] * 4), out_indices=(3, )))
+    model = MODELS.build(dict(
+        type='mmkd_atsc.MultiTeacherDistill', architecture=tiny_classifier(4), allow_random_teacher=True,
+        teacher=dict(plain=plain, with_norm=tiny_classifier(8)), distiller=dict(type='mmkd_atsc.AEKTDistiller')))
+    weights = model.state_dict()
+    load_strictly(model, weights, 'a.pth')
+    load_strictly(model, {key: value for key, value in weights.items() if 'num_batches' not in key}, 'old.pth')

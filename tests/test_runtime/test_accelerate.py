@@ -4,10 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.registry import HOOKS, MODELS
+from mmengine.registry import MODELS
 from torch import nn
 
 from mmkd_atsc.runtime.accelerate import AccelerateHook
+from mmkd_atsc.runtime.blocks import repeated_blocks
 from tests.conftest import tiny_classifier
 from tests.test_models.test_algorithms.test_adaptive_teacher_distill import batches, build, optimizer_of
 
@@ -60,10 +61,9 @@ def test_when_the_layout_is_changed(setting, device_is_fast):
     assert model['backbone'].weight.is_contiguous() != device_is_fast
 
 
-@pytest.mark.parametrize('options, words', [
-    (dict(channels_last='yes'), "channels_last='yes' is not one of True, False, 'auto'"),
-    (dict(compile='max'), "compile='max' is not one of False, 'blocks'"),
-])
-def test_wrong_options_are_refused(options, words):
-    with pytest.raises(ValueError, match=words):
-        HOOKS.build(dict(type='mmkd_atsc.AccelerateHook', **options))
+def test_blocks_that_a_recorder_listens_to_are_not_compiled():
+    network = MODELS.build(tiny_classifier(4)).backbone
+    blocks = [block for _, block in repeated_blocks(network)]
+    blocks[1].conv1.register_forward_hook(lambda *args: None)
+    AccelerateHook(compile='blocks')._compile_blocks('backbone', network)
+    assert [block._compiled_call_impl is None for block in blocks] == [False, True, False]

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
+from mmengine.registry import HOOKS
 
 from mmkd_atsc.checkpoints.atomic_file import UNFINISHED, AtomicBackend, write_whole
 from mmkd_atsc.errors.checks import TrainingStopped
@@ -154,8 +156,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_the_old_checkpoint_stays(savin
 def test_the_bytes_are_on_the_disk_before_the_name_points_to_them(tmp_path, monkeypatch):
     calls = []
     for name in 'fsync', 'replace':
-        real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (calls.append(name), real(*args)))
+        monkeypatch.setattr(os, name, lambda *args, call=getattr(os, name): (calls.append(call.__name__), call(*args)))
     write_whole(tmp_path / 'a', b'content')
     assert calls == ['fsync', 'replace', 'fsync']  # the file, the name, the folder that holds the name
 
@@ -181,6 +182,23 @@ def test_it_keeps_the_files_that_mmengines_hook_keeps(tmp_path, options, kept):
         saved, = (tmp_path / 'ours_out' / 'ours').glob('*.pth')
         assert saved.name == 'epoch_4.pth' and 'optimizer' not in checkpoint_of(saved)
         assert (tmp_path / 'ours' / 'last_checkpoint').read_text() == str(saved)
+
+
+def test_a_stock_config_saves_atomically_with_the_options_that_it_has(tmp_path, monkeypatch):
+    """The lines that _base_/distill.py shows, beside one of MMPretrain's configs."""
+    options = dict(interval=2, max_keep_ckpts=3, save_best=['student/accuracy/top1'], rule='greater', out_dir='there',
+                   published_keys=['state_dict'], filename_tmpl='e{}.pth', save_optimizer=False, save_begin=4)
+    monkeypatch.chdir(tmp_path)
+    Path('stock.py').write_text("_base_ = ['mmpretrain::resnet/resnet18_8xb16_cifar10.py']\n"
+                                f"default_hooks = dict(checkpoint={options!r}, timer=dict(interval=7))\n")
+    Path('mine.py').write_text("_base_ = ['stock.py', 'mmkd_atsc::_base_/distill.py']\n"
+                               'default_hooks = _base_.distill.default_hooks\n')
+    hooks = Config.fromfile('mine.py').default_hooks
+    assert (hooks.timer.type, hooks.timer.interval) == ('IterTimerHook', 7)
+    assert hooks.checkpoint == dict(options, type='mmkd_atsc.AtomicCheckpointHook', _scope_=hooks.checkpoint._scope_)
+    hook = HOOKS.build(hooks.checkpoint)
+    assert (hook.interval, hook.max_keep_ckpts, hook.out_dir, hook.save_begin) == (2, 3, 'there', 4)
+    assert hook.published_keys == ['state_dict'] and hook.save_best == ['student/accuracy/top1']
 
 
 def test_a_published_model_and_a_resumed_run(tmp_path):

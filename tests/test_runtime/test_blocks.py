@@ -5,10 +5,9 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
-from torch import nn
 
 from mmkd_atsc.cifar_networks import CIFAR_NETWORKS
-from mmkd_atsc.runtime.blocks import BlockCompiler, has_hooks, repeated_blocks
+from mmkd_atsc.runtime.blocks import BlockCompiler, repeated_blocks
 
 EXPECTED = [
     (dict(type='ResNet', depth=18), 'BasicBlock', 8), (dict(type='ResNet', depth=50), 'Bottleneck', 16),
@@ -83,10 +82,3 @@ def test_what_cannot_be_compiled_runs_as_it_is_with_one_warning(monkeypatch):
         torch.testing.assert_close(network(images), plain(images))
     text, = (line for line in said if 'not compiled' in line)
     assert text.startswith('BasicBlock is not compiled: ') and 'no such kernel' in text and '\n' not in text
-
-
-def test_a_listener_is_seen():
-    block = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
-    assert not has_hooks(block)
-    block[1].register_forward_hook(lambda *args: None)
-    assert has_hooks(block)

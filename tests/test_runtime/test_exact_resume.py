@@ -121,15 +121,19 @@ def test_checkpoints_of_older_versions_resume(tmp_path, done, exact):
 
 
 @pytest.mark.usefixtures('in_process')
-def test_another_number_of_processes_is_said(tmp_path):
+@pytest.mark.parametrize('processes, options, why', [
+    (2, {}, '2 process(es) wrote the checkpoint, 1 read it'),
+    (1, dict(loop=dict(type='EpochBasedTrainLoop', max_epochs=2)), 'EpochBasedTrainLoop does not restore random'),
+    (1, dict(custom_hooks=[dict(type='EarlyStoppingHook', monitor='toy/acc', rule='greater', patience=math.inf)]),
+     'EarlyStoppingHook begins to count anew')])
+def test_what_is_not_exact_is_said(tmp_path, processes, options, why):
     runner(tmp_path).train()
     checkpoint = checkpoint_of(tmp_path / 'epoch_1.pth')
-    checkpoint[ENTRY]['processes'] *= 2  # as if two had written it
+    checkpoint[ENTRY]['processes'] *= processes
     torch.save(checkpoint, tmp_path / 'epoch_1.pth')
-    resumed = runner(tmp_path, resume=True, load_from=str(tmp_path / 'epoch_1.pth'))
+    resumed = runner(tmp_path, resume=True, load_from=str(tmp_path / 'epoch_1.pth'), **options)
     resumed.train()
-    assert (resumed.epoch, resumed.iter) == (2, 10)
-    assert '2 process(es) wrote the checkpoint, 1 read it' in log_of(tmp_path)
+    assert (resumed.epoch, resumed.iter) == (2, 10) and f'resumed, but not exactly: {why}' in log_of(tmp_path)
 
 
 @pytest.mark.parametrize('option, value, error', [
@@ -137,11 +141,3 @@ def test_another_number_of_processes_is_said(tmp_path):
 def test_the_loop_checks_its_numbers(tmp_path, option, value, error, in_process):
     with pytest.raises(error, match=f'{option}={value} must be an integer at least'):
         runner(tmp_path, loop=dict(LOOP, **{option: value})).train()
-
-
-@pytest.mark.usefixtures('in_process')
-def test_early_stopping_is_said(tmp_path):
-    runner(tmp_path).train()
-    stop = dict(type='EarlyStoppingHook', monitor='toy/acc', rule='greater', patience=math.inf)
-    runner(tmp_path, loop=dict(LOOP, max_epochs=3), resume=True, custom_hooks=[stop]).train()
-    assert 'resumed, but not exactly: EarlyStoppingHook begins to count anew' in log_of(tmp_path)

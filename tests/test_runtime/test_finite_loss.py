@@ -1,17 +1,20 @@
 """A loss or weight that is nan stops the run by name, before anything is saved."""
+import itertools
 import math
 import os
-import sys
+import re
 
 import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper
+from mmpretrain.models import ImageClassifier
 from torch import nn
 
 from mmkd_atsc.errors.checks import TrainingStopped
 from mmkd_atsc.runtime.finite_loss import nonfinite_tensor
-from tests.conftest import ROOT, assert_one_line_error, run_command, run_tool
+from tests.conftest import assert_one_line_error, run_tool
+from tests.faults.trainings import Life, write_config
 from tests.test_runtime.toy_training import OURS, batches, checkpoint_of, toy_runner
 
 pytestmark = pytest.mark.usefixtures('in_process')
@@ -116,36 +119,17 @@ def test_training_ends_in_one_line(tiny_config, tmp_path):
     assert not list((tmp_path / 'w').glob('*.pth'))
 
 
-TWO_PROCESSES = """
-import os, sys
-import torch
-import torch.distributed as dist
-from mmengine.runner import Runner
-from tests.test_runtime.test_finite_loss import BY_ITER, hooks
-from tests.test_runtime.toy_training import batches, toy_runner
-
-folder = sys.argv[1]
-Runner._log_env = lambda *args: None
-rank = 1 - bool(os.fork())
-os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE='2')
-dist.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
-wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
-data = batches(20, factor={6: float('nan')} if rank else {})
-with open(f'{folder}/{rank}', 'w') as out:
-    try:
-        toy_runner(folder, data, BY_ITER, hooks(by_epoch=False, interval=5), interval=100, launcher='pytorch',
-                   cfg=dict(model_wrapper_cfg=wrapper)).train()
-    except Exception as error:
-        print(type(error).__name__, error, file=out, flush=True)
-os._exit(0) if rank else os.wait()
-"""
+def spoil_the_seventh_loss_of_the_second_process():
+    losses, calls = ImageClassifier.loss, itertools.count(1)
+    ImageClassifier.loss = lambda self, *args: {
+        name: value * math.nan if os.environ['RANK'] == '1' and next(calls) == 7 else value
+        for name, value in losses(self, *args).items()}
 
 
 def test_all_processes_stop_together(tmp_path):
-    script = tmp_path / 'script.py'
-    script.write_text(TWO_PROCESSES)
-    done = run_command(sys.executable, script, tmp_path, PYTHONPATH=str(ROOT), MASTER_ADDR='127.0.0.1', timeout=100)
-    first, second = ((tmp_path / rank).read_text() for rank in '01')
-    assert first == second == ('TrainingStopped loss_scaled is nan in iteration 7 (process 1); the last checkpoint '
-                               f'before it is {os.path.join(tmp_path, "iter_5.pth")}\n'), done.stderr[-2000:]
-    assert_all_checkpoints_are_good(tmp_path)
+    life = Life(write_config(tmp_path, 'aekt'), tmp_path / 'w', processes=2,
+                prepare=spoil_the_seventh_loss_of_the_second_process)
+    assert life.wait(100) == [2, 2], life.log.read_text()[-2000:]
+    line = rf'error.*: student.loss is nan in iteration 7 \(process 1\); .* before it is {tmp_path}/w/epoch_1.pth'
+    assert len(re.findall(line, life.log.read_text())) == 2
+    assert_all_checkpoints_are_good(tmp_path / 'w')

@@ -1,70 +1,11 @@
-"""Two processes whose gradients are averaged after the captured step train as one process with both batches does."""
-import sys
-
+"""Gradients are averaged after a step, in pieces; that training is the same tests/test_distributed.py shows."""
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from mmkd_atsc.runtime import FastOptimWrapper, FlatDataParallel, flat_data_parallel
-from tests.conftest import ROOT, run_command, run_tool
-from tests.test_distributed import batch_of, build
-
-SCRIPT = """
-import sys
-import torch
-import torch.distributed as dist
-from tests.test_runtime.test_flat_data_parallel import train
-from mmkd_atsc.runtime import FlatDataParallel
-
-method, checkpoint, out = sys.argv[1:]
-dist.init_process_group('gloo')
-torch.set_num_threads(1)
-rank = dist.get_rank()
-weights = train(method, checkpoint, slice(4 * rank, 4 * rank + 4), FlatDataParallel)
-torch.save(weights, f'{out}{rank}')
-dist.barrier()
-dist.destroy_process_group()
-"""
-
-
-def train(method, checkpoint, part, wrapper=lambda model: model):
-    """Seven steps of a model in eval mode, its teachers learning in the middle ones: weights and momenta after them."""
-    from mmkd_atsc.runtime.step_graph import GraphedStep, StandIn
-    torch.manual_seed(torch.distributed.get_rank() if torch.distributed.is_initialized() else 0)  # wrapping agrees
-    model = build(method, checkpoint)
-    for module in model.modules():
-        module.train = lambda mode=True: None  # batch norm of half a batch is another
-    images, samples = batch_of(part)
-    model.data_preprocessor.forward = lambda data, training: data
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01, momentum=0.9)
-    optim_wrapper = FastOptimWrapper(optimizer=optimizer, clip_grad=dict(max_norm=1.0))
-    step = GraphedStep(model, 2, StandIn)
-    model.train_step = step
-    wrapped, captured = wrapper(model), 0
-    for number in range(9):
-        if number in (3, 6) and method.startswith('atsc'):
-            model.set_adapting(number == 6)
-        usual = step._usual_steps
-        wrapped.train_step(dict(inputs=images, data_samples=samples), optim_wrapper)
-        captured += step._usual_steps == usual
-    assert captured == (3 if method.startswith('atsc') else 7)
-    return dict(model.state_dict())
-
-
-@pytest.mark.parametrize('method', ['aekt', 'atsc', 'atsc, two teachers'])
-def test_two_processes_train_as_one(method, teacher_checkpoint, tmp_path):
-    script = tmp_path / 'script.py'
-    script.write_text(SCRIPT)
-    done = run_command(sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', script,
-                       method, teacher_checkpoint, tmp_path / 'weights', PYTHONPATH=str(ROOT))
-    assert (tmp_path / 'weights1').is_file(), done.stderr
-    expected = train(method, teacher_checkpoint, slice(0, 8))
-    for rank in range(2):
-        got = torch.load(tmp_path / f'weights{rank}', weights_only=True)
-        assert got.keys() == expected.keys()
-        for name, value in expected.items():
-            torch.testing.assert_close(got[name], value, atol=1e-5, rtol=1e-4, msg=name)
+from mmkd_atsc.runtime import FlatDataParallel, flat_data_parallel
+from tests.conftest import assert_same_weights, run_command, run_tool, weights
 
 
 def test_another_optimizer_wrapper_is_refused(monkeypatch):
@@ -115,9 +56,7 @@ def test_fast_changes_nothing_on_a_cpu_and_says_so(tiny_config, tmp_path):
     fast = run_tool('train.py', tiny_config, '--work-dir', tmp_path / 'fast', '--fast')
     assert plain.returncode == fast.returncode == 0, fast.stderr
     assert fast.stdout.startswith('--fast does nothing: there is no GPU\n')
-    weights = [torch.load(tmp_path / name / 'epoch_2.pth', weights_only=True)['state_dict'] for name in
-               ('plain', 'fast')]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert_same_weights(*(weights(tmp_path / name / 'epoch_2.pth') for name in ('plain', 'fast')))
 
 
 def test_fast_in_a_config_on_two_processes_gives_what_mmengine_gives(tiny_config, tmp_path):
@@ -130,8 +69,7 @@ def test_fast_in_a_config_on_two_processes_gives_what_mmengine_gives(tiny_config
         done = run_command('bash', 'tools/dist_train.sh', config, '2', '--work-dir', tmp_path / config.stem)
         assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if 'there is no GPU' in line]
-    assert len(lines) == 1 and 'no bf16, no compiled blocks and no graph' in lines[0].replace('and so ', '')
-    weights = [torch.load(tmp_path / name / 'epoch_2.pth', weights_only=True)['state_dict'] for name in
-               ('tiny', 'fast')]
-    for name, value in weights[0].items():
-        torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-5, msg=name)
+    assert len(lines) == 1 and 'no bf16, no compiled blocks and no graph' in lines[0]
+    expected, got = (weights(tmp_path / name / 'epoch_2.pth') for name in ('tiny', 'fast'))
+    for name, value in expected.items():
+        torch.testing.assert_close(got[name], value, rtol=1e-4, atol=1e-5, msg=name)

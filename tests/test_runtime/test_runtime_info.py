@@ -1,10 +1,9 @@
 """No step waits for the GPU, and the log is what it was."""
-from types import SimpleNamespace
-
 import mmengine
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import RuntimeInfoHook
 from mmengine.logging import MessageHub
 from mmengine.registry import MODELS
@@ -14,7 +13,8 @@ import mmkd_atsc
 from analysis.runs import read_environment
 from mmkd_atsc.runtime import DeferredRuntimeInfoHook, FiniteLossHook
 from mmkd_atsc.runtime.step_terms import MOST_STEPS, StepTerms, losses_are_due
-from tests.conftest import tiny_classifier
+from tests.conftest import ROOT, tiny_classifier
+from tests.test_runtime.test_step_graph import SHARED, config_of, train
 from tests.test_runtime.toy_training import OURS, Toy, batches, checkpoint_of, scalar_lines, toy_runner
 
 THEIRS = dict(checkpoint=dict(type='CheckpointHook', interval=1))
@@ -53,13 +53,32 @@ def test_lines_and_checkpoints_are_those_of_mmengines_hook(tmp_path, by_epoch):
             np.testing.assert_array_equal(ours[key][1], counts, err_msg=key)
 
 
-def test_a_checkpoint_saved_by_other_means_has_every_step_too(tmp_path):
-    runner = toy_runner(tmp_path, batches(), interval=100)
-    save = SimpleNamespace(after_train_iter=lambda runner, batch_idx, **kwargs:
-                           batch_idx == 6 and runner.save_checkpoint(str(tmp_path), 'mine.pth', by_epoch=False))
-    runner._hooks.append(save)
-    runner.train()
-    assert len(histories(tmp_path / 'mine.pth')['train/loss'][0]) == 17  # the second epoch's seventh
+BASES = ROOT / 'configs' / '_base_'
+LOG_PROCESSORS = dict(runtime=Config.fromfile(BASES / 'runtime.py').log_processor,
+                      distill=Config.fromfile(BASES / 'distill.py').distill.log_processor)
+
+
+@pytest.mark.parametrize('base', LOG_PROCESSORS)
+def test_a_line_has_means_over_one_window_and_its_terms_add_up(tmp_path, base):
+    processor = dict(LOG_PROCESSORS[base], window_size=2)
+    config = config_of('aekt', tmp_path, epochs=2, graph=False, custom_hooks=[], log_processor=processor)
+    config.model.architecture.head.cal_acc = True
+    config.update(val_dataloader=config.train_dataloader, val_cfg=dict(type='mmkd_atsc.DistillValLoop'),
+                  val_evaluator=dict(type='Accuracy'))
+    runner, watch = train(config)
+    lines = [dict(line) for line in scalar_lines(tmp_path)]
+    lines, scores = ([line for line in lines if (key in line)] for key in ('loss', 'student/accuracy/top1'))
+    assert len(lines) == 4 and {'distill.accuracy_before_fc', 'student.accuracy_top-1'} <= lines[0].keys()
+    loss = runner.model.distiller.distill_losses['loss_aekt']
+    for line in lines:
+        steps = watch.losses[line['iter'] - 2:line['iter']]
+        for name in steps[0]:
+            assert line[name] == pytest.approx(sum(step[name] for step in steps) / 2, rel=1e-5), name
+        assert line['loss'] == pytest.approx(line['student.loss'] + line['distill.loss_aekt'], rel=1e-5)
+        terms = line['distill.tckd'] + loss.beta * line['distill.nckd'] + line['distill.target']
+        assert line['distill.loss_aekt'] == pytest.approx(loss.tau ** 2 * terms, rel=1e-4)
+    measured, _ = runner.message_hub.get_scalar('val/student/accuracy/top1').data
+    assert [line['student/accuracy/top1'] for line in scores] == measured.tolist()
 
 
 class Unread:
@@ -67,7 +86,7 @@ class Unread:
 
     def __init__(self, model, optim_wrapper):
         self.model, self.optim_wrapper, self.hooks = model, optim_wrapper, []
-        self.epoch, self.iter, self.max_epochs, self.max_iters = 0, 0, 1, 1000
+        self.cfg, self.epoch, self.iter, self.max_epochs, self.max_iters = {}, 0, 0, 1, 1000
         self.train_dataloader = type('Loader', (list, ), dict(dataset=None))([None] * 1000)
         self.message_hub = MessageHub.get_instance(f'unread{id(self)}')
 
@@ -85,11 +104,9 @@ class Unread:
 def on_meta(name, checkpoint):
     """A model and its data on a device where ``.item()``, ``bool()``, ``.cpu()``, ``nonzero()`` are errors."""
     common = dict(teacher=tiny_classifier(8), teacher_ckpt=checkpoint)
-    student = dict(tiny_classifier(4), neck=dict(type='mmkd_atsc.FeatureProjector', in_channels=8, out_channels=16),
-                   head=dict(type='mmkd_atsc.SharedClassifierHead'))
     aekt = dict(type='mmkd_atsc.AEKTDistiller', fc_lr_mult=1.0)  # all in one group
     models = dict(aekt=dict(type='mmkd_atsc.MultiTeacherDistill', architecture=tiny_classifier(4), distiller=aekt),
-                  atsc=dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student))
+                  atsc=dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=SHARED))
     images = torch.zeros(4, 3, 32, 32, device='meta')
     samples = [DataSample().set_gt_label(torch.zeros(1, dtype=torch.long, device='meta')) for _ in range(4)]
     return MODELS.build(dict(models[name], **common)).train().to('meta'), dict(inputs=images, data_samples=samples)
@@ -119,24 +136,26 @@ def test_terms_come_out_as_item_gives_them():
                   e=torch.tensor(0.1, dtype=torch.bfloat16), f=torch.tensor(True), g=0.5)
     terms = StepTerms()
     terms.add(0, values.items())
-    values['a'].fill_(7.0)  # what the next step overwrites
-    terms.add(1, [('a', values['a']), ('a', values['b'])])
+    terms.add(1, [('a', torch.tensor(7.0)), ('a', values['b'])])
     (_, first), (_, second) = terms.drain()
-    expected = [('a', torch.tensor(0.1).item())] + [(name, value.item() if isinstance(value, torch.Tensor) else value)
-                                                   for name, value in list(values.items())[1:]]
+    expected = [(name, value.item() if isinstance(value, torch.Tensor) else value) for name, value in values.items()]
     assert first == expected and [type(value) for _, value in first] == [type(value) for _, value in expected]
-    assert second == [('a', 7.0), ('a', 0.1)]
+    assert second == [('a', 7.0), ('a', 0.1)] and terms.drain() == []
 
 
 def test_what_waits_holds_no_graph_and_is_bounded():
     weight, terms = torch.ones(1, requires_grad=True), StepTerms()
     terms.add(0, [('loss', (weight * 2).sum())])
-    assert not any(copy.requires_grad for copies, _ in terms._waiting.values() for copy in copies)
+    assert not terms._steps[0][1][0][1].requires_grad
     runner = Unread(Toy(), None)
     runner.max_iters = 10 ** 6
     runner.iter = MOST_STEPS - 2
     assert not losses_are_due(runner, 5)
     runner.iter += 1
+    assert losses_are_due(runner, 5)
+    runner.iter += 1
+    assert not losses_are_due(runner, 5)
+    runner.cfg = dict(compile=dict(mode='reduce-overhead'))  # whose next step overwrites the losses
     assert losses_are_due(runner, 5)
 
 

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmkd_atsc import cli
-from mmkd_atsc.runtime.step_graph import StepGraphHook
+from mmkd_atsc.runtime.model_wrappers import unwrap_model
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 
@@ -73,8 +73,7 @@ class Stopwatch(Hook):
 
 def has_graph(runner: Runner) -> bool:
     """Whether the last step was replayed from a CUDA graph."""
-    steps = [hook.step for hook in runner.hooks if isinstance(hook, StepGraphHook)]
-    return any(step is not None and step.captured is not None for step in steps)
+    return getattr(unwrap_model(runner).train_step, 'captured', None) is not None
 
 
 def train(config: Config, *hooks: Hook) -> Runner:

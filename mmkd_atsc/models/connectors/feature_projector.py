@@ -63,7 +63,7 @@ class FeatureProjector(BaseModule):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.factor, self.pool = check_choice('factor', factor, (2, 4, 8)), pool
         self.spatial, self.final_relu = spatial, final_relu
-        self.out_size, self.image_size = _sides('out_size', out_size), _sides('image_size', image_size)
+        self.out_size, self.image_size = height_and_width('out_size', out_size), height_and_width('image_size', image_size)
         self.layers: nn.Sequential | None = None
         self.projectors: ModuleDict | None = None
         # Factor on the gradient that each projector gives to the student's encoder.
@@ -185,7 +185,7 @@ def _averages(have: int, want: int) -> Tensor:
     return inside / inside.sum(1, keepdim=True)
 
 
-def _sides(name: str, size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+def height_and_width(name: str, size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     """Height and width of an option that is both, or one number for both."""
     if size is None:
         return None
