@@ -44,7 +44,7 @@ def test_each_epoch_or_iteration_has_its_share_of_the_weight(by_epoch):
 
 
 def test_epochs_are_refused_where_training_counts_iterations():
-    runner = SimpleNamespace(train_loop=IterBasedTrainLoop.__new__(IterBasedTrainLoop))
+    runner = SimpleNamespace(train_loop=IterBasedTrainLoop.__new__(IterBasedTrainLoop), max_iters=24)
     DistillWarmupHook(by_epoch=False).before_train(runner)
     with pytest.raises(ValueError, match='DistillWarmupHook counts epochs; .* set by_epoch=False and give iterations'):
         DistillWarmupHook().before_train(runner)

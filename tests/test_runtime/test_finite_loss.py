@@ -39,6 +39,12 @@ def test_the_message_names_the_loss_the_step_and_the_last_good_checkpoint(tmp_pa
     assert_all_checkpoints_are_good(tmp_path)
 
 
+def test_the_message_says_what_the_methods_parts_would_change(tmp_path, monkeypatch):
+    monkeypatch.setattr(nn.Linear, 'nonfinite_remedy', 'Linear: halve it', raising=False)
+    with pytest.raises(TrainingStopped, match='no checkpoint had been saved; Linear: halve it$'):
+        toy_runner(tmp_path, batches(factor={3: math.nan}), interval=100).train()
+
+
 @pytest.mark.parametrize('value, text', [(math.inf, '-?inf'), (math.nan, 'nan')])
 def test_an_epoch_is_not_saved_when_its_last_step_went_wrong(tmp_path, value, text):
     data = batches(factor={9: value})
