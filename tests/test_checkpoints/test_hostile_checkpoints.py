@@ -12,10 +12,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from mmkd_atsc.checkpoints.convert import convert_file
 from mmkd_atsc.checkpoints.read import read_safely_everywhere
 from mmkd_atsc.export import export_student
 from mmkd_atsc.runtime.resume import check_start
+from model_converters.convert_teacher import convert_file
 from tests.conftest import TINY_TRAINING, assert_one_line_error, run_tool, tiny_classifier
 from tools import test, train
 
