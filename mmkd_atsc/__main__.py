@@ -3,48 +3,35 @@
 ``python -m mmkd_atsc SCRIPT [ARGS ...]`` runs a script, MMRazor's or MMPretrain's ``tools/train.py`` for example, with
 this package imported.
 """
-import importlib
 import os
 import platform
 import runpy
 import sys
+from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 from .launch import die_with_launcher
 
-# distribution, lowest and first unsupported version of what was measured to work together
-STACK = (
-    ('torch', '2.6', None), ('torchvision', None, None), ('mmengine', '0.10.7', '0.11'), ('mmcv', '2.0.0', '2.1.1'),
-    ('mmpretrain', '1.2.0', '1.2.1'), ('mmrazor', '1.0.0', '1.0.1'), ('setuptools', None, '82'), ('joblib', None, None),
-    ('safetensors', None, None), ('numpy', None, None),
-)
-
 
 def installed(name: str) -> str:
-    """The version of a distribution, '' if it is not there; full mmcv and mmcv-lite are the same module."""
-    for candidate in ((name, 'mmcv-lite') if name == 'mmcv' else (name,)):
-        try:
-            return metadata.version(candidate)
-        except metadata.PackageNotFoundError:
-            continue
-    return ''
+    """The version of a distribution, '' if it is not there."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ''
 
 
-def check_versions() -> list[str]:
-    """One line for each package that is missing or outside the range that works."""
-    from packaging.version import Version
-    problems = []
-    for name, low, high in STACK:
-        version = installed(name)
-        wanted = ','.join(filter(None, [low and f'>={low}', high and f'<{high}']))
-        if not version:
-            # Full mmcv is compiled for hours where there is no wheel of it, and no classifier needs its operators.
-            package = 'mmcv-lite' if name == 'mmcv' else name
-            problems.append(f'{name} is not installed; pip install "{package}{wanted}"')
-        elif (low and Version(version) < Version(low)) or (high and Version(version) >= Version(high)):
-            problems.append(f'{name} {version} does not work here; pip install "{name}{wanted}"')
-    return problems
+def requirements() -> dict[str, str]:
+    """What this package needs, with the versions that were measured to work together: as it was installed."""
+    from packaging.requirements import Requirement
+    lines = metadata.requires('mmkd_atsc') if installed('mmkd_atsc') else []
+    needed = [Requirement(line) for line in lines or []]
+    found = {one.name: str(one.specifier) for one in needed if one.marker is None}
+    # mmcv-lite and full mmcv are the same module. Full mmcv is kept where it is in use.
+    return {'mmcv' if name == 'mmcv-lite' and not installed(name) and installed('mmcv') else name: versions
+            for name, versions in found.items()}
 
 
 def find_devices() -> str:
@@ -53,15 +40,10 @@ def find_devices() -> str:
     return ', '.join(gpus) or f'no GPU, {torch.get_num_threads()} CPU threads'
 
 
-def import_mmrazor() -> None:
-    importlib.import_module('mmrazor.models')
-
-
-def resolve_types() -> None:
+def find_type(name: str) -> None:
     from mmengine.registry import MODELS
-    for name in ('mmkd_atsc.CIFARResNet', 'mmpretrain.ImageClassifier', 'mmrazor.ConfigurableDistiller'):
-        if MODELS.get(name) is None:
-            raise LookupError(f'{name} is not found from the root registry')
+    if MODELS.get(name) is None:
+        raise LookupError(f'{name} is not found from the root registry')
 
 
 def find_configs() -> None:
@@ -70,17 +52,24 @@ def find_configs() -> None:
         raise FileNotFoundError(f'{CONFIGS} is missing: reinstall with pip install . (or -e .)')
 
 
-CHECKS = (('torch imports', find_devices), ('mmrazor imports', import_mmrazor),
-          ('types resolve by their prefix', resolve_types), ('configs are where mmkd_atsc:: looks', find_configs))
+CHECKS: dict[str, Callable[[], str | None]] = {
+    'torch imports': find_devices, 'configs are where mmkd_atsc:: looks': find_configs,
+    **{f'{name} is found': partial(find_type, name)
+       for name in ('mmrazor.ConfigurableDistiller', 'mmpretrain.ImageClassifier', 'mmkd_atsc.CIFARResNet')}}
 
 
 def report() -> int:
     """Prints versions at once, then each check as it is done; importing PyTorch and MMRazor takes seconds."""
+    from packaging.specifiers import SpecifierSet
     print(f'python      {platform.python_version()} on {platform.platform()}')
-    for name, _, _ in STACK:
-        print(f'{name:<11} {installed(name) or "not installed"}', flush=True)
-    problems = check_versions()
-    for what, check in CHECKS:
+    problems = []
+    for name, versions in requirements().items():
+        version = installed(name)
+        print(f'{name:<11} {version or "not installed"}', flush=True)
+        if not version or not SpecifierSet(versions).contains(version, prereleases=True):
+            wrong = f'{name} {version} does not work here' if version else f'{name} is not installed'
+            problems.append(f'{wrong}; pip install "{name}{versions}"')
+    for what, check in CHECKS.items():
         try:
             found = check()
             print(f'ok          {what}' + (f': {found}' if found else ''), flush=True)

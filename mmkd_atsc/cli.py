@@ -7,12 +7,11 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import cv2
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 
 from mmkd_atsc.errors.checks import TrainingStopped
 from mmkd_atsc.errors.messages import describe
@@ -23,12 +22,10 @@ USER_ERRORS = (ValueError, TypeError, LookupError, OSError, NotImplementedError,
                AssertionError, RuntimeError, OverflowError, cv2.error)
 
 
-@dataclass
 class Progress:
-    """How far a tool has come: an error before the first training step is one of the command or of the config."""
+    """Whether training has begun; an error before its first step is one of the command or of the config."""
 
-    config: Config | None = None
-    has_trained: bool = False
+    has_trained = False
 
 
 @contextlib.contextmanager
@@ -46,7 +43,7 @@ def one_line_errors() -> Iterator[Progress]:
         rank = os.environ.get('RANK', '0')
         where = '' if rank == '0' else f' (process {rank})'
         sys.stdout.flush()
-        print(f'error{where}: {describe(error, progress.config)}', file=sys.stderr, flush=True)
+        print(f'error{where}: {describe(error)}', file=sys.stderr, flush=True)
         # In a job, the usual way out would wait for the other processes.
         os._exit(2) if 'RANK' in os.environ else sys.exit(2)
 

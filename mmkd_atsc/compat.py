@@ -134,17 +134,12 @@ def import_mmrazor() -> None:
         mmrazor.digit_version = check
 
 
-class _HistoryBufferGetattr:
+def getattr_of_history(owner: Any, name: str) -> Any:
     """Replaces ``builtins.getattr`` inside a checkpoint: it returns one of ``HistoryBuffer``'s statistics or raises."""
-
-    METHODS = ('min', 'max', 'current', 'mean')
-
-    def __call__(self, owner: Any, name: str) -> Any:
-        from mmengine.logging import HistoryBuffer
-        if owner is HistoryBuffer and name in self.METHODS:
-            return getattr(HistoryBuffer, name)
-        raise ValueError(f'a checkpoint asked for getattr({owner!r}, {name!r}); only HistoryBuffer.'
-                         f'{{{",".join(self.METHODS)}}} is served')
+    from mmengine.logging import HistoryBuffer
+    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
+        return getattr(HistoryBuffer, name)
+    raise ValueError(f'a checkpoint asked for getattr({owner!r}, {name!r}); only HistoryBuffer\'s statistics are served')
 
 
 def allow_mmengine_checkpoints() -> None:
@@ -163,7 +158,7 @@ def allow_mmengine_checkpoints() -> None:
         # NumPy 2 moved numpy.core to numpy._core; checkpoints carry the name of the NumPy that wrote them.
         *((function, f'numpy.{core}.multiarray.{function.__name__}')
           for function in (reconstruct, scalar) for core in ('core', '_core')),
-        (_HistoryBufferGetattr(), 'builtins.getattr'),
+        (getattr_of_history, 'builtins.getattr'),
     ])
 
 

@@ -27,7 +27,6 @@ class FirstStepHook(Hook):
 
 def build_runner(config: Config, progress: Progress) -> Runner:
     """The config's runner; ``progress`` is what ``cli.one_line_errors`` yields."""
-    progress.config = config
     runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
     runner.register_hook(FirstStepHook(progress))
     return runner

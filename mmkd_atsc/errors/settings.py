@@ -3,6 +3,7 @@ import difflib
 import functools
 import inspect
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -13,20 +14,13 @@ from mmkd_atsc.registry import short_name
 from .checks import nearest
 from .messages import dicts_of
 
-# Dictionaries of which MMEngine reads some keys and ignores all others.
-KEYS_READ = {
-    'env_cfg': ['cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'],
-    'env_cfg.dist_cfg': ['backend', 'init_backend', 'timeout', 'port', 'deepspeed', 'device_id', 'pg_options'],
-    'auto_scale_lr': ['enable', 'base_batch_size'],
-    'default_hooks.checkpoint': ['type', 'priority', '_scope_'],  # and the arguments of MMEngine's CheckpointHook
-    'optim_wrapper.paramwise_cfg': [
-        'custom_keys', 'lr_mult', 'decay_mult', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult',
-        'flat_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate', 'layer_decay_rate',
-        '_delete'],  # a slip of MMPretrain's, in its Twins configs
-}
-# A type or constructor of another name is the user's own, and may read other keys.
-KNOWN_OWNERS = ('', 'OptimWrapper', 'AmpOptimWrapper', 'FastOptimWrapper', 'DefaultOptimWrapperConstructor',
-                'DistillOptimWrapperConstructor', 'CheckpointHook', 'AtomicCheckpointHook')
+# Keys of optim_wrapper.paramwise_cfg that MMEngine's constructor reads; it ignores all others.
+PARAMWISE = ('custom_keys', 'lr_mult', 'decay_mult', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult',
+             'flat_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate', 'layer_decay_rate',
+             '_delete')  # a slip of MMPretrain's, in its Twins configs
+# A constructor or hook of another name is the user's own, and may read other keys.
+CONSTRUCTORS = ('', 'DefaultOptimWrapperConstructor', 'DistillOptimWrapperConstructor')
+CHECKPOINT_HOOKS = ('', 'CheckpointHook', 'AtomicCheckpointHook')
 
 
 @functools.cache
@@ -70,7 +64,9 @@ def merge_options(config: Config, options: dict) -> None:
 
     A variable of a config file, such as ``data_root``, is one of those: what was made from it keeps its value.
     """
-    for name in {option.split('.')[0] for option in options} - {*settings()}:
+    for name in (option.split('.')[0] for option in options):
+        if name in settings():
+            continue
         users = [f'{place}.{name}=...' for place, part in dicts_of(config.to_dict()) if place and name in part]
         if users:
             raise ValueError(f'--cfg-options {name}: is a variable of the config, read when it was loaded; set '
@@ -88,18 +84,22 @@ def check_settings(config: Config) -> None:
     Traceback (most recent call last):
     ValueError: custom_hook: no setting that anything reads; did you mean 'custom_hooks'?
     """
-    for name in config.keys() - {*settings()}:
-        close = difflib.get_close_matches(name, settings(), n=1, cutoff=0.88)
+    for name in config:
+        close = [] if name in settings() else difflib.get_close_matches(name, settings(), n=1, cutoff=0.88)
         if close:
             raise ValueError(f'{name}: no setting that anything reads; did you mean {close[0]!r}?')
-    parts = dict(dicts_of(config.to_dict()))
-    for path, keys in KEYS_READ.items():
-        owner = parts.get('optim_wrapper' if path.endswith('paramwise_cfg') else path, {})
-        if short_name(owner.get('constructor') or owner.get('type') or '') not in KNOWN_OWNERS:
-            continue
-        if path == 'default_hooks.checkpoint':
-            from mmengine.hooks import CheckpointHook
-            keys = [*keys, *inspect.signature(CheckpointHook).parameters]
-        for key in parts.get(path, {}).keys() - {*keys}:
-            raise ValueError(f'{path}: {key} is no key that anything reads{nearest(key, keys)}; '
+    wrapper = config.get('optim_wrapper') or {}
+    if short_name(wrapper.get('constructor') or '') in CONSTRUCTORS:
+        check_keys('optim_wrapper.paramwise_cfg', wrapper.get('paramwise_cfg'), PARAMWISE)
+    hook = (config.get('default_hooks') or {}).get('checkpoint') or {}
+    if short_name(hook.get('type') or '') in CHECKPOINT_HOOKS:
+        from mmengine.hooks import CheckpointHook
+        check_keys('default_hooks.checkpoint', hook,
+                   ['type', 'priority', '_scope_', *inspect.signature(CheckpointHook).parameters])
+
+
+def check_keys(where: str, given: dict | None, keys: Sequence[str]) -> None:
+    for key in given or ():
+        if key not in keys:
+            raise ValueError(f'{where}: {key} is no key that anything reads{nearest(key, keys)}; '
                              f'there are {", ".join(keys)}')

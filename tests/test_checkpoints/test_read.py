@@ -117,14 +117,11 @@ class Network(nn.Module):
 
 
 @pytest.mark.parametrize('weights, words', [
-    (Network(classes=5).state_dict(), r'head.weight \(5, 4\) for \(2, 4\).*; it answers 5 classes, the config has 2'),
     (Network(width=8).state_dict(), r'backbone.weight \(8, 3\) for \(4, 3\), .*\)$'),
-    ({f'model.{key}': value for key, value in Network().state_dict().items()},
-     "4 missing .* 4 unexpected .*; its names all begin with 'model': save the weights of what is inside"),
     ({f'architecture.{key}': value for key, value in Network().state_dict().items()}, 'tools/export_student.py takes'),
     ({'conv1.weight': torch.ones(1), 'fc.weight': torch.ones(1)}, 'tools/model_converters/convert_teacher.py'),
     (dict(Network().state_dict(), **{'head.weight': torch.ones(2, 4, dtype=torch.int8)}),
-     r'1 of another type \(head.weight int8 for float32\)'),
+     r'1 of another type \(head.weight torch.int8 for torch.float32\)'),
 ])
 def test_what_does_not_fit_says_what_to_do(weights, words):
     with pytest.raises(ValueError, match=f'a.pth does not fit teacher: .*{words}'):
