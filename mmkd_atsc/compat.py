@@ -39,7 +39,7 @@ def apply_all() -> None:
     patches: dict[str, Callable[[], None]] = {
         'mmrazor': import_mmrazor, 'torch': allow_mmengine_checkpoints, 'mmengine.config.utils': name_configs_package,
         'mmengine.registry': rename_mmcls_scope, 'mmengine.runner': patch_runner}
-    for name in patches.keys() & sys.modules.keys():
+    for name in [name for name in patches if name in sys.modules]:
         patches.pop(name)()
     sys.meta_path[:0] = [MMClsAlias(), PatchOnImport(patches)]
 
@@ -57,12 +57,9 @@ class PatchOnImport(MetaPathFinder):
         self.patches = patches
 
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
-        patch = self.patches.get(name)
-        if patch is None:
-            return None
-        finders = [finder for finder in sys.meta_path if finder is not self]
-        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in finders)), None)
-        if spec is None or spec.loader is None:
+        patch = self.patches.pop(name, None)
+        spec = find_spec(name) if patch else None  # the other finders': this one has nothing for it any more
+        if patch is None or spec is None or spec.loader is None:
             return spec
         execute = spec.loader.exec_module
 
@@ -139,7 +136,7 @@ def getattr_of_history(owner: Any, name: str) -> Any:
     from mmengine.logging import HistoryBuffer
     if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
         return getattr(HistoryBuffer, name)
-    raise ValueError(f'a checkpoint asked for getattr({owner!r}, {name!r}); only HistoryBuffer\'s statistics are served')
+    raise ValueError(f"a checkpoint asked for getattr({owner!r}, {name!r}); only HistoryBuffer's statistics are served")
 
 
 def allow_mmengine_checkpoints() -> None:
@@ -165,8 +162,8 @@ def allow_mmengine_checkpoints() -> None:
 def name_configs_package() -> None:
     """Makes ``_base_ = ['mmkd_atsc::...']`` resolve: MMEngine only looks into packages that are on its list.
 
-    By a distribution's name MMEngine looks where its metadata lies, which for an editable install is not where the
-    package is. It finds a module that is no distribution as Python does, in the folder of the imported package.
+    It looks for a distribution beside its metadata, which is elsewhere in an editable install; for a module, where
+    Python finds it.
     """
     from mmengine.config.utils import MODULE2PACKAGE
     MODULE2PACKAGE['mmkd_atsc'] = 'mmkd_atsc.version'

@@ -12,12 +12,10 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 USAGE = 'usage: python -m mmkd_atsc.launch PROCESSES SCRIPT CONFIG [ARGS ...]'
 PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent dies
-# Tells a process which process started it.
-LAUNCHER = 'MMKD_LAUNCHER_PID'
+LAUNCHER = 'MMKD_LAUNCHER_PID'  # the environment variable that tells a process who started it
 
 
 def free_port() -> int:
@@ -27,13 +25,9 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def refuse(message: str) -> NoReturn:
-    sys.exit(f'error: {message}')
-
-
 def parse_processes(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        refuse(f'the number of GPUs is {text!r}, it must be a whole number from 1')
+        sys.exit(f'error: the number of GPUs is {text!r}, it must be a whole number from 1')
     return int(text)
 
 
@@ -42,7 +36,7 @@ def check_devices(processes: int) -> None:
     import torch
     gpus = torch.cuda.device_count()
     if 0 < gpus < processes:
-        refuse(f'{processes} GPUs asked for, this machine has {gpus}')
+        sys.exit(f'error: {processes} GPUs asked for, this machine has {gpus}')
     # On the CPU each process gets its share of the cores: N processes with all of them would only fight.
     share = max(1, len(os.sched_getaffinity(0)) // processes) if gpus == 0 else 1
     threads = os.environ.setdefault('OMP_NUM_THREADS', str(share))
@@ -91,11 +85,11 @@ def describe_failure(rank: int, exitcode: int) -> str:
 def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     if len(argv) < 3:
-        refuse(USAGE)
+        sys.exit(f'error: {USAGE}')
     processes = parse_processes(argv[0])
     config = argv[2]
     if '::' not in config and not Path(config).is_file():
-        refuse(f'no such config: {config}')
+        sys.exit(f'error: no such config: {config}')
     check_devices(processes)
 
     from torch.distributed import run

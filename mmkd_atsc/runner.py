@@ -84,11 +84,10 @@ def prepare_processes(config: Config, launcher: str, local_rank: int = 0) -> Non
 
 
 def leave_processes() -> None:
-    """Ends all processes of a job together, and at once.
+    """Ends all processes of a job together, and at once, so that a finished training is no failed one.
 
-    One that exits first can abort another that still talks to it; and PyTorch's communication threads can abort the
-    interpreter's own shutdown (``terminate called without an active exception``), which would turn a finished training
-    into a failed one. So the process ends here, its output written.
+    One that exits first can abort another that still talks to it, and PyTorch's communication threads can abort the
+    interpreter's own shutdown (``terminate called without an active exception``).
     """
     if not torch.distributed.is_initialized():
         return

@@ -217,10 +217,7 @@ def check_teacher_names(weights: Iterable[str], teachers: Iterable[str], prefix:
 
 @CheckpointLoader.register_scheme(prefixes=BUNDLED, force=True)
 def load_for_mmengine(filename: str, map_location: Any = None, **kwargs: Any) -> dict:
-    """:func:`read_checkpoint` as MMEngine calls its loaders, without the config's text.
-
-    MMEngine would run that text on resuming, to learn of a setting (``gpu_ids``) that no config has any more.
-    """
+    """:func:`read_checkpoint` for MMEngine, without the config's text, which MMEngine would run on resuming."""
     content = read_checkpoint(filename)
     if isinstance(content.get('meta'), dict):
         content['meta'] = {key: value for key, value in content['meta'].items() if key != 'config'}

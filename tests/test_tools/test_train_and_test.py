@@ -64,14 +64,6 @@ def test_two_processes_train_resume_and_test(tiny_config, tmp_path):
     assert tested.returncode == 0 and 'accuracy/top1' in tested.stdout, tested.stderr
 
 
-def test_half_precision_needs_a_gpu(tiny_config, tmp_path):
-    done = run_tool('train.py', tiny_config, '--work-dir', tmp_path, '--amp', '--cfg-options', 'train_cfg.max_epochs=1')
-    if torch.cuda.is_available():
-        assert done.returncode == 0, done.stderr
-    else:
-        assert_one_line_error(done, 'only available training on gpu')
-
-
 @pytest.mark.parametrize('args, words', [
     (['nowhere.py'], 'no such config: nowhere.py'),
     (['CONFIG', '--resume', 'gone.pth'], 'gone.pth'),
