@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.hub import get_model
 from mmengine.logging import HistoryBuffer
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
 from mmengine.runner import Runner
 
 from mmkd_atsc import compat
@@ -111,6 +111,7 @@ def test_mmcls_is_mmpretrain():
     assert type(MODELS.build(dict(type='LinearClsHead', num_classes=2, in_channels=2, _scope_='mmcls'))).__module__ \
         == 'mmpretrain.models.heads.linear_head'
     assert type(get_model('mmcls::resnet/resnet18_8xb16_cifar10.py')) is classifier
+    assert TRANSFORMS.build(dict(type='mmrazor.PackCRDClsInputs'))  # derives from a class with another name in mmcls
     done = python('import mmkd_atsc, mmcls.models.utils, mmpretrain.models; '
                   'print(mmcls.models.utils is mmpretrain.models.utils, mmpretrain.__spec__.name)')
     assert done.stdout == 'True mmpretrain\n', done.stderr
