@@ -57,14 +57,18 @@ class PatchOnImport(MetaPathFinder):
         self.patches = patches
 
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
-        patch = self.patches.pop(name, None)
-        spec = find_spec(name) if patch else None  # the other finders': this one has nothing for it any more
-        if patch is None or spec is None or spec.loader is None:
+        if name not in self.patches:
+            return None
+        patch = self.patches.pop(name)  # so that only the other finders are asked here
+        spec = find_spec(name)
+        self.patches[name] = patch
+        if spec is None or spec.loader is None:
             return spec
         execute = spec.loader.exec_module
 
         def execute_and_patch(module: ModuleType) -> None:
             execute(module)
+            self.patches.pop(name, None)
             patch()
 
         spec.loader.exec_module = execute_and_patch  # type: ignore[method-assign]

@@ -23,7 +23,8 @@ def python(code):
 def test_mmrazor_fails_without_the_package_and_imports_with_it():
     code = 'import mmrazor.models; print(mmrazor.models.DKDLoss.__name__)'
     assert 'torch>=1.13' in python(code).stderr
-    for more in 'import mmkd_atsc', 'import torch, mmengine.runner, mmkd_atsc':
+    for more in ('import mmkd_atsc, importlib.util; importlib.util.find_spec("mmrazor")',
+                 'import torch, mmengine.runner, mmkd_atsc'):
         done = python(f'{more}; {code}; from mmengine.utils import digit_version; '
                       'assert mmrazor.digit_version is digit_version')
         assert done.stdout == 'DKDLoss\n' and not done.stderr, done.stderr
