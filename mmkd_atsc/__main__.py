@@ -92,5 +92,8 @@ def run_script(script: str, args: list[str]) -> None:
 if __name__ == '__main__':
     if len(sys.argv) == 1:
         sys.exit(report())
+    if sys.argv[1] in ('-h', '--help'):
+        print(__doc__)
+        sys.exit()
     die_with_launcher()
     run_script(sys.argv[1], sys.argv[2:])
