@@ -42,7 +42,7 @@ def prepared(path: Path, folder: Path) -> dict:
 
 SETTINGS = ('default_scope', 'model', 'data_preprocessor', 'train_dataloader', 'val_dataloader', 'val_evaluator',
             'optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg', 'custom_hooks', 'default_hooks', 'randomness',
-            'auto_scale_lr', 'env_cfg', 'log_processor', 'visualizer')
+            'log_processor', 'visualizer')
 
 
 def misspelled(word: str, chance: random.Random) -> str:

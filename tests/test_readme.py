@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from mmkd_atsc import cli
-from mmkd_atsc.checkpoints.convert import ARCHITECTURES
+from model_converters.convert_teacher import ARCHITECTURES
 from tests.conftest import ROOT, run_command
 
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'configs').rglob('README.md'))]

@@ -52,7 +52,7 @@ def resolve_network(config: dict | str, role: str) -> NetworkSource:
         if pretrained:
             raise ValueError(f'{role}: pretrained=True needs a cfg_path of the form package::path, not {path}')
         if not Path(path).is_file():
-            raise FileNotFoundError(f'{role}: no such config: {path}')
+            raise FileNotFoundError(f'{role}: no such config: {Path(path).absolute()}')
         whole = Config.fromfile(path)
         scope = whole.get('default_scope')
     if 'model' not in whole:

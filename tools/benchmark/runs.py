@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmkd_atsc import cli
+from mmkd_atsc.runner import make_fast
 from mmkd_atsc.runtime.model_wrappers import unwrap_model
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -20,7 +20,7 @@ def training_config(method: str, pair: str, batch_size: int, images: int, fast: 
     """One epoch of the pair's config with its data path, hooks and log, or as ``tools/train.py --fast``."""
     config = Config.fromfile(CONFIGS / method / f'{pair}_cifar100.py')
     if fast:
-        cli.make_fast(config)
+        make_fast(config)
     config.model.update(teacher_ckpt=None, allow_random_teacher=True)
     use_dataset(config, 'RandomBatchedCIFAR100')
     config.train_dataloader.update(batch_size=batch_size, num_workers=0, persistent_workers=False, drop_last=True)
