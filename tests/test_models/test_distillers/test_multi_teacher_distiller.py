@@ -234,13 +234,27 @@ def test_a_plain_distillers_mapping_is_looked_at_too():
         distill(config, tiny_classifier(8))
 
 
-def test_mappings_that_contradict_themselves():
+def test_an_answer_to_each_teacher_beside_one_of_all(batch):
+    """The loss is applied to each teacher, also where it reads what they say together."""
     config = kd(dict(teacher='mean_prob'))
-    config['loss_forward_mappings']['loss_kd']['preds_S'] = dict(STUDENT['preds_S'], data_idx='teacher')
-    with pytest.raises(ValueError, match="loss_kd has a value for each teacher, but reads no teacher's record"):
-        distill(config)
-    config['loss_forward_mappings']['loss_kd']['preds_S'] = dict(STUDENT['preds_S'], teacher='big')
-    with pytest.raises(ValueError, match="preds_S: from_student=True has no teacher='big'"):
+    config['student_recorders'] = dict(big=LOGITS['logits'], deep=dict(type='ModuleOutputs', source='head.fc'))
+    config['loss_forward_mappings']['loss_kd']['preds_S'] = dict(
+        from_student=True, recorder=dict(big='big', deep='deep'))
+    model = distill(config).eval()
+    losses = model(*batch, mode='loss')
+    student, teachers = answers(model, batch[0])
+    for name in ('big', 'deep'):
+        torch.testing.assert_close(losses[f'distill.{name}.loss_kd'],
+                                   0.5 * divergence(student, aggregate_logits(teachers, 'mean_prob')))
+
+
+@pytest.mark.parametrize('argument, words', [
+    (dict(STUDENT['preds_S'], teacher='big'), "preds_S: from_student=True has no teacher='big'"),
+    (dict(from_student=False, recorder='logits', teacher='deep'), 'loss_kd asks for different teachers at once')])
+def test_mappings_that_contradict_themselves(argument, words):
+    config = kd(dict(teacher='big'))
+    config['loss_forward_mappings']['loss_kd']['preds_S'] = argument
+    with pytest.raises(ValueError, match=words):
         distill(config)
 
 
