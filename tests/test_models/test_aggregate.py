@@ -81,7 +81,7 @@ def test_weights_must_be_as_many_as_networks():
 
 
 def test_different_classes_are_refused():
-    with pytest.raises(ValueError, match=r'different shapes.*\(2, 3\), \(2, 4\)'):
+    with pytest.raises(TypeError, match=r"'mean_prob' combines logits \(N, C\) of one shape, not \(2, 4\)"):
         aggregate_logits([torch.zeros(2, 3), torch.zeros(2, 4)])
 
 

@@ -51,7 +51,3 @@ def test_a_source_for_other_teachers_is_refused():
     with pytest.raises(ValueError, match='source is for small, big, the teachers are small, large'):
         build(source=dict(small='0', big='0')).initialize(teachers())
 
-
-def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="no recorder 'ModuleOutput'.*did you mean 'ModuleOutputs'"):
-        build(source='0', kind='ModuleOutput')

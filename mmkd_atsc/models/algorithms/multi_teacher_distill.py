@@ -197,12 +197,11 @@ def check_recorder_sources(recorders: RecorderManager, networks: dict[str, nn.Mo
         source, kind = recorder.source, type(recorder).__name__.replace('Recorder', '')
         if isinstance(recorder, MultiTeacherRecorder):
             source, kind = recorder.source_in(owner, networks), short_name(recorder.kind)
-        if kind in ('ModuleOutputs', 'ModuleInputs'):
-            what, known = 'module', [path for path, _ in network.named_modules() if path]
-        elif kind == 'Parameter':
-            what, known = 'parameter', [path for path, _ in network.named_parameters()]
-        else:  # functions and methods, which MMRazor imports by their paths
+        if kind not in ('ModuleOutputs', 'ModuleInputs', 'Parameter'):  # MMRazor imports functions by their paths
             continue
+        what, named = ('parameter', network.named_parameters()) if kind == 'Parameter' else \
+            ('module', network.named_modules())
+        known = [path for path, _ in named if path]
         if source not in known:
             close = difflib.get_close_matches(str(source), known, n=3)
             children = [path for path, _ in network.named_children() if path != 'data_preprocessor']
@@ -216,11 +215,11 @@ def build_preprocessor(config: dict | nn.Module | None, student: BaseModel) -> n
     own = student.data_preprocessor
     if config is None:
         return own
-    decided = isinstance(config, dict) and 'batch_augments' in config
     built: nn.Module = config
     if isinstance(config, dict):
         built = MODELS.build({'type': 'mmpretrain.ClsDataPreprocessor', **config})
     augments = getattr(own, 'batch_augments', None)
+    decided = isinstance(config, dict) and 'batch_augments' in config
     if augments is None or decided or getattr(built, 'batch_augments', None) is not None:
         return built
     if not hasattr(built, 'batch_augments'):

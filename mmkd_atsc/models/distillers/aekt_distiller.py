@@ -65,7 +65,12 @@ class AEKTDistiller(MultiTeacherDistiller):
                  fc_bias: bool = True, fc_lr_mult: float = 0.01, fc_weight_decay: float = 0.0, log_terms: bool = True,
                  teacher: str | int = 'all', **options: Any) -> None:
         given = {name: options.pop(name) or {} for name in options.keys() & set(options_of(MultiTeacherDistiller))}
-        check_loss_options(options, given.get('distill_losses', {}))
+        for name in options.keys() - set(options_of(AEKTLoss)):
+            known = (*options_of(AEKTLoss), *options_of(AEKTDistiller), *options_of(MultiTeacherDistiller))
+            raise TypeError(f'AEKTDistiller has no option {name!r}{nearest(name, known)}')
+        if options and 'loss_aekt' in given.get('distill_losses', {}):
+            raise ValueError(f'{", ".join(options)} would be lost: distill_losses gives loss_aekt of its own, set it '
+                             'there')
         if num_classes is not None:
             check_number('num_classes', num_classes, 2, integer=True)
         # The prefixes let it be built whatever the default scope is. A head is called by name in training and in
@@ -159,17 +164,3 @@ class AEKTDistiller(MultiTeacherDistiller):
         answers = torch.stack([value.detach().argmax(1) for value in logits.values()])
         return dict(zip(logits, (100 * (answers == labels).float().mean(1)).unbind()))
 
-
-def check_loss_options(options: dict[str, Any], distill_losses: dict) -> None:
-    """Refuses options that no loss would read: misspelt ones, and those of a loss that is replaced.
-
-    >>> check_loss_options(dict(bta=2.0), {})
-    Traceback (most recent call last):
-    TypeError: AEKTDistiller has no option 'bta'; did you mean 'beta'?
-    """
-    for name in options:
-        if name not in options_of(AEKTLoss):
-            known = (*options_of(AEKTLoss), *options_of(AEKTDistiller), *options_of(MultiTeacherDistiller))
-            raise TypeError(f'AEKTDistiller has no option {name!r}{nearest(name, known)}')
-    if options and 'loss_aekt' in distill_losses:
-        raise ValueError(f'{", ".join(options)} would be lost: distill_losses gives loss_aekt of its own, set it there')

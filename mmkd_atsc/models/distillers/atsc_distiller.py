@@ -72,11 +72,8 @@ class ATSCDistiller(MultiTeacherDistiller):
 
     def loss_share(self, name: str, teacher: str) -> float:
         """1 where the student answers each teacher apart: its projectors weigh those gradients already."""
-        for record in self.loss_forward_mappings[name].values():
-            answer = record['recorder'], record.get('data_idx')
-            if record['from_student'] and (answer[1] == 'teacher' or any(isinstance(part, dict) for part in answer)):
-                return 1.0
-        return super().loss_share(name, teacher)
+        answers_each = any(record.get('data_idx') == 'teacher' for record in self.loss_forward_mappings[name].values())
+        return 1.0 if answers_each else super().loss_share(name, teacher)
 
     def anchor_losses(self) -> dict[str, Tensor]:
         """The penalty on each teacher's encoder, for the steps in which it adapts."""

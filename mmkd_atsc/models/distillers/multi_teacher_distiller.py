@@ -13,7 +13,6 @@ from mmkd_atsc.recorders import LabelsRecorder, MultiTeacherRecorder
 from mmkd_atsc.registry import MODELS, short_name
 
 from ..aggregate import aggregate_logits, labels_of
-from ..teacher import for_each
 
 # What an entry of a loss mapping may hold: the arguments of MMRazor's get_record, and the teacher.
 RECORD_OPTIONS = ('recorder', 'from_student', 'record_idx', 'data_idx', 'connector', 'connector_idx', 'teacher')
@@ -45,8 +44,8 @@ class MultiTeacherDistiller(ConfigurableDistiller):
     - ``teacher='mean_prob'``, ``'mean_logit'`` or ``'confidence'``: the logits of all combined to one answer by
       :func:`aggregate_logits`.
 
-    Where the student has an answer for each teacher, ``data_idx='teacher'`` takes the one at the teacher's place. Any
-    other value may be a dict by the teachers' names: ``connector=dict(resnet110='to_256', vgg13='to_512')``.
+    Where the student has an answer for each teacher, ``data_idx='teacher'`` takes the one at the teacher's place. For
+    teachers that need connectors of their own write a loss for each, with ``teacher=NAME``.
 
     Args:
         student_recorders, teacher_recorders, connectors, distill_losses, loss_forward_mappings: As in MMRazor. A
@@ -119,41 +118,22 @@ class MultiTeacherDistiller(ConfigurableDistiller):
                                           if argument not in shared} for name in teachers})
 
     def _by_teacher(self, where: str, record: dict) -> dict[str, dict]:
-        """An entry of a mapping, checked, with each teacher's own values; only of the teacher that it names."""
-        record, names = dict(record), self.teacher_names
-        recorders = self.student_recorders if record['from_student'] else self.teacher_recorders
+        """An entry of a mapping as each teacher has it; only of the teacher that it names."""
+        names, teacher, data_idx = self.teacher_names, record.get('teacher', 'all'), record.get('data_idx')
         if record['from_student'] and 'teacher' in record:
-            raise ValueError(f"{where}: from_student=True has no teacher={record['teacher']!r}; "
-                             "the student's answer to each teacher is data_idx='teacher'")
-        if not record['from_student']:
-            teacher = record.get('teacher', 'all')
-            if type(teacher) is int and 0 <= teacher < len(names):  # True is no place
-                teacher = names[teacher]
-            check_choice(f'{where}: teacher', teacher, ('all', *TEACHER_AGGREGATES, *names))
-            record['teacher'] = dict(zip(names, names)) if teacher in ('all', *names) else teacher
-            names = [teacher] if teacher in names else names
-        if record.get('data_idx') == 'teacher':
-            record['data_idx'] = {name: place for place, name in enumerate(self.teacher_names)}
-        for key, value in record.items():
-            if isinstance(value, dict):
-                for_each(f'{where}: {key}', self.teacher_names, value)  # refuses other names
-        found = {name: {key: value[name] if isinstance(value, dict) else value for key, value in record.items()}
-                 for name in names}
-        for own in found.values():
-            check_choice(f'{where}: recorder', own['recorder'], recorders.recorders)
-            if 'connector' in own:
-                check_choice(f'{where}: connector', own['connector'], self.connectors)
-            for key in ('record_idx', 'data_idx', 'connector_idx'):
-                if own.get(key) is not None:
-                    check_number(f'{where}: {key}', own[key], integer=True)
+            raise ValueError(f"{where}: from_student=True has no teacher={teacher!r}; the student's answer to each "
+                             "teacher is data_idx='teacher'")
+        if data_idx not in (None, 'teacher'):
+            check_number(f'{where}: data_idx', data_idx, integer=True)
+        if type(teacher) is int and 0 <= teacher < len(names):  # True is no place
+            teacher = names[teacher]
+        check_choice(f'{where}: teacher', teacher, ('all', *TEACHER_AGGREGATES, *names))
+        found = {}
+        for place, name in enumerate(names):
+            if teacher in (name, 'all', *TEACHER_AGGREGATES):
+                whose = {} if record['from_student'] else dict(teacher=name if teacher == 'all' else teacher)
+                found[name] = dict(record, data_idx=place if data_idx == 'teacher' else data_idx, **whose)
         return found
-
-    def _check_loss_forward_mappings(self, losses: nn.ModuleDict, mappings: dict[str, dict], *recorders: Any) -> None:
-        # MMRazor's check knows no values by teacher; the names in them are checked when the teachers are known.
-        plain = {loss: {argument: {key: next(iter(value.values())) if isinstance(value, dict) and value else value
-                                   for key, value in record.items()} for argument, record in mapping.items()}
-                 for loss, mapping in mappings.items()}
-        super()._check_loss_forward_mappings(losses, plain, *recorders)
 
     @contextmanager
     def listen_to(self, teacher: str) -> Iterator[None]:
@@ -204,28 +184,13 @@ class MultiTeacherDistiller(ConfigurableDistiller):
         if from_student:
             return super().get_record(recorder, True, record_idx, data_idx, connector, connector_idx)
         source = self.teacher_recorders.get_recorder(recorder)
+        names = self.teacher_names if teacher in TEACHER_AGGREGATES else [teacher]
+        record, *others = [source.of(name).get_record_data(record_idx, data_idx) for name in names]
         if teacher in TEACHER_AGGREGATES:
-            record = self._aggregate(recorder, teacher, labels, [
-                source.of(name).get_record_data(record_idx, data_idx) for name in self.teacher_names])
-        else:
-            record = source.of(teacher).get_record_data(record_idx, data_idx)
+            record = aggregate_logits([record, *others], teacher, list(self.teacher_weights.values()), labels)
         if connector:
             record = self.connectors[connector](record)
         return record if connector_idx is None else record[connector_idx]
-
-    def _aggregate(self, recorder: str, how: str, labels: Tensor | None, records: list[Any]) -> Tensor:
-        for name, record in zip(self.teacher_names, records):
-            if not isinstance(record, Tensor) or record.dim() != 2:
-                what = f'of shape {tuple(record.shape)}' if isinstance(record, Tensor) else type(record).__name__
-                raise TypeError(f"teacher={how!r} combines logits (N, C), but {recorder} of {name} is {what}; "
-                                "use teacher='all'")
-        if how != 'confidence':
-            labels = None
-        elif labels is None:
-            raise ValueError("teacher='confidence' needs the labels, which MultiTeacherDistill hands on; "
-                             "use teacher='mean_prob' with another algorithm")
-        return aggregate_logits(records, how, list(self.teacher_weights.values()),
-                                None if labels is None else labels.to(records[0].device))
 
 
 def check_mapping_options(mappings: dict[str, dict], known: Sequence[str] = RECORD_OPTIONS[:-1]) -> None:

@@ -164,22 +164,6 @@ def test_families_sizes_and_normalisations_mix(batch):
     torch.testing.assert_close(vit.encode(batch[0])[-1], expected, atol=1e-5, rtol=1e-4)
 
 
-def test_a_branch_of_its_own_is_weighed_once(batch):
-    """However a loss says that it reads the student's answer to each teacher."""
-    def gradient(**which):
-        distiller = dict(loss_forward_mappings=dict(loss_align=dict(
-            preds_S=dict(from_student=True, **which), preds_T=dict(from_student=False, recorder='features'))))
-        distiller['student_recorders'] = {f'to_{name}': dict(
-            type='mmrazor.ModuleOutputs', source=f'neck.projectors.{name}') for name in ('big', 'deep')}
-        model = two(distiller=distiller, teacher_weights=[3, 1])
-        model.distiller.needs_student_head = False
-        sum(model(*batch, mode='loss').values()).backward()
-        return model.student.backbone.conv1.weight.grad
-    plain = gradient(recorder='features', data_idx='teacher')
-    torch.testing.assert_close(gradient(recorder='features', data_idx=dict(big=0, deep=1)), plain)
-    torch.testing.assert_close(gradient(recorder=dict(big='to_big', deep='to_deep')), plain)
-
-
 def test_a_loss_on_the_common_answer_is_averaged_over_the_teachers(batch):
     """An AEKT term beside the alignment: it is weighted in the loss, the alignment in the projectors."""
     logits = dict(logits=dict(type='mmrazor.ModuleOutputs', source='head'))

@@ -39,8 +39,6 @@ INDICES = Z(4, dtype=torch.long)
     (Z(4, 1), Z(4, 1), INDICES, ValueError, '(4, 1) must be (N, C) with at least 2 classes'),
     (Z(4), Z(4), INDICES, ValueError, 'student logits of shape (4,) must be (N, C)'),
     (Z(4, 5), Z(4, 6), INDICES, ValueError, '(4, 5) and teacher logits of shape (4, 6) differ'),
-    (Z(4, 5).long(), Z(4, 5), INDICES, TypeError, 'student logits must be floating-point numbers, got torch.int64'),
-    (Z(4, 5), Z(4, 5).long(), INDICES, TypeError, 'teacher logits must be floating-point numbers'),
     (Z(4, 5), Z(4, 5), INDICES + 5, ValueError, 'label 5 is out of range: the logits have 5 classes, 0 to 4'),
     (Z(4, 5), Z(4, 5), INDICES - 1, ValueError, 'label -1 is out of range'),
     (Z(4, 5), Z(4, 5), INDICES.float(), TypeError, 'labels of shape (N,) must be integers, got torch.float32'),
@@ -49,8 +47,6 @@ INDICES = Z(4, dtype=torch.long)
     (Z(4, 5), Z(4, 5), Z(4, 5), ValueError, 'soft labels must be finite, not negative, and hold a positive score'),
     (Z(1, 3), Z(1, 3), torch.tensor([[2.0, -1.0, 0.0]]), ValueError, 'soft labels must be'),
     (Z(4, 5), Z(4, 5), Z(4, 5) + math.nan, ValueError, 'soft labels must be'),
-    (Z(4, 5), Z(4, 5, device='meta'), INDICES, ValueError, 'student logits are on cpu, teacher logits on meta'),
-    (Z(4, 5), Z(4, 5), INDICES.to('meta'), ValueError, 'labels are on meta, the logits on cpu'),
 ])
 def test_bad_tensors_are_refused_in_one_line(student, teacher, labels, error, message):
     refused(error, message, AEKTLoss(), student, teacher, labels)

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -54,13 +56,9 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(FeatureAlignLoss(0.7), (student, teacher))
 
 
-@pytest.mark.parametrize('shapes, words', [
-    (((2, 3, 4, 4), (2, 5, 4, 4)), r'student \(2, 3, 4, 4\), teacher \(2, 5, 4, 4\); .*out_channels to 5'),
-    (((2, 3), (4, 3)), r'different batches: student \(2, 3\), teacher \(4, 3\)'),
-    (((2, 3), (2, 3, 4, 4)), r'different kind: student \(2, 3\), teacher \(2, 3, 4, 4\); .*spatial'),
-    (((2, 7, 3), (2, 7, 3)), r'vectors \(N, C\) or maps \(N, C, H, W\)'),
-])
-def test_features_that_do_not_fit(shapes, words):
-    with pytest.raises(ValueError, match=words) as caught:
+@pytest.mark.parametrize('shapes', [((2, 3, 4, 4), (2, 5, 4, 4)), ((2, 3), (4, 3)), ((2, 3), (2, 3, 4, 4)),
+                                    ((2, 7, 3), (2, 7, 3))])
+def test_features_that_do_not_fit_are_refused(shapes):
+    words = f'with the same N and C: student {re.escape(str(shapes[0]))}, teacher {re.escape(str(shapes[1]))}$'
+    with pytest.raises(ValueError, match=words):
         FeatureAlignLoss()(*features(*shapes))
-    assert '\n' not in str(caught.value)
