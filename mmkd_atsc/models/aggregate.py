@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 AGGREGATES = ('mean_prob', 'mean_logit', 'confidence', 'vote')
-
 _TIE_BREAK = 1e-3  # share of the mean probability in a vote, which decides between equal votes
 
 
@@ -75,7 +74,7 @@ def _log_confidence(log_probs: Tensor, labels: Tensor | None) -> Tensor:
 
 
 def labels_of(data_samples: Sequence) -> Tensor:
-    """The classes (N,) of a batch, or its scores (N, C) where labels were mixed; as MMPretrain's heads read them."""
+    """The classes (N,) of a batch, or its scores (N, C) if labels were mixed."""
     if 'gt_score' in data_samples[0]:
         return torch.stack([sample.gt_score for sample in data_samples])
     return torch.cat([sample.gt_label for sample in data_samples])

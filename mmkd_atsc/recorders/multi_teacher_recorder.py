@@ -56,10 +56,8 @@ class MultiTeacherRecorder(BaseRecorder):
         return self.recorders[teacher]
 
     def get_record_data(self, record_idx: int = 0, data_idx: int | None = None) -> Any:
-        if len(self.recorders) != 1:
-            raise ValueError(f'this recorder listens to several teachers ({", ".join(self.recorders)}): '
-                             'the loss mapping must say which, teacher=...')
-        return next(iter(self.recorders.values())).get_record_data(record_idx, data_idx)
+        recorder, = self.recorders.values()  # of several teachers each has its own, by of()
+        return recorder.get_record_data(record_idx, data_idx)
 
     def reset_data_buffer(self) -> None:
         for recorder in self.recorders.values():

@@ -22,7 +22,6 @@ from mmkd_atsc.recorders import MultiTeacherRecorder
 from mmkd_atsc.registry import MODELS, short_name
 
 from ..distillers import MultiTeacherDistiller
-from ..distillers.multi_teacher_distiller import check_mapping_options
 from ..param_groups import check_optimizer_at_first_step
 from ..teacher import Teacher, fingerprint, named_teachers
 from ..teacher_cache import TeacherCache, check_cacheable
@@ -37,10 +36,8 @@ class MultiTeacherDistill(BaseAlgorithm):
 
     Args:
         architecture: The student: config dict, ``package::path``, config file, or a built model.
-        teacher: The teacher likewise, a list of them (``teacher0``, ``teacher1``, ...), or a dict of named ones. Their
-            heads must have the same number of classes.
-        distiller: Config of the distiller (``mmrazor.ConfigurableDistiller``, ``mmkd_atsc.AEKTDistiller``, ...). For
-            several teachers an ``mmkd_atsc.MultiTeacherDistiller`` or a class derived from it.
+        teacher: The teacher likewise, a list of them (``teacher0``, ``teacher1``, ...), or a dict of named ones.
+        distiller: Config of the distiller; for several teachers of a class derived from ``MultiTeacherDistiller``.
         teacher_ckpt: File or URL with the teacher's weights; a list or dict of them for several.
         teacher_weights: Weights of several teachers, a list or dict, in proportion to their sum. None: equal ones.
         allow_random_teacher: Accept teachers without a checkpoint, for tests.
@@ -112,7 +109,6 @@ class MultiTeacherDistill(BaseAlgorithm):
         if isinstance(self.distiller, MultiTeacherDistiller):
             self.distiller.prepare_from_teachers(networks, self.teacher_weights)
         elif len(networks) == 1:
-            check_mapping_options(getattr(self.distiller, 'loss_forward_mappings', {}))
             self.distiller.prepare_from_teacher(self.teacher)
         else:
             raise ValueError(f'{type(self.distiller).__name__} records one teacher, {len(networks)} are given '

@@ -25,12 +25,11 @@ class AEKTDistiller(MultiTeacherDistiller):
     r"""Adaptive explicit knowledge transfer for any MMPretrain classifier.
 
     The logits of both heads are recorded. The student's pass the serialization layer and enter :class:`AEKTLoss` with
-    the teacher's and the labels that the student's own loss saw (soft ones too, as mixup and CutMix make them). The
-    student's cross-entropy is on the logits *before* that layer, and at inference there is no such layer.
+    the teacher's and the labels of the student's own loss (soft ones with mixup and CutMix). The student's
+    cross-entropy is on the logits before that layer.
 
-    The layer needs a slow learning rate, or it does the student's work and the logits that count learn little. It gets
-    one from ``optim_wrapper=dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor')``, which our base configs
-    have; an optimizer without it is refused at its first step.
+    The layer must learn slowly, or it does the student's work. ``DistillOptimWrapperConstructor`` sees to it; an
+    optimizer without it is refused at its first step.
 
     Args:
         num_classes: Classes of student and teacher; other heads are refused. None: that of their heads.
@@ -40,12 +39,10 @@ class AEKTDistiller(MultiTeacherDistiller):
         fc_lr_mult: Its learning rate, as a multiple of the optimizer's; 0 freezes it.
         fc_weight_decay: Its weight decay.
         log_terms: Log the loss's terms, the confidences and the accuracies before and after the layer.
-        teacher: How several teachers teach: 'all' of them with a loss each, averaged by their weights; one by its name;
-            or combined by 'mean_prob', 'mean_logit' or 'confidence' (see :class:`MultiTeacherDistiller`).
-        options: Those of :class:`AEKTLoss`: tau, alpha, beta, gamma, target_form, max_ratio, ...; and recorders,
-            connectors, losses and mappings as in :class:`MultiTeacherDistiller`. The latter add to the defaults
-            (recorders ``logits`` and ``labels``, connector ``fc``, loss and mapping ``loss_aekt``) or replace those of
-            the same name.
+        teacher: Which of several teachers the loss reads, or how it combines them; see :class:`MultiTeacherDistiller`.
+        options: Those of :class:`AEKTLoss` (tau, alpha, beta, ...), and those of :class:`MultiTeacherDistiller`, which
+            add to the defaults (recorders ``logits`` and ``labels``, connector ``fc``, loss and mapping ``loss_aekt``)
+            or replace those of the same name.
 
     >>> import mmkd_atsc
     >>> distiller = AEKTDistiller(num_classes=10, beta=2.0)  # a config needs no num_classes

@@ -14,7 +14,7 @@ from .multi_teacher_distiller import MultiTeacherDistiller, with_defaults
 
 @MODELS.register_module()
 class ATSCDistiller(MultiTeacherDistiller):
-    r"""Adaptive teaching with a shared classifier, the losses of one teacher:
+    r"""Adaptive teaching with a shared classifier (ATSC):
 
     .. math::
         \beta\,\mathrm{MSE}(P(E_S(x)), E_T(x)) + \lambda \lVert \theta_{E_T} - \theta^* \rVert^2
@@ -29,8 +29,8 @@ class ATSCDistiller(MultiTeacherDistiller):
         anchor_reduction: 'sum' of squares (the authors' code) or their 'mean' (the paper).
         anchor_min_dims: Anchor the parameters of at least so many dimensions: 2 (the authors' code) leaves biases and
             norm layers free, 1 holds them too, so that the teacher cannot shrink its features to meet the student.
-        options: Recorders, connectors, losses and mappings as in :class:`MultiTeacherDistiller`. They add to the
-            defaults (recorder ``features``, loss and mapping ``loss_align``) or replace those of the same name.
+        options: Those of :class:`MultiTeacherDistiller`. They add to the defaults (recorder ``features``, loss and
+            mapping ``loss_align``) or replace those of the same name.
 
     >>> import mmkd_atsc
     >>> distiller = ATSCDistiller(align_weight=2.0)
@@ -56,7 +56,6 @@ class ATSCDistiller(MultiTeacherDistiller):
         self.finds_feature = 'features' not in (options.get('teacher_recorders') or {})
         self.anchor_min_dims = check_number('anchor_min_dims', anchor_min_dims, 1, 2, integer=True)
         self.anchor_options: dict[str, Any] = dict(loss_weight=anchor_weight, reduction=anchor_reduction)
-        TeacherAnchorLoss(**self.anchor_options)  # refuses wrong options at once
         self.anchors = nn.ModuleDict()
 
     def prepare_from_teachers(self, teachers: dict[str, nn.Module], weights: dict[str, float] | None = None) -> None:

@@ -8,22 +8,20 @@ from mmengine.logging import print_log
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
-from mmkd_atsc.errors.checks import check_choice, check_number, nearest
+from mmkd_atsc.errors.checks import check_choice, check_number
 from mmkd_atsc.recorders import LabelsRecorder, MultiTeacherRecorder
 from mmkd_atsc.registry import MODELS, short_name
 
 from ..aggregate import aggregate_logits, labels_of
 
-# What an entry of a loss mapping may hold: the arguments of MMRazor's get_record, and the teacher.
-RECORD_OPTIONS = ('recorder', 'from_student', 'record_idx', 'data_idx', 'connector', 'connector_idx', 'teacher')
 TEACHER_AGGREGATES = ('mean_prob', 'mean_logit', 'confidence')
 
 
 class LossInputs(NamedTuple):
     """The records that a loss reads: for each of its arguments, the arguments of ``get_record``."""
 
-    shared: dict[str, dict]  # those that are the same for all teachers
-    by_teacher: dict[str, dict[str, dict]]  # the others; one empty entry without a name where there are none
+    shared: dict[str, dict]  # the same for all teachers
+    by_teacher: dict[str, dict[str, dict]]  # the others; one empty entry without a name if there are none
 
     @property
     def teachers(self) -> set[str | None]:
@@ -38,14 +36,12 @@ class MultiTeacherDistiller(ConfigurableDistiller):
 
     An entry of a loss mapping that reads a teacher may name it:
 
-    - ``teacher='all'``, the default: the loss is applied to each teacher and averaged by the teachers' weights. The
-      log has a line for each, ``resnet110.loss_kd``, which holds its share of the average.
+    - ``teacher='all'``, the default: the loss is applied to each teacher and averaged by the teachers' weights. Each
+      one's share of the average is logged, as ``resnet110.loss_kd``.
     - ``teacher='resnet110'`` (a name) or ``teacher=0`` (its place): this one alone.
-    - ``teacher='mean_prob'``, ``'mean_logit'`` or ``'confidence'``: the logits of all combined to one answer by
-      :func:`aggregate_logits`.
+    - ``teacher='mean_prob'``, ``'mean_logit'`` or ``'confidence'``: all logits combined by :func:`aggregate_logits`.
 
-    Where the student has an answer for each teacher, ``data_idx='teacher'`` takes the one at the teacher's place. For
-    teachers that need connectors of their own write a loss for each, with ``teacher=NAME``.
+    If the student has an answer for each teacher, ``data_idx='teacher'`` takes the one at the teacher's place.
 
     Args:
         student_recorders, teacher_recorders, connectors, distill_losses, loss_forward_mappings: As in MMRazor. A
@@ -89,7 +85,6 @@ class MultiTeacherDistiller(ConfigurableDistiller):
         if len(teachers) > 1 and self.deliveries.deliveries:
             raise ValueError(f'distill_deliveries ({", ".join(self.deliveries.deliveries)}) hand what one teacher did '
                              f'to the student, {len(teachers)} teachers are given ({", ".join(teachers)})')
-        check_mapping_options(self.loss_forward_mappings, RECORD_OPTIONS)
         self.loss_inputs = {loss: self._loss_inputs(loss, mapping)
                             for loss, mapping in self.loss_forward_mappings.items()}
         read = set().union(*(inputs.teachers for inputs in self.loss_inputs.values()))
@@ -193,26 +188,8 @@ class MultiTeacherDistiller(ConfigurableDistiller):
         return record if connector_idx is None else record[connector_idx]
 
 
-def check_mapping_options(mappings: dict[str, dict], known: Sequence[str] = RECORD_OPTIONS[:-1]) -> None:
-    """Refuses options that no distiller reads in a loss mapping's entry; by default those that MMRazor does not.
-
-    >>> check_mapping_options(dict(loss_kd=dict(preds_S=dict(recorder='logits', from_studnt=True))))
-    Traceback (most recent call last):
-    ValueError: loss_forward_mappings: loss_kd.preds_S has no option 'from_studnt'; did you mean 'from_student'?
-    """
-    for loss, mapping in mappings.items():
-        for argument, record in mapping.items():
-            for key in record.keys() - set(known):
-                raise ValueError(f'loss_forward_mappings: {loss}.{argument} has no option {key!r}'
-                                 f'{nearest(key, known)}')
-
-
 def with_defaults(options: dict, **defaults: dict[str, Any]) -> dict:
-    """MMRazor's options, to which ``defaults`` add the entries that they do not have.
-
-    >>> with_defaults(dict(connectors=None), connectors=dict(fc=dict(type='SerializationFC')))
-    {'connectors': {'fc': {'type': 'SerializationFC'}}}
-    """
+    """MMRazor's options, to which ``defaults`` add the entries that they do not have."""
     return {**options, **{name: {**entries, **(options.get(name) or {})} for name, entries in defaults.items()}}
 
 

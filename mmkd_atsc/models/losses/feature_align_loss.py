@@ -10,22 +10,17 @@ from ..classifier import Features, last_feature
 
 
 def align_features(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Both features in one precision (fp32 or better) and of one size, the larger side averaged down to the smaller.
-
-    >>> [tuple(f.shape) for f in align_features(torch.zeros(2, 4, 8, 8), torch.zeros(2, 4, 4, 4))]
-    [(2, 4, 4, 4), (2, 4, 4, 4)]
-    """
+    """Both features in one precision (fp32 or better) and of one size, the larger side averaged down to the smaller."""
     if student.dim() not in (2, 4) or student.shape[:2] != teacher.shape[:2] or student.dim() != teacher.dim():
         raise ValueError('features must both be vectors (N, C) or maps (N, C, H, W), with the same N and C: student '
                          f'{tuple(student.shape)}, teacher {tuple(teacher.shape)}')
     # Squares of fp16 features overflow at 256, and autocast gives such features.
     dtype = torch.promote_types(torch.promote_types(student.dtype, teacher.dtype), torch.float32)
-    size = tuple(min(pair) for pair in zip(student.shape[2:], teacher.shape[2:]))
-    return _resize(student.to(dtype), size), _resize(teacher.to(dtype), size)
-
-
-def _resize(feature: Tensor, size: tuple[int, ...]) -> Tensor:
-    return feature if tuple(feature.shape[2:]) == size else F.adaptive_avg_pool2d(feature, size)
+    student, teacher = student.to(dtype), teacher.to(dtype)
+    if student.shape[2:] != teacher.shape[2:]:
+        size = tuple(min(pair) for pair in zip(student.shape[2:], teacher.shape[2:]))
+        student, teacher = F.adaptive_avg_pool2d(student, size), F.adaptive_avg_pool2d(teacher, size)
+    return student, teacher
 
 
 @MODELS.register_module()
@@ -42,10 +37,9 @@ class FeatureAlignLoss(nn.Module):
         loss_weight: Factor of the loss, beta in the paper.
         reduction: 'mean' over all elements, or their 'sum'.
 
-    Examples:
-        >>> loss = FeatureAlignLoss(loss_weight=3.0)
-        >>> loss(torch.ones(2, 4), torch.zeros(2, 4))
-        tensor(3.)
+    >>> loss = FeatureAlignLoss(loss_weight=3.0)
+    >>> loss(torch.ones(2, 4), torch.zeros(2, 4))
+    tensor(3.)
     """
 
     def __init__(self, loss_weight: float = 1.0, reduction: str = 'mean') -> None:

@@ -7,8 +7,6 @@ from torch import Tensor, nn
 from mmkd_atsc.errors.checks import check_choice, check_number
 from mmkd_atsc.registry import MODELS
 
-REDUCTIONS = ('sum', 'mean')
-
 
 class _SquaredDistance(torch.autograd.Function):
     """``scale * sum ||parameter - anchor||^2`` in a fixed number of calls for any number of tensors."""
@@ -48,33 +46,28 @@ class TeacherAnchorLoss(nn.Module):
     .. math::
         L = \lambda \sum_k \lVert \theta_k - \theta^*_k \rVert_2^2
 
-    over the parameters :math:`\theta_k` of at least two dimensions (neither biases nor norm layers);
-    :math:`\theta^*` are their values when :meth:`bind` was called.
+    over the parameters :math:`\theta_k` of at least two dimensions (neither biases nor norm layers); the anchors
+    :math:`\theta^*` are their values when :meth:`bind` was called. Norms are computed in fp32 or better.
 
-    The anchors move with this module (``to``, ``cuda``, ``half``), but are neither parameters nor in the state dict: on
-    resume they come from the teacher's checkpoint again. Norms are computed in fp32 or better. The encoder is used, not
-    registered: its owner saves, moves and optimizes it. Frozen parameters count in the value and get no gradient. The
-    loss cannot be differentiated twice.
+    The anchors move with this module but are not in the state dict: on resume they come from the teacher's checkpoint
+    again. The encoder is used, not registered. The loss cannot be differentiated twice.
 
     Args:
         loss_weight: Factor of the loss.
         reduction: 'sum' of the squares (the authors' code), or their 'mean' (the paper).
 
-    Examples:
-        >>> encoder = nn.Linear(3, 2)
-        >>> loss = TeacherAnchorLoss(loss_weight=0.5)
-        >>> loss.bind(encoder)
-        >>> _ = encoder.weight.data.add_(1)
-        >>> loss()
-        tensor(3.0000, grad_fn=<_SquaredDistanceBackward>)
-        >>> sorted(loss.drift())
-        ['total', 'weight']
+    >>> encoder = nn.Linear(3, 2)
+    >>> loss = TeacherAnchorLoss(loss_weight=0.5)
+    >>> loss.bind(encoder)
+    >>> _ = encoder.weight.data.add_(1)
+    >>> loss()
+    tensor(3.0000, grad_fn=<_SquaredDistanceBackward>)
     """
 
     def __init__(self, loss_weight: float = 1.0, reduction: str = 'sum') -> None:
         super().__init__()
         self.loss_weight = check_number('loss_weight', loss_weight, low=0)
-        self.reduction = check_choice('reduction', reduction, REDUCTIONS)
+        self.reduction = check_choice('reduction', reduction, ('sum', 'mean'))
         self._names: list[str] = []
         # Where each parameter is, not the parameter itself: a copy or a cast may put another tensor there.
         self._owners: list[tuple[nn.Module, str]] = []
@@ -88,9 +81,8 @@ class TeacherAnchorLoss(nn.Module):
         if not names:
             raise ValueError(f'{type(encoder).__name__} has no parameter of {min_dims} dimensions or more to anchor')
         self._names = names
-        for name in names:
-            path, _, leaf = name.rpartition('.')
-            self._owners.append((encoder.get_submodule(path), leaf))
+        places = [name.rpartition('.') for name in names]
+        self._owners = [(encoder.get_submodule(path), leaf) for path, _, leaf in places]
         self._anchors = [parameter.detach().clone() for parameter in self._parameters_now()]
 
     def forward(self) -> Tensor:
