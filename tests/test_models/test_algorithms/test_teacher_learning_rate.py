@@ -1,10 +1,11 @@
 """The learning rate of teachers that adapt."""
 import pytest
 import torch
-from mmengine.registry import MODELS
 
 from tests.conftest import tiny_classifier
-from tests.test_models.test_algorithms.test_adaptive_teacher_distill import batches, build, optimizer_of
+from tests.test_models.distillation import batches, optimizer_of
+from tests.test_models.test_algorithms.test_adaptive_teacher_distill import build
+from tests.test_models.test_algorithms.test_several_adaptive_teachers import build as build_several
 
 
 def rates(model, **options):
@@ -15,13 +16,7 @@ def rates(model, **options):
 
 
 def several(**options):
-    student = tiny_classifier(4)
-    student['neck'] = dict(type='mmkd_atsc.MultiFeatureProjector', projectors={
-        name: dict(in_channels=8, out_channels=16) for name in ('big', 'small')})
-    student['head'] = dict(type='mmkd_atsc.MultiClassifierHead')
-    return MODELS.build(dict(
-        type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student, allow_random_teacher=True,
-        teacher=dict(big=tiny_classifier(8), small=tiny_classifier(8)), **options))
+    return build_several(dict(big=tiny_classifier(8), small=tiny_classifier(8)), **options)
 
 
 def test_encoder_and_classifier_of_the_teacher_have_it(teacher_checkpoint):
