@@ -41,7 +41,7 @@ def batches(count, size=8):
 
 def optimizer_of(model, **extra):
     return build_optim_wrapper(model, dict(
-        constructor='mmkd_atsc.DistillOptimWrapperConstructor', optimizer=SGD, **extra))
+        dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor', optimizer=SGD), **extra))
 
 
 def train(model, steps):

@@ -25,17 +25,6 @@ def test_losses_are_the_students_and_the_distillers(teacher_checkpoint, batch):
     torch.testing.assert_close(losses['distill.loss_kd'], divergence(student, teacher))
 
 
-def test_only_the_student_learns(teacher_checkpoint, batch):
-    model = distill(teacher_checkpoint).train()
-    before = {key: value.clone() for key, value in model.teachers.state_dict().items()}
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
-    sum(model(*batch, mode='loss').values()).backward()
-    optimizer.step()
-    assert all(p.grad is not None for p in model.student.parameters())
-    assert all(p.grad is None for p in model.teachers.parameters())
-    assert all(torch.equal(before[key], value) for key, value in model.teachers.state_dict().items())
-
-
 def test_the_same_gradients_as_mmrazors_own_algorithm(teacher_checkpoint, batch):
     ours = distill(teacher_checkpoint).train()
     images = dict(data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor'))
@@ -47,8 +36,8 @@ def test_the_same_gradients_as_mmrazors_own_algorithm(teacher_checkpoint, batch)
     theirs.student.load_state_dict(ours.student.state_dict())
     for model in (ours, theirs):
         sum(model(*batch, mode='loss').values()).backward()
-    for mine, other in zip(ours.student.parameters(), theirs.student.parameters()):
-        torch.testing.assert_close(mine.grad, other.grad)
+    torch.testing.assert_close(*([p.grad for p in model.student.parameters()] for model in (ours, theirs)))
+    assert all(p.grad is None for p in ours.teachers.parameters())
 
 
 def test_mmrazors_stop_hook_stops_distillation(teacher_checkpoint, batch):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from mmpretrain.models import ImageClassifier
 from mmpretrain.models.heads import (
@@ -21,11 +20,11 @@ from mmkd_atsc.models.algorithms import MultiTeacherDistill
 from mmkd_atsc.models.connectors import SerializationFC
 from mmkd_atsc.models.distillers import AEKTDistiller
 from tests.conftest import tiny_classifier
+from tests.test_models.distillation import LABELS, optimizer_of, train
 from tests.test_models.test_losses.aekt_cases import aekt_loss
 
 TERMS = {'tckd', 'nckd', 'target', 'ratio', 'student_confidence', 'teacher_confidence', 'accuracy_before_fc',
          'accuracy_after_fc'}
-LABELS = torch.tensor([0, 3, 9, 1])
 
 
 def build(checkpoint, distiller=None, student=None, **options):
@@ -191,8 +190,7 @@ def test_deits_own_config_trains_with_both(teacher_checkpoint, extra):
     np.random.seed(0)
     model = build_deit(teacher_checkpoint, student, **extra).train()
     assert [type(one).__name__ for one in model.data_preprocessor.batch_augments.augments] == ['Mixup', 'CutMix']
-    optimizer = build_optim_wrapper(model, dict(
-        constructor='mmkd_atsc.DistillOptimWrapperConstructor', optimizer=dict(type='AdamW', lr=1e-3)))
+    optimizer = optimizer_of(model, optimizer=dict(type='AdamW', lr=1e-3))
     logs = [model.train_step(raw_batch(), optimizer) for _ in range(12)]
     assert all(value.isfinite().all() for log in logs for value in log.values())
     assert sum(log['loss'] for log in logs[-4:]) < sum(log['loss'] for log in logs[:4])
@@ -231,20 +229,6 @@ def test_replaced_and_added_losses_with_their_mappings(teacher_checkpoint, batch
     torch.testing.assert_close(losses['distill.loss_kd'], kd)
 
 
-def test_replaced_mapping_and_recorder(teacher_checkpoint, batch):
-    """The logs follow the records that the mapping names."""
-    model = build(
-        teacher_checkpoint, student_recorders=dict(answer=dict(type='ModuleOutputs', source='head.fc')),
-        loss_forward_mappings=dict(loss_aekt=dict(
-            preds_S=dict(from_student=True, recorder='answer', connector='fc'),
-            preds_T=dict(from_student=False, recorder='logits'),
-            gt_labels=dict(from_student=True, recorder='labels', data_idx=1)))).eval()
-    losses = model(*batch, mode='loss')
-    torch.testing.assert_close(losses['distill.loss_aekt'], aekt_loss(model.student(batch[0]), model.teacher(batch[0]),
-                                                                      LABELS))
-    assert {f'distill.{name}' for name in TERMS} <= losses.keys()
-
-
 def test_another_loss_in_the_place_of_ours(teacher_checkpoint, batch):
     model = build(
         teacher_checkpoint, distill_losses=dict(loss_aekt=dict(type='mmrazor.KLDivergence')),
@@ -260,18 +244,15 @@ def test_another_loss_in_the_place_of_ours(teacher_checkpoint, batch):
                                    dict(custom_keys={'fc': dict(lr_mult=3.0)})])
 def test_the_layer_has_a_group_of_its_own(teacher_checkpoint, rules):
     model = build(teacher_checkpoint, fc_lr_mult=0.02, fc_weight_decay=0.25)
-    rest = {} if rules is None else dict(paramwise_cfg=rules)
-    optimizer = build_optim_wrapper(model, dict(
-        constructor='mmkd_atsc.DistillOptimWrapperConstructor', **rest,
-        optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4))).optimizer
+    optimizer = optimizer_of(model, **({} if rules is None else dict(paramwise_cfg=rules))).optimizer
     layer = set(model.distiller.parameters())
     groups = [group for group in optimizer.param_groups if layer & set(group['params'])]
     assert all(set(group['params']) <= layer for group in groups)
     assert {parameter for group in groups for parameter in group['params']} == layer and len(layer) == 2
-    assert all(group['lr'] == pytest.approx(0.002) and group['weight_decay'] == 0.25 for group in groups)
+    assert all(group['lr'] == pytest.approx(0.001) and group['weight_decay'] == 0.25 for group in groups)
     conv = next(group for group in optimizer.param_groups
                 if any(parameter is model.student.backbone.conv1.weight for parameter in group['params']))
-    assert conv['lr'] == 0.1 and conv['weight_decay'] == 5e-4
+    assert conv['lr'] == 0.05 and conv['weight_decay'] == 5e-4
     in_all = [parameter for group in optimizer.param_groups for parameter in group['params']]
     assert len(in_all) == len(set(in_all)) and set(in_all) == layer | set(model.student.parameters())
 
@@ -290,31 +271,17 @@ def test_the_layer_is_absent_at_inference(teacher_checkpoint, batch):
         'distiller.connectors.fc.fc.weight', 'distiller.connectors.fc.fc.bias'}
 
 
-def train(model, steps=5):
-    optimizer = build_optim_wrapper(model, dict(
-        constructor='mmkd_atsc.DistillOptimWrapperConstructor',
-        optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4)))
-    generator, history = torch.Generator().manual_seed(7), []
-    model.train()
-    for _ in range(steps):
-        images = torch.randn(8, 3, 32, 32, generator=generator)
-        labels = torch.randint(10, (8, ), generator=generator).tolist()
-        log = model.train_step(dict(inputs=images, data_samples=[DataSample().set_gt_label(y) for y in labels]),
-                               optimizer)
-        history.append(log['loss'].item())
-    return history
-
-
 def test_a_frozen_identity_changes_nothing_bit_for_bit(teacher_checkpoint):
     with_layer, without = build(teacher_checkpoint, fc_lr_mult=0), build(teacher_checkpoint, with_fc=False)
     start = without.student.head.fc.weight.detach().clone()
-    assert train(with_layer) == train(without)
+    train(with_layer, 5)
+    train(without, 5)
     expected = without.student.state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in with_layer.student.state_dict().items())
     assert not torch.equal(expected['head.fc.weight'], start)
     assert torch.equal(with_layer.distiller.fc.fc.weight, torch.eye(10))
     moving = build(teacher_checkpoint)
-    train(moving)
+    train(moving, 5)
     assert not torch.equal(moving.distiller.fc.fc.weight, torch.eye(10))
 
 
