@@ -1,7 +1,8 @@
 """A teacher is what its checkpoint says, sees the input it was trained on, and stays as it is."""
 import pytest
 import torch
-from mmengine.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
 
 from mmkd_atsc.models.normalization import Renormalize
 from mmkd_atsc.models.teacher import Teacher, fingerprint, named_teachers
@@ -87,3 +88,15 @@ def test_the_fingerprint_is_of_names_and_values_not_of_their_layout():
         model.head.fc.bias[0].add_(1)
     assert not fingerprint(model.state_dict()).equal(before)
     assert not fingerprint({'a': torch.zeros(1)}).equal(fingerprint({'b': torch.zeros(1)}))
+
+
+@pytest.mark.parametrize('method, scope', [('kd', 'mmrazor'), ('aekt', 'mmpretrain'), ('atsc', 'mmrazor')])
+def test_a_config_elsewhere_inherits_ours_by_package_path(tmp_path, method, scope):
+    """MMEngine marks every dict of such a base with our scope, which must not reach other packages' constructors."""
+    path = tmp_path / 'mine.py'
+    path.write_text(f"_base_ = 'mmkd_atsc::{method}/resnet110_resnet32_cifar100.py'\n"
+                    'model = dict(teacher_ckpt=None, allow_random_teacher=True,\n'
+                    "             teacher=dict(backbone=dict(depth=8)))\n")
+    with DefaultScope.overwrite_default_scope(scope):
+        model = MODELS.build(Config.fromfile(path).model)
+    assert len(model.student.backbone.layer1) == 5 and len(model.teacher.backbone.layer1) == 1
