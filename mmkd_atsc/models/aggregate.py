@@ -26,14 +26,6 @@ def aggregate_logits(logits: Sequence[Tensor], how: str = 'mean_prob', weights: 
         how: One of ``AGGREGATES``.
         weights: One number a network, in proportion to their sum; None for equal ones.
         labels: For 'confidence': classes (N,), or scores (N, C).
-
-    >>> sure, unsure = torch.tensor([[9.0, 0.0]]), torch.tensor([[0.0, 0.1]])
-    >>> for how in AGGREGATES:
-    ...     print(how, f'{aggregate_logits([sure, unsure], how).softmax(1)[0, 0]:.2f}')
-    mean_prob 0.74
-    mean_logit 0.99
-    confidence 0.82
-    vote 0.50
     """
     for tensor in logits:
         if not isinstance(tensor, Tensor) or tensor.dim() != 2 or tensor.shape != logits[0].shape:

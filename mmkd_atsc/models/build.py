@@ -66,9 +66,6 @@ def without_our_scope(config: Any) -> Any:
     """A copy without the ``_scope_='mmkd_atsc'`` that MMEngine puts into all dicts of a base ``mmkd_atsc::...``.
 
     That scope would also hold inside MMPretrain's and MMRazor's constructors, which name their parts without a prefix.
-
-    >>> without_our_scope([dict(_scope_='mmkd_atsc', type='A', part=dict(_scope_='mmdet', type='B'))])
-    [{'type': 'A', 'part': {'_scope_': 'mmdet', 'type': 'B'}}]
     """
     if isinstance(config, dict):
         return type(config)({key: without_our_scope(value) for key, value in config.items()

@@ -14,12 +14,6 @@ class Renormalize(nn.Module):
     Args:
         source: The data preprocessor that made the batch.
         target: The data preprocessor of the network that gets it; None: the same as ``source``.
-
-    >>> from mmpretrain.models import ClsDataPreprocessor
-    >>> student = ClsDataPreprocessor(mean=[100.] * 3, std=[50.] * 3)
-    >>> teacher = ClsDataPreprocessor(mean=[0.] * 3, std=[1.] * 3)
-    >>> Renormalize(student, teacher)(torch.ones(1, 3, 1, 1)).flatten().tolist()  # 1 * 50 + 100
-    [150.0, 150.0, 150.0]
     """
 
     def __init__(self, source: nn.Module, target: nn.Module | None) -> None:

@@ -46,14 +46,7 @@ def _check_before_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any)
 
 
 def check_groups(options: dict[nn.Parameter, dict], optimizer: torch.optim.Optimizer) -> bool:
-    """Refuses an optimizer whose groups lack the requested options; returns whether it has any of the parameters.
-
-    >>> slow, rest = (nn.Parameter(torch.zeros(1)) for _ in range(2))
-    >>> check_groups({slow: dict(lr_mult=0.01)}, torch.optim.SGD([slow, rest], lr=0.1))
-    Traceback (most recent call last):
-    ValueError: the optimizer ignores what parts of the model ask for (lr_mult=0.01); write \
-optim_wrapper=dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor')
-    """
+    """Refuses an optimizer whose groups lack the requested options; returns whether it has any of the parameters."""
     # A multiple is of the optimizer's rate or, if auto_scale_lr has scaled the groups, of the other groups' rate.
     rates = {optimizer.defaults['lr'],
              *(_rate(group) for parameter, group in _members(optimizer) if parameter not in options)}
@@ -74,4 +67,3 @@ def _members(optimizer: torch.optim.Optimizer) -> Iterator[tuple[nn.Parameter, d
 def _rate(group: dict) -> float:
     """The rate before any schedule."""
     return float(group.get('initial_lr', group['lr']))
-

@@ -142,9 +142,6 @@ def named_teachers(teacher: Any, teacher_ckpt: Any = None, teacher_weights: Any 
 
     >>> named_teachers(dict(type='Net'), 'a.pth')
     {'teacher': TeacherSource(network={'type': 'Net'}, checkpoint='a.pth', weight=1.0)}
-    >>> two = named_teachers(dict(big=dict(type='Net'), small=dict(type='Net')), teacher_weights=[3, 1])
-    >>> {name: source.weight for name, source in two.items()}
-    {'big': 0.75, 'small': 0.25}
     """
     if isinstance(teacher, (list, tuple)):
         networks = {f'teacher{i}': network for i, network in enumerate(teacher)}
@@ -172,11 +169,7 @@ def named_teachers(teacher: Any, teacher_ckpt: Any = None, teacher_weights: Any 
 
 
 def for_each(option: str, names: list[str], values: Any) -> list:
-    """One value a teacher, from a single value, a list in their order, or a dict by their names.
-
-    >>> for_each('teacher_ckpt', ['big', 'small'], dict(small='s.pth', big='b.pth'))
-    ['b.pth', 's.pth']
-    """
+    """One value a teacher, from a single value, a list in their order, or a dict by their names."""
     if values is None:
         return [None] * len(names)
     if isinstance(values, dict):

@@ -1,4 +1,5 @@
 """The penalty that holds an adapting teacher near its pretrained weights."""
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -23,19 +24,15 @@ class _SquaredDistance(torch.autograd.Function):
         # once_differentiable would stay silent here: it only looks at whether ``grad`` itself has a graph.
         if torch.is_grad_enabled():
             raise RuntimeError('TeacherAnchorLoss cannot be differentiated twice (create_graph=True)')
-        wanted = [i for i, needed in enumerate(ctx.needs_input_grad[2:]) if needed]
-        slopes = torch._foreach_sub([ctx.saved_tensors[i] for i in wanted], [ctx.anchors[i] for i in wanted])
+        slopes = torch._foreach_sub(ctx.saved_tensors, ctx.anchors)
         # In the slopes' dtype: foreach has no fused path for a factor of another one.
         torch._foreach_mul_(slopes, (2 * ctx.scale * grad).to(slopes[0].dtype))
-        grads = dict(zip(wanted, slopes))
-        return None, None, *map(grads.get, range(len(ctx.anchors)))
+        return None, None, *slopes
 
 
 def _norms(tensors: Sequence[Tensor]) -> Tensor:
     """The L2 norm of each tensor, as one vector in fp32 or better."""
-    dtype = torch.float32
-    for tensor_dtype in {tensor.dtype for tensor in tensors}:
-        dtype = torch.promote_types(dtype, tensor_dtype)
+    dtype = functools.reduce(torch.promote_types, {tensor.dtype for tensor in tensors}, torch.float32)
     return torch.stack(torch._foreach_norm(tensors, 2, dtype=dtype))
 
 
