@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests.conftest import tiny_classifier
-from tests.test_models.distillation import LABELS, SGD, VIT, batches, divergence, kd, optimizer_of
+from tests.test_models.distillation import LABELS, SGD, batches, divergence, kd, optimizer_of
 
 
 def student_config(teacher_channels=16, **neck):
@@ -219,16 +219,6 @@ def test_a_loss_on_the_logits_can_be_added(teacher_checkpoint, batch, options):
     learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     grads = torch.autograd.grad(losses['distill.loss_kd'], list(learning.values()), allow_unused=True)
     assert {name.split('.')[0] for name, grad in zip(learning, grads) if grad is not None} == {'architecture'}
-
-
-def test_vector_features(batch):
-    student = dict(VIT, head=dict(type='mmkd_atsc.SharedClassifierHead'), neck=dict(type='mmkd_atsc.FeatureProjector'))
-    config = dict(type='mmkd_atsc.AdaptiveTeacherDistill', teacher=VIT, allow_random_teacher=True)
-    model = MODELS.build(dict(config, architecture=student)).train()
-    sum(model(*batch, mode='loss').values()).backward()
-    assert all(p.grad is not None for p in model.parameters())
-    with pytest.raises(ValueError, match='has spatial=True, but .* spatial=False, or leave it out'):
-        MODELS.build(dict(config, architecture=student_config(32)))
 
 
 def test_a_teacher_is_not_anchored_to_weights_it_did_not_begin_with(teacher_checkpoint, batch):

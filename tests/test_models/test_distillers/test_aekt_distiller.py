@@ -12,7 +12,6 @@ from mmpretrain.models.heads import (
     MultiLabelClsHead,
     MultiLabelLinearClsHead,
 )
-from mmpretrain.structures import DataSample
 from torch import nn
 from torch.nn import functional as F
 
@@ -20,18 +19,19 @@ from mmkd_atsc.models.algorithms import MultiTeacherDistill
 from mmkd_atsc.models.connectors import SerializationFC
 from mmkd_atsc.models.distillers import AEKTDistiller
 from tests.conftest import tiny_classifier
-from tests.test_models.distillation import LABELS, optimizer_of, train
+from tests.test_models.distillation import LABELS, batches, divergence, kd, optimizer_of, train
 from tests.test_models.test_losses.aekt_cases import aekt_loss
 
 TERMS = {'tckd', 'nckd', 'target', 'ratio', 'student_confidence', 'teacher_confidence', 'accuracy_before_fc',
          'accuracy_after_fc'}
 
 
-def build(checkpoint, distiller=None, student=None, **options):
+def build(checkpoint, distiller=None, student=None, algorithm=None, **options):
     torch.manual_seed(0)
     distiller = distiller or dict(type='mmkd_atsc.AEKTDistiller', **options)
     return MODELS.build(dict(type='mmkd_atsc.MultiTeacherDistill', architecture=student or tiny_classifier(4),
-                             teacher=tiny_classifier(8), teacher_ckpt=checkpoint, distiller=distiller))
+                             teacher=tiny_classifier(8), teacher_ckpt=checkpoint, distiller=distiller,
+                             **(algorithm or {})))
 
 
 def scramble(connector):
@@ -139,43 +139,29 @@ def test_the_raw_parts_inside_mmrazors_configurable_distiller(teacher_checkpoint
 
 # MMPretrain's DeiT: mixup and CutMix stand in the student's train_cfg, the data_preprocessor beside the model.
 
-def deit():
-    return dict(cfg_path='mmpretrain::deit/deit-tiny_4xb256_in1k.py', head=dict(num_classes=10),
-                backbone=dict(img_size=32, patch_size=8))
+DEIT = dict(cfg_path='mmpretrain::deit/deit-tiny_4xb256_in1k.py', head=dict(num_classes=10),
+            backbone=dict(img_size=32, patch_size=8))
 
 
-def build_deit(checkpoint, student, **extra):
-    torch.manual_seed(0)
-    return MODELS.build(dict(type='mmkd_atsc.MultiTeacherDistill', architecture=student, teacher=tiny_classifier(8),
-                             teacher_ckpt=checkpoint, distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=10),
-                             **extra))
-
-
-def raw_batch():
-    generator = torch.Generator().manual_seed(3)
-    images = torch.randint(256, (8, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    return dict(inputs=images, data_samples=[DataSample().set_gt_label(label) for label in range(8)])
-
-
-@pytest.mark.parametrize('extra', [dict(data_preprocessor=dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3)), {}])
-def test_deits_own_config_trains_with_both(teacher_checkpoint, extra):
-    student = deit()
-    if not extra:  # its config says 1000 classes
-        student['data_preprocessor'] = dict(num_classes=10)
+@pytest.mark.parametrize('student, algorithm', [
+    (DEIT, dict(data_preprocessor=dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3))),
+    (dict(DEIT, data_preprocessor=dict(num_classes=10)), {})])  # its config says 1000 classes
+def test_deits_own_config_trains_with_both(teacher_checkpoint, student, algorithm):
     np.random.seed(0)
-    model = build_deit(teacher_checkpoint, student, **extra).train()
+    model = build(teacher_checkpoint, student=student, algorithm=algorithm).train()
     assert [type(one).__name__ for one in model.data_preprocessor.batch_augments.augments] == ['Mixup', 'CutMix']
     optimizer = optimizer_of(model, optimizer=dict(type='AdamW', lr=1e-3))
-    logs = [model.train_step(raw_batch(), optimizer) for _ in range(12)]
+    logs = [model.train_step(next(batches(1))[0], optimizer) for _ in range(12)]
     assert all(value.isfinite().all() for log in logs for value in log.values())
     assert sum(log['loss'] for log in logs[-4:]) < sum(log['loss'] for log in logs[:4])
 
 
 def test_batch_augmentations_are_the_users_to_switch_off_and_never_lost(teacher_checkpoint):
     off = dict(data_preprocessor=dict(num_classes=10, batch_augments=None))
-    assert build_deit(teacher_checkpoint, deit(), **off).data_preprocessor.batch_augments is None
+    assert build(teacher_checkpoint, student=DEIT, algorithm=off).data_preprocessor.batch_augments is None
+    lost = dict(data_preprocessor=dict(type='mmengine.ImgDataPreprocessor'))
     with pytest.raises(ValueError, match='batch augmentations would be lost: ImgDataPreprocessor has none'):
-        build_deit(teacher_checkpoint, deit(), data_preprocessor=dict(type='mmengine.ImgDataPreprocessor'))
+        build(teacher_checkpoint, student=DEIT, algorithm=lost)
 
 
 # What can be replaced.
@@ -191,17 +177,13 @@ def test_replaced_connector(teacher_checkpoint, batch):
 
 
 def test_replaced_and_added_losses_with_their_mappings(teacher_checkpoint, batch):
-    model = build(
-        teacher_checkpoint, distill_losses=dict(
-            loss_aekt=dict(type='mmkd_atsc.AEKTLoss', tau=1.0), loss_kd=dict(type='mmrazor.KLDivergence', tau=2.0)),
-        loss_forward_mappings=dict(loss_kd=dict(
-            preds_S=dict(from_student=True, recorder='logits'), preds_T=dict(from_student=False, recorder='logits')))
-    ).eval()
+    options = kd()
+    options['distill_losses']['loss_aekt'] = dict(type='mmkd_atsc.AEKTLoss', tau=1.0)
+    model = build(teacher_checkpoint, **options).eval()
     losses = model(*batch, mode='loss')
     z, v = model.student(batch[0]), model.teacher(batch[0])
     torch.testing.assert_close(losses['distill.loss_aekt'], aekt_loss(z, v, LABELS, tau=1.0))
-    kd = 4 * F.kl_div((z / 2).log_softmax(1), (v / 2).softmax(1), reduction='batchmean')
-    torch.testing.assert_close(losses['distill.loss_kd'], kd)
+    torch.testing.assert_close(losses['distill.loss_kd'], divergence(z, v))
 
 
 def test_another_loss_in_the_place_of_ours(teacher_checkpoint, batch):

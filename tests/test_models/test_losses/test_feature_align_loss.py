@@ -12,16 +12,6 @@ def features(*shapes, dtype=torch.float64):
     return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes]
 
 
-@pytest.mark.parametrize('shape', [(3, 4, 5, 5), (3, 4)])
-def test_teacher_moves_against_the_student(shape):
-    student, teacher = features(shape, shape)
-    loss = FeatureAlignLoss(loss_weight=2.5)(student, teacher)
-    loss.backward()
-    assert torch.equal(student.grad, -teacher.grad)
-    expected = 2.5 * 2 * (student - teacher) / student.numel()
-    torch.testing.assert_close(student.grad, expected.detach(), rtol=0, atol=1e-14)
-
-
 def test_value_by_hand():
     student, teacher = torch.tensor([[1., 2.], [0., 0.]]), torch.tensor([[0., 0.], [0., 3.]])
     assert FeatureAlignLoss()(student, teacher).item() == pytest.approx((1 + 4 + 9) / 4)
