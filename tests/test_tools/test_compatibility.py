@@ -22,7 +22,6 @@ def test_a_network_of_each_kind_has_the_committed_row(tool):
     reasons = {f'- {outcome.family}, {label}: {getattr(outcome, role)}.' for outcome in outcomes
                for role, label in tool.ROLES.items() if getattr(outcome, role)}
     assert len(reasons) > 1 and reasons <= set(lines)
-    assert all(': student: ' in reason or ': teacher: ' in reason for reason in reasons)
 
 
 @pytest.mark.slow

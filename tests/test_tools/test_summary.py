@@ -10,7 +10,7 @@ from analysis.runs import publish_log
 from analysis.summary import method_of, network_name, read_run, run_names, teachers_of
 from mmkd_atsc.models.distillers import AEKTDistiller
 from tests.conftest import ROOT
-from tests.test_tools.logs import BY_ITERATIONS, demo_config, lines_by_iterations, lines_of, write_run
+from tests.test_tools.logs import demo_config, lines_of, write_run
 
 
 @pytest.mark.parametrize('path, method, teachers, student', [
@@ -33,26 +33,28 @@ def test_method_and_networks_of_our_configs(path, method, teachers, student):
     assert network_name(model.get('architecture', model)).lower() == student
 
 
-def test_losses_that_were_added_are_named():
-    losses = dict(dkd=dict(type='mmrazor.DKDLoss'), own=dict(type='my.OwnLoss'), two=dict(type='OwnLoss'))
-    model = dict(type='mmkd_atsc.AdaptiveTeacherDistill', teacher=dict(type='Net'),
-                 distiller=dict(type='mmkd_atsc.ATSCDistiller', distill_losses=losses))
-    assert method_of(model) == 'ATSC + DKD + OwnLoss'
-    assert method_of(dict(model, type='SingleTeacherDistill')) == 'DKD + OwnLoss'
+class Ours(AEKTDistiller):
+    pass
 
 
-def test_a_subclass_goes_by_its_parents_name_until_it_gives_one():
-    class Ours(AEKTDistiller):
-        pass
+class Another(KLDivergence):
+    method_name = 'KD, ours'
 
-    class Another(KLDivergence):
-        method_name = 'KD, ours'
 
-    model = dict(type='mmkd_atsc.MultiTeacherDistill', teacher=dict(type='Net'))
-    assert method_of(dict(model, distiller=dict(type=Ours))) == 'AEKT'
-    assert method_of(dict(model, distiller=dict(type=Ours, gamma=0))) == 'DKD'
-    losses = dict(loss_aekt=dict(type=Another), loss_kd=dict(type=KLDivergence))
-    assert method_of(dict(model, distiller=dict(type=Ours, distill_losses=losses))) == 'KD, ours + KD'
+ADDED = dict(dkd=dict(type='mmrazor.DKDLoss'), own=dict(type='my.OwnLoss'), two=dict(type='OwnLoss'))
+
+
+@pytest.mark.parametrize('algorithm, distiller, name', [
+    ('mmkd_atsc.AdaptiveTeacherDistill', dict(type='mmkd_atsc.ATSCDistiller', distill_losses=ADDED),
+     'ATSC + DKD + OwnLoss'),
+    ('SingleTeacherDistill', dict(type='mmkd_atsc.ATSCDistiller', distill_losses=ADDED), 'DKD + OwnLoss'),
+    ('mmkd_atsc.MultiTeacherDistill', dict(type=Ours), 'AEKT'),
+    ('mmkd_atsc.MultiTeacherDistill', dict(type=Ours, gamma=0), 'DKD'),
+    ('mmkd_atsc.MultiTeacherDistill', dict(type=Ours, distill_losses=dict(
+        loss_aekt=dict(type=Another), loss_kd=dict(type=KLDivergence))), 'KD, ours + KD'),
+])
+def test_added_losses_are_named_and_a_subclass_goes_by_its_parents_name(algorithm, distiller, name):
+    assert method_of(dict(type=algorithm, teacher=dict(type='Net'), distiller=distiller)) == name
 
 
 def test_speed_is_of_all_processes_and_a_resume_counts_no_step_twice(tmp_path):
@@ -64,12 +66,6 @@ def test_speed_is_of_all_processes_and_a_resume_counts_no_step_twice(tmp_path):
     assert run.hours == pytest.approx(60 * 0.5 / 3600)
     batch = demo_config('kd_digits').train_dataloader.batch_size
     assert run.processes == 4 and run.images_per_second == pytest.approx(4 * batch / 0.5)
-
-
-def test_a_run_by_iterations_counts_them(tmp_path):
-    write_run(tmp_path, lines_by_iterations([50.0, 70.0, 60.0]), demo_config('kd_digits', **BY_ITERATIONS))
-    run = read_run(tmp_path)
-    assert (run.last, run.best, run.done, run.goal, run.unit) == (60.0, 70.0, 60, 80, 'iterations')
 
 
 def test_what_a_log_does_not_tell_is_none(tmp_path):
@@ -104,7 +100,6 @@ def test_a_published_log_tells_what_the_work_directory_does(tmp_path):
     config.model.teacher_ckpt = f'{tmp_path}/teacher/epoch_40.pth'
     run = write_run(tmp_path / 'run', lines_of([100 / 3, 200 / 3], **{'teacher/drift': 1 / 7}), config)
     log = publish_log(run, tmp_path / 'logs' / 'run.json.gz')
-    assert [path.name for path in log.parent.iterdir()] == ['run.json.gz']
     text = gzip.decompress(log.read_bytes()).decode()
     assert str(tmp_path) not in text and 'work_dir' not in text
     first = json.loads(text)['scalars'][0]
@@ -122,5 +117,3 @@ def test_a_published_log_tells_what_the_work_directory_does(tmp_path):
 def test_names_tell_runs_apart():
     assert run_names(['a/x', 'b/y/']) == ['x', 'y']
     assert run_names(['a/s0/x', 'a/s1/x', 'a/z']) == ['s0/x', 's1/x', 'z']
-    with pytest.raises(ValueError, match='/a/x: is given twice'):
-        run_names(['/a/x', '/a/x/'])
