@@ -24,7 +24,7 @@ PUBLISHED = dict(resnet20=69.06, resnet32=71.14, resnet56=72.34, resnet110=74.31
 
 
 def forget_zoo_weights(teacher):
-    """Nothing is downloaded here: a teacher, or each of several, is built without its published weights."""
+    """Nothing is downloaded here: teachers are built without their published weights."""
     if isinstance(teacher, dict):
         teacher.pop('pretrained', None)
     if not isinstance(teacher, str):
@@ -52,10 +52,6 @@ def test_a_config_loads_and_builds(path):
         assert sum(p.numel() for p in model.parameters()) == CIFAR_NETWORKS[name].parameters
 
 
-def test_each_network_has_a_teachers_config():
-    assert {path.name for path in TEACHERS.glob('*.py')} == {f'{name}_cifar100.py' for name in CIFAR_NETWORKS}
-
-
 @pytest.mark.parametrize('name', CIFAR_NETWORKS)
 def test_a_teacher_is_trained_by_the_protocol(name):
     config = Config.fromfile(TEACHERS / f'{name}_cifar100.py')
@@ -77,12 +73,13 @@ def test_the_data_are_where_the_environment_says(monkeypatch, variable, expected
     if variable:
         monkeypatch.setenv('MMKD_DATA_ROOT', variable)
     config = Config.fromfile(TEACHERS / 'resnet20_cifar100.py')
-    for part in ('train', 'val', 'test'):
-        assert config[f'{part}_dataloader'].dataset.data_root == expected
-        assert config[f'{part}_dataloader'].dataset.split == ('train' if part == 'train' else 'test')
+    found = {part: config[f'{part}_dataloader'].dataset for part in ('train', 'val', 'test')}
+    assert {part: (data.data_root, data.split) for part, data in found.items()} == {
+        part: (expected, 'train' if part == 'train' else 'test') for part in found}
 
 
 def test_the_table_of_networks_says_what_the_configs_do():
+    assert {path.name for path in TEACHERS.glob('*.py')} == {f'{name}_cifar100.py' for name in CIFAR_NETWORKS}
     rows = re.findall(r'^\| \[(\w+)\]\((\S+)\) \| ([\d,]+) \| (\d+)x(\d+)x(\d+) \| ([\d.]+) \| ([\d.]*) *\|$',
                       (TEACHERS / 'README.md').read_text(), flags=re.M)
     assert [row[0] for row in rows] == list(CIFAR_NETWORKS)
@@ -108,9 +105,6 @@ def test_each_metafile_is_on_the_list_and_true():
             assert model['Name'].endswith(os.path.splitext(os.path.basename(model['Config']))[0])
     names = [model['Name'] for path in listed for model in load(ROOT / path)['Models']]
     assert len(set(names)) == len(names)  # methods share pairs, so their names begin with the method
-
-
-def test_the_teachers_metafile_lists_them_all():
     models = load(TEACHERS / 'metafile.yml')['Models']
     assert {model['Name']: model['Metadata']['Parameters'] for model in models} == {
         f'{name}_cifar100': network.parameters for name, network in CIFAR_NETWORKS.items()}

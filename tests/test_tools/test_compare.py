@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, refusal, run_here, tool
-from tests.test_readme import python_commands
+from tests.conftest import refusal, run_here
 from tests.test_tools.logs import BY_ITERATIONS, demo_config, lines_by_iterations, lines_of, write_run
 
 SPEED = f'{2 * demo_config("kd_digits").train_dataloader.batch_size / 0.5:.0f}'
@@ -90,15 +89,6 @@ def test_iterations_are_not_called_epochs(tmp_path, table):
 ])
 def test_what_is_wrong_is_said_in_one_line(runs, argv, word, capsys):
     assert word in refusal(capsys, 'analysis/compare.py', *(text.format(run=runs[1]) for text in argv))
-
-
-@pytest.mark.parametrize('name', ['analysis/compare.py', 'analysis/plot_run.py', 'analysis/agreement.py',
-                                  'benchmark/deploy.py'])
-def test_the_readmes_commands_are_ones_that_the_tools_take(name, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / 'tools' / 'benchmark'))
-    for words in python_commands(ROOT / 'README.md', f'tools/{name}'):
-        args = tool(name)['parse_args'](words)
-        assert not hasattr(args, 'config') or (ROOT / args.config).is_file()
 
 
 PAGE = """# Results

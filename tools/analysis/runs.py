@@ -13,6 +13,7 @@ from mmengine.config import Config
 
 PUBLISHED = '.json.gz'
 BUNDLED_WEIGHTS = 'mmkd_atsc::weights/'
+NO_RESULT = ('data_root', 'persistent_workers')  # settings that change no result
 
 # Names at the top of MMEngine's text log, and ours.
 ENVIRONMENT = {'Python': 'python', 'PyTorch': 'torch', 'TorchVision': 'torchvision', 'MMEngine': 'mmengine',
@@ -181,7 +182,7 @@ def publish_log(run: str | Path, file: str | Path) -> Path:
 
 
 def portable(value: Any) -> Any:
-    """A copy for JSON without ``data_root``; absolute paths keep the name of the run and of a file in it.
+    """A copy for JSON without ``NO_RESULT``; absolute paths keep the name of the run and of a file in it.
 
     Weights of the package get the name that a user's own training by the same config has.
 
@@ -197,5 +198,5 @@ def portable(value: Any) -> Any:
     if isinstance(value, str) and value.startswith('/'):
         return '/'.join(Path(value).parts[1:][-2 if Path(value).suffix else -1:])
     if isinstance(value, dict):
-        return {key: portable(inner) for key, inner in value.items() if key != 'data_root'}
+        return {key: portable(inner) for key, inner in value.items() if key not in NO_RESULT}
     return [portable(inner) for inner in value] if isinstance(value, (list, tuple)) else value
