@@ -96,36 +96,14 @@ def test_the_baselines_losses_are_the_literatures(pair, answers):
     assert found.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def built(config):
-    """The model of a config as the runner builds it, without the teacher's weights, and the optimizer."""
-    config.model.teacher.pretrained = False
-    init_default_scope(config.default_scope)
-    model = MODELS.build(dict(config.model, allow_random_teacher=True, data_preprocessor=config.data_preprocessor))
-    return model.train(), build_optim_wrapper(model, config.optim_wrapper)
-
-
-def take_step(model, optimizer, side, labels):
-    images = torch.randint(256, (2, 3, side, side), dtype=torch.uint8)
-    log = model.train_step(dict(inputs=images, data_samples=[DataSample().set_gt_label(label) for label in labels]),
-                           optimizer)
-    assert log['loss'].isfinite() and log['distill.loss_aekt'] > 0 and log['student.loss'] > 0
-    return sorted({group['lr'] for group in optimizer.optimizer.param_groups})
-
-
 @pytest.mark.parametrize('pair', IMAGENET)
-def test_imagenets_pairs_take_their_teacher_from_the_zoo_and_a_step(pair):
+def test_imagenets_pairs_take_their_teacher_from_the_zoo(pair):
     config = read('aekt', pair, 'imagenet')
     weights = resolve_network(config.model.teacher.to_dict(), 'teacher').weights
     assert re.fullmatch(rf'https://download\.openmmlab\.com/\S*/{pair.split("_")[0]}_8xb32_in1k_\S+\.pth', weights)
     assert config.train_dataloader.batch_size == 32 and config.auto_scale_lr.base_batch_size == 256
+    assert config.model.distiller == dict(type='mmkd_atsc.AEKTDistiller', tau=1.0, beta=0.5)
     assert config.custom_hooks == [dict(type='mmkd_atsc.DistillWarmupHook', epochs=1)]
-    model, optimizer = built(config)
-    assert model.data_preprocessor.mean[0] > 123 and model.data_preprocessor.to_rgb
-    loss = model.distiller.distill_losses['loss_aekt']
-    assert (loss.tau, loss.alpha, loss.beta, loss.gamma) == (1.0, 1.0, 0.5, 1.0)
-    before = model.student.backbone.conv1.weight.clone() if hasattr(model.student.backbone, 'conv1') else None
-    assert take_step(model, optimizer, 224, (7, 999)) == pytest.approx([0.001, 0.1])
-    assert before is None or not torch.equal(before, model.student.backbone.conv1.weight)
 
 
 def test_the_readme_and_the_metafile_list_every_config():
@@ -139,12 +117,18 @@ def test_the_readme_and_the_metafile_list_every_config():
             f'../{method}/{path.name}' for path in (CONFIGS / method).glob('*.py')}
 
 
-def test_the_readmes_config_with_zoo_networks_trains(tmp_path):
+def test_the_readmes_config_with_zoo_networks_takes_a_step(tmp_path):
     (tmp_path / 'zoo.py').write_text(README_CONFIGS[0])
     config = Config.fromfile(tmp_path / 'zoo.py')
     assert resolve_network(config.model.teacher.to_dict(), 'teacher').weights.startswith('https://download.openmmlab')
-    rate = config.optim_wrapper.optimizer.lr
-    assert take_step(*built(config), 32, (0, 0)) == pytest.approx([0.01 * rate, rate])
+    config.model.teacher.pretrained = False
+    init_default_scope(config.default_scope)
+    model = MODELS.build(dict(config.model, allow_random_teacher=True, data_preprocessor=config.data_preprocessor))
+    optimizer, rate = build_optim_wrapper(model, config.optim_wrapper), config.optim_wrapper.optimizer.lr
+    assert sorted({group['lr'] for group in optimizer.optimizer.param_groups}) == pytest.approx([0.01 * rate, rate])
+    log = model.train().train_step(dict(
+        inputs=torch.zeros(2, 3, 32, 32), data_samples=[DataSample().set_gt_label(0) for _ in range(2)]), optimizer)
+    assert log['loss'].isfinite() and log['distill.loss_aekt'] > 0 and log['student.loss'] > 0
 
 
 def test_the_readmes_change_of_an_mmrazor_config_builds(tmp_path):

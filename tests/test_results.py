@@ -68,7 +68,7 @@ def test_every_log_is_in_a_table():
 
 
 def built_and_rest(model):
-    """What a distillation's config is built to, and what it says beside the numbers that the networks know."""
+    """The parameters that a distillation's config is built to, and the config without numbers that are found now."""
     rest = copy.deepcopy(model)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         built = MODELS.build(dict(copy.deepcopy(model), allow_random_teacher=True, teacher_ckpt=None))

@@ -41,9 +41,7 @@ def test_a_table_is_printed(bench, capsys, monkeypatch, name, args, rows):
 
 @pytest.mark.parametrize('name, argv, words', [
     ('step', ['--pairs', 'resnet9_resnet8'], 'resnet9_resnet8'),
-    ('step', ['--methods', 'kd'], "--methods='kd' is not one of 'atsc', 'aekt'"),
     ('curves', ['--modes', 'slow'], "--modes='slow' is not one of 'eager', 'eager again', 'graph', 'fast'"),
-    ('profile_step', ['--sync', 'off'], "--sync='off' is not one of 'warn', 'error'"),
 ])
 def test_what_cannot_be_measured_is_said_in_one_line(bench, capsys, name, argv, words):
     assert words in refusal(capsys, f'benchmark/{name}.py', *argv)

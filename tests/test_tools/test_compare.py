@@ -68,14 +68,6 @@ def test_what_makes_runs_different_shows(runs, write, table):
     assert table(elsewhere)[0][1:7] == ['resnet20 → student', '0', '1 of 40', '50.00', '50.00', '-']
 
 
-def test_of_two_trainings_in_a_folder_the_last_counts(tmp_path, write, table):
-    """40 epochs with the seed 0, and 3 from the start with the seed 5: not '40 of 3'."""
-    folder = write('again', 'kd_digits', [60.0] * 39 + [90.0])
-    new = demo_config('kd_digits', 5, **{'train_cfg.max_epochs': 3})
-    write_run(folder, lines_of([11.0, 12.0, 13.0]), new, start='20260102_000000')
-    assert table(folder)[0][2:6] == ['5', '3', '13.00', '13.00']
-
-
 def test_iterations_are_not_called_epochs(tmp_path, table):
     run = write_run(tmp_path / 'run', lines_by_iterations([50.0, 70.0, 60.0]),
                     demo_config('kd_digits', **BY_ITERATIONS))

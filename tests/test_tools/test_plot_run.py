@@ -26,7 +26,7 @@ def drawn(monkeypatch):
     return panels
 
 
-def test_one_run_shows_all_that_it_logged(drawn, tmp_path):
+def test_one_run_shows_all_that_it_logged_and_several_a_colour_each(drawn, tmp_path):
     plot_runs({'run': lines_of([50.0, 60.0], **TERMS)}, tmp_path / 'a.png')
     loss, accuracy, drift, rate = drawn.values()
     # Ten and twenty iterations of an epoch of twenty, as parts of the epoch.
@@ -35,8 +35,6 @@ def test_one_run_shows_all_that_it_logged(drawn, tmp_path):
     assert accuracy['student'][0] == [(1, 50), (2, 60)] and accuracy['teacher'][0] == [(1, 75), (2, 75)]
     assert [value for _, value in rate['run'][0]] == [0.1, 0.1, 0.05, 0.05]
 
-
-def test_several_runs_have_a_colour_each_and_their_sums_only(drawn, tmp_path):
     plot_runs({'a': lines_of([50.0], **TERMS), 'b': lines_of([70.0, 80.0])}, tmp_path / 'a.png')
     loss, accuracy, drift, rate = drawn.values()
     assert list(loss) == list(rate) == ['a', 'b'] and list(drift) == ['a teacher']

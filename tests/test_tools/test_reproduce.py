@@ -47,15 +47,7 @@ def test_wrong_arguments_are_one_line(arguments, words, tmp_path, capsys):
     assert words in refusal(capsys, 'reproduce.py', *arguments, '--out', tmp_path)
 
 
-def test_rows_bring_those_that_they_need(reproduce):
-    rows = reproduce.SUITES['cifar100'].rows([0, 1])
-    assert [row.folder for row in reproduce.chosen(rows, ['atsc_resnet110*'])] == [
-        'resnet110_cifar100', 'atsc_resnet110_resnet32_cifar100', 'atsc_resnet110_resnet32_cifar100_seed1',
-        'atsc_resnet110_resnet32_batch512_cifar100']
-    assert reproduce.chosen(rows, None) == rows
-
-
-def test_options_and_the_held_out_images_are_every_rows(reproduce, monkeypatch, tmp_path):
+def test_options_and_the_held_out_images_are_every_rows_and_those_it_needs(reproduce, monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(reproduce, 'run_suite', lambda rows, *args, **environment: seen.extend(rows) or [])
     reproduce.main(['cifar100-cpu', '--out', str(tmp_path), '--rows', '*aekt*', '--seeds', '0', '--held-out',

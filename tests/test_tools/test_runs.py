@@ -67,10 +67,3 @@ def test_a_published_log_that_is_not_whole_is_named(tmp_path, spoil, words):
     log.write_bytes(spoil(log.read_bytes()))
     with pytest.raises(ValueError, match=f'{log}: {words}'):
         read_scalars(log)
-
-
-def test_the_environment_is_that_of_the_text_log(tmp_path):
-    write_run(tmp_path, lines_of([50.0]), demo_config('kd_digits'), processes=8)
-    assert read_environment(tmp_path) == dict(
-        config='the_config', device='NVIDIA H200', python='3.11.7', torch='2.15.0+cu132', launcher='pytorch',
-        processes=8, threads=4, mmkd_atsc='0.1.0', mmrazor='1.0.0')
