@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-# All tests but those in tests/gpu run on the CPU. The variable must be set before anything asks for a GPU; it then holds
-# for this process, for pytest's workers and for the processes that tests start.
+# All tests but those in tests/gpu run on the CPU. The variable must be set before anything asks for a GPU; it holds for
+# this process, for pytest's workers and for the processes that tests start.
 if os.environ.get('MMKD_TEST_DEVICE') != 'cuda':
     os.environ['CUDA_VISIBLE_DEVICES'] = ''
 

@@ -37,6 +37,8 @@ def test_each_path_and_link_leads_somewhere(page):
     text = page.read_text()
     named = re.findall(r'(?<![\w./:-])((?:configs|tools|tests)/[\w./-]*\w)', text)
     assert [path for path in named if not (ROOT / path).exists()] == []
+    for line in re.findall(r'^(?!\|).*custom_hooks = \[.*', text, flags=re.M):
+        assert '*_base_' in line, f'{line}: would replace the hooks of the base config'
     titles = re.findall(r'^#+ (.+)$', text, flags=re.M)
     headings = {re.sub(r'[^\w -]', '', title.lower()).replace(' ', '-') for title in titles}
     for target in re.findall(r'\]\(([^)\s]+)\)', text):
