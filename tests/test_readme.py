@@ -15,19 +15,17 @@ PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').g
 every_page = pytest.mark.parametrize('page', PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 
 
-def commands():
-    """The lines of all bash blocks, as words: without variables, and shell scripts without 'bash'."""
-    for page in PAGES:
-        for block in re.findall(r'^```bash\n(.*?)^```', page.read_text() * (page.parent.name != 'docs'), re.M | re.S):
-            for line in block.replace('\\\n', ' ').splitlines():
-                words = shlex.split(line, comments=True)
-                while words and (words[0] in ('bash', 'python') or '=' in words[0]):
-                    words.pop(0)
-                if words and words[0].startswith('tools/'):
-                    yield words
+def commands(page):
+    """The lines of a page's bash blocks, as words."""
+    for block in re.findall(r'^```bash\n(.*?)^```', page.read_text(), flags=re.M | re.S):
+        for line in block.replace('\\\n', ' ').splitlines():
+            yield shlex.split(line, comments=True)
 
 
-COMMANDS = list(commands())
+# From the tool's name on.
+COMMANDS = [words[place:] for page in PAGES if page.parent.name != 'docs' for words in commands(page)
+            for place in range(len(words)) if words[place].startswith('tools/') and not any(
+                word.startswith('tools/') for word in words[:place])]
 LAUNCHES = [words for words in COMMANDS if words[0].endswith(('_train.sh', '_test.sh'))]
 CALLS = [words for words in COMMANDS if words[0].endswith('.py')]
 
