@@ -12,7 +12,7 @@ SHIPPED = ('configs', 'tools', 'model-index.yml')
 # The set that was measured to work together. torch 2.6 is the first that loads checkpoints with weights_only=True by
 # default; mmrazor refuses mmcv above 2.1.0; mmengine still imports pkg_resources, which setuptools 82 dropped.
 INSTALL_REQUIRES = [
-    'torch>=2.6', 'torchvision', 'mmengine>=0.10.7,<0.11', 'mmcv-lite>=2.0.1,<=2.1.0', 'mmpretrain==1.2.0',
+    'torch>=2.6', 'torchvision', 'mmengine>=0.10.7,<0.11', 'mmcv-lite>=2.0.0,<=2.1.0', 'mmpretrain==1.2.0',
     'mmrazor==1.0.0', 'joblib', 'safetensors', 'setuptools<82',
 ]
 EXTRAS = {

@@ -1,85 +1,78 @@
-"""``python -m mmkd_atsc`` prints the environment and what is wrong with it, one line each."""
-import importlib
+"""``python -m mmkd_atsc`` prints the environment and what is wrong with it, one line each.
+
+``python -m mmkd_atsc SCRIPT [ARGS ...]`` runs a script, MMRazor's or MMPretrain's ``tools/train.py`` for example, with
+this package imported.
+"""
+import os
 import platform
+import runpy
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
+from pathlib import Path
 
-# distribution, lowest and first unsupported version of what was measured to work together
-STACK = (
-    ('torch', '2.6', None), ('torchvision', None, None), ('mmengine', '0.10.7', '0.11'), ('mmcv', '2.0.0', '2.1.1'),
-    ('mmpretrain', '1.2.0', '1.2.1'), ('mmrazor', '1.0.0', '1.0.1'), ('setuptools', None, '82'), ('joblib', None, None),
-    ('safetensors', None, None), ('numpy', None, None),
-)
+from .launch import die_with_launcher
 
 
 def installed(name: str) -> str:
-    """The version of a distribution, '' if it is not there; full mmcv and mmcv-lite are the same module."""
-    for candidate in ((name, 'mmcv-lite') if name == 'mmcv' else (name,)):
-        try:
-            return metadata.version(candidate)
-        except metadata.PackageNotFoundError:
-            continue
-    return ''
+    """The version of a distribution, '' if it is not there."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ''
 
 
-def check_versions() -> list[str]:
-    """One line for each package that is missing or outside the range that works."""
-    from packaging.version import Version
-    problems = []
-    for name, low, high in STACK:
-        version = installed(name)
-        wanted = ','.join(filter(None, [low and f'>={low}', high and f'<{high}']))
-        if not version:
-            # Full mmcv is compiled for hours where there is no wheel of it, and no classifier needs its operators.
-            package = 'mmcv-lite' if name == 'mmcv' else name
-            problems.append(f'{name} is not installed; pip install "{package}{wanted}"')
-        elif (low and Version(version) < Version(low)) or (high and Version(version) >= Version(high)):
-            problems.append(f'{name} {version} does not work here; pip install "{name}{wanted}"')
-    return problems
+def requirements() -> dict[str, str]:
+    """What this package needs, with the versions that were measured to work together: as it was installed."""
+    from packaging.requirements import Requirement
+    lines = metadata.requires('mmkd_atsc') if installed('mmkd_atsc') else []
+    needed = [Requirement(line) for line in lines or []]
+    found = {one.name: str(one.specifier) for one in needed if one.marker is None}
+    # mmcv-lite and full mmcv are the same module. Full mmcv is kept where it is in use.
+    return {'mmcv' if name == 'mmcv-lite' and not installed(name) and installed('mmcv') else name: versions
+            for name, versions in found.items()}
 
 
-def _find_devices() -> str:
+def find_devices() -> str:
     import torch
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return ', '.join(gpus) or f'no GPU, {torch.get_num_threads()} CPU threads'
 
 
-def _import_mmrazor() -> None:
-    importlib.import_module('mmkd_atsc.compat').apply_all()
-    importlib.import_module('mmrazor.models')
-
-
-def _resolve_types() -> None:
+def find_type(name: str) -> None:
     from mmengine.registry import MODELS
-    for name in ('mmkd_atsc.CIFARResNet', 'mmpretrain.ImageClassifier', 'mmrazor.ConfigurableDistiller'):
-        if MODELS.get(name) is None:
-            raise LookupError(f'{name} is not found from the root registry')
+    if MODELS.get(name) is None:
+        raise LookupError(f'{name} is not found from the root registry')
 
 
-def _find_configs() -> None:
+def find_configs() -> None:
     from .paths import CONFIGS
     if not CONFIGS.is_dir():
         raise FileNotFoundError(f'{CONFIGS} is missing: reinstall with pip install . (or -e .)')
 
 
-CHECKS: tuple[tuple[str, Callable[[], str | None]], ...] = (
-    ('torch imports', _find_devices),
-    ('mmrazor imports', _import_mmrazor),
-    ('types resolve by their prefix', _resolve_types),
-    ('configs are where mmkd_atsc:: looks', _find_configs),
-)
+CHECKS: dict[str, Callable[[], str | None]] = {
+    'torch imports': find_devices, 'configs are where mmkd_atsc:: looks': find_configs,
+    **{f'{name} is found': partial(find_type, name)
+       for name in ('mmrazor.ConfigurableDistiller', 'mmpretrain.ImageClassifier', 'mmkd_atsc.CIFARResNet')}}
 
 
-def main() -> int:
+def report() -> int:
+    """Prints versions at once, then each check as it is done; importing PyTorch and MMRazor takes seconds."""
+    from packaging.specifiers import SpecifierSet
     print(f'python      {platform.python_version()} on {platform.platform()}')
-    for name, _, _ in STACK:
-        print(f'{name:<11} {installed(name) or "not installed"}')
-    problems = check_versions()
-    for what, check in CHECKS:
+    problems = []
+    for name, versions in requirements().items():
+        version = installed(name)
+        print(f'{name:<11} {version or "not installed"}', flush=True)
+        if not version or not SpecifierSet(versions).contains(version, prereleases=True):
+            wrong = f'{name} {version} does not work here' if version else f'{name} is not installed'
+            problems.append(f'{wrong}; pip install "{name}{versions}"')
+    for what, check in CHECKS.items():
         try:
             found = check()
-            print(f'ok          {what}' + (f': {found}' if found else ''))
+            print(f'ok          {what}' + (f': {found}' if found else ''), flush=True)
         except Exception as error:  # a broken stack can fail in any way; the line names it
             problems.append(f'{what}: no ({type(error).__name__}: {" ".join(str(error).split())[:200]})')
     for problem in problems:
@@ -87,5 +80,20 @@ def main() -> int:
     return 1 if problems else 0
 
 
+def run_script(script: str, args: list[str]) -> None:
+    """Runs a script as Python does: with its arguments, and finding the modules beside it."""
+    if not Path(script).is_file():
+        sys.exit(f'error: no such script: {os.path.abspath(script)}')
+    sys.argv = [script, *args]
+    sys.path[0] = os.path.dirname(os.path.abspath(script))
+    runpy.run_path(script, run_name='__main__')
+
+
 if __name__ == '__main__':
-    sys.exit(main())
+    if len(sys.argv) == 1:
+        sys.exit(report())
+    if sys.argv[1] in ('-h', '--help'):
+        print(__doc__)
+        sys.exit()
+    die_with_launcher()
+    run_script(sys.argv[1], sys.argv[2:])

@@ -1,20 +1,26 @@
-"""Patches that let MMRazor 1.0 and MMEngine 0.10 run on a current PyTorch.
+"""Patches that let MMRazor 1.0 and MMEngine 0.10 run on a current PyTorch, each applied when its module is imported.
 
-Each function patches one thing and may be called again. None changes PyTorch, and none changes what MMRazor or MMEngine
-do for code that worked without us.
+Importing this package therefore costs nothing. No patch changes PyTorch, or what MMRazor and MMEngine do for code that
+worked without us.
 """
 import copy
 import functools
 import importlib
 import sys
 import warnings
+from collections.abc import Callable
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec, spec_from_loader
+from types import ModuleType
 from typing import Any
-
-import numpy as np
-import torch
 
 MMRAZOR_PACKAGES = ('mmrazor.models', 'mmrazor.engine', 'mmrazor.structures', 'mmrazor.datasets',
                     'mmrazor.implementations')
+
+# Classes of mmcls that have another name in mmpretrain: where, name there, name here.
+MMCLS_NAMES = (('mmcls.datasets.transforms.formatting', 'PackClsInputs', 'PackInputs'),
+               ('mmcls.structures', 'ClsDataSample', 'DataSample'))
 
 # Warnings that the stack prints at import or at every step and that a user can do nothing about, by their text.
 UNHELPFUL_WARNINGS = (
@@ -28,19 +34,83 @@ UNHELPFUL_WARNINGS = (
 
 
 def apply_all() -> None:
-    """Applies all patches; to be called before the first MMRazor type or MMEngine checkpoint is used."""
+    """Applies the patches of modules that are imported already, and the others when they are."""
     silence_unhelpful_warnings()
-    import_mmrazor()
-    allow_mmengine_checkpoints()
-    name_configs_package()
-    let_collate_functions_be_inherited()
-    let_base_hooks_be_left_out()
+    patches: dict[str, Callable[[], None]] = {
+        'mmrazor': import_mmrazor, 'torch': allow_mmengine_checkpoints, 'mmengine.config.utils': name_configs_package,
+        'mmengine.registry': rename_mmcls_scope, 'mmengine.runner': patch_runner}
+    for name in [name for name in patches if name in sys.modules]:
+        patches.pop(name)()
+    sys.meta_path[:0] = [MMClsAlias(), PatchOnImport(patches)]
 
 
 def silence_unhelpful_warnings() -> None:
     """Filters exactly :data:`UNHELPFUL_WARNINGS`, by message; every other warning is shown as before."""
     for text in UNHELPFUL_WARNINGS:
         warnings.filterwarnings('ignore', message=text)  # which adds no filter twice
+
+
+class PatchOnImport(MetaPathFinder):
+    """Calls ``patches[name]`` when the module ``name`` has been imported."""
+
+    def __init__(self, patches: dict[str, Callable[[], None]]) -> None:
+        self.patches = patches
+
+    def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name not in self.patches:
+            return None
+        patch = self.patches.pop(name)  # so that only the other finders are asked here
+        spec = find_spec(name)
+        self.patches[name] = patch
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def execute_and_patch(module: ModuleType) -> None:
+            execute(module)
+            self.patches.pop(name, None)
+            patch()
+
+        spec.loader.exec_module = execute_and_patch  # type: ignore[method-assign]
+        return spec
+
+
+class MMClsAlias(MetaPathFinder, Loader):
+    """Imports ``mmpretrain`` for ``mmcls``, its name when MMRazor was written, unless there is a real mmcls."""
+
+    def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
+        package, dot, rest = name.partition('.')
+        if package != 'mmcls' or PathFinder.find_spec('mmcls'):
+            return None
+        real = find_spec(f'mmpretrain{dot}{rest}')
+        return real and spec_from_loader(name, self, origin=real.origin)
+
+    def exec_module(self, module: ModuleType) -> None:
+        real = importlib.import_module(module.__name__.replace('mmcls', 'mmpretrain', 1))
+        sys.modules[module.__name__] = real
+        for place, old, new in MMCLS_NAMES:
+            if place == module.__name__:
+                setattr(real, old, getattr(real, new))
+
+
+def rename_mmcls_scope() -> None:
+    """Makes MMEngine's registries look up ``mmcls.ImageClassifier`` and ``_scope_='mmcls'`` in MMPretrain."""
+    from mmengine.registry import DefaultScope, Registry
+    split = Registry.split_scope_key
+    if hasattr(split, '__wrapped__') or PathFinder.find_spec('mmcls'):
+        return
+    scope_name = DefaultScope.scope_name.fget  # type: ignore[attr-defined]
+
+    def rename(scope: str | None) -> str | None:
+        return 'mmpretrain' if scope == 'mmcls' else scope
+
+    @functools.wraps(split)
+    def split_scope_key(key: str) -> tuple[str | None, str]:
+        scope, name = split(key)
+        return rename(scope), name
+
+    Registry.split_scope_key = staticmethod(split_scope_key)
+    DefaultScope.scope_name = property(lambda self: rename(scope_name(self)))
 
 
 def import_mmrazor() -> None:
@@ -51,6 +121,7 @@ def import_mmrazor() -> None:
     if all(name in sys.modules for name in MMRAZOR_PACKAGES):
         return
     import mmrazor
+    import torch
     check = mmrazor.digit_version
 
     def check_as_old_torch(version: str, *args, **kwargs):
@@ -64,24 +135,21 @@ def import_mmrazor() -> None:
         mmrazor.digit_version = check
 
 
-class _HistoryBufferGetattr:
-    """What ``builtins.getattr`` may do inside a checkpoint: name one of ``HistoryBuffer``'s statistics."""
-
-    METHODS = ('min', 'max', 'current', 'mean')
-
-    def __call__(self, owner: Any, name: str) -> Any:
-        from mmengine.logging import HistoryBuffer
-        if owner is HistoryBuffer and name in self.METHODS:
-            return getattr(HistoryBuffer, name)
-        raise ValueError(f'a checkpoint asked for getattr({owner!r}, {name!r}); only HistoryBuffer.'
-                         f'{{{",".join(self.METHODS)}}} is served')
+def getattr_of_history(owner: Any, name: str) -> Any:
+    """Replaces ``builtins.getattr`` inside a checkpoint: it returns one of ``HistoryBuffer``'s statistics or raises."""
+    from mmengine.logging import HistoryBuffer
+    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
+        return getattr(HistoryBuffer, name)
+    raise ValueError(f"a checkpoint asked for getattr({owner!r}, {name!r}); only HistoryBuffer's statistics are served")
 
 
 def allow_mmengine_checkpoints() -> None:
     """Lets ``torch.load(weights_only=True)`` read the training state that MMEngine writes, and no code.
 
-    That is, beside tensors, the message hub's ``HistoryBuffer`` and its NumPy arrays.
+    Beside tensors, that is the message hub's ``HistoryBuffer`` and its NumPy arrays.
     """
+    import numpy as np
+    import torch
     from mmengine.logging import HistoryBuffer
     reconstruct: Any = np.empty(0).__reduce__()[0]
     scalar: Any = np.float64(0).__reduce__()[0]
@@ -91,28 +159,30 @@ def allow_mmengine_checkpoints() -> None:
         # NumPy 2 moved numpy.core to numpy._core; checkpoints carry the name of the NumPy that wrote them.
         *((function, f'numpy.{core}.multiarray.{function.__name__}')
           for function in (reconstruct, scalar) for core in ('core', '_core')),
-        (_HistoryBufferGetattr(), 'builtins.getattr'),
+        (getattr_of_history, 'builtins.getattr'),
     ])
 
 
 def name_configs_package() -> None:
     """Makes ``_base_ = ['mmkd_atsc::...']`` resolve: MMEngine only looks into packages that are on its list.
 
-    By a distribution's name MMEngine looks where its metadata lies, which for an editable install is not where the
-    package is. A module that is no distribution it finds as Python does, in the folder of the package that is imported.
+    It looks for a distribution beside its metadata, which is elsewhere in an editable install; for a module, where
+    Python finds it.
     """
     from mmengine.config.utils import MODULE2PACKAGE
     MODULE2PACKAGE['mmkd_atsc'] = 'mmkd_atsc.version'
 
 
-def let_collate_functions_be_inherited() -> None:
-    """Makes a data loader that is inherited from ``package::config`` build.
+def patch_runner() -> None:
+    """Lets a runner take collate functions from ``package::config``, and leave out any hook that is None.
 
-    MMEngine notes in each dict with a type what package it came from (``_scope_``), and its registries take the note
-    out again. Only the collate function is not built by a registry, and would be called with it as an argument.
+    MMEngine notes in each dict with a type what package it came from (``_scope_``), and its registries remove the note.
+    The collate function is not built by a registry, and would be called with the note as an argument.
+    Of hooks, MMEngine knows six names that may be None, and fails without a message at any other.
     """
     from mmengine.runner import Runner
-    build = Runner.build_dataloader
+    build, register = Runner.build_dataloader, Runner.register_default_hooks
+    known = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
     if hasattr(build, '__wrapped__'):
         return
 
@@ -124,22 +194,9 @@ def let_collate_functions_be_inherited() -> None:
             del dataloader['collate_fn']['_scope_']
         return build(dataloader, *args, **kwargs)
 
-    Runner.build_dataloader = staticmethod(build_dataloader)
-
-
-def let_base_hooks_be_left_out() -> None:
-    """Makes ``default_hooks=dict(start_check=None)`` leave out a hook that a base file brings.
-
-    MMEngine knows only six names that may be None, and fails without a message at any other.
-    """
-    from mmengine.runner import Runner
-    register = Runner.register_default_hooks
-    if hasattr(register, '__wrapped__'):
-        return
-    known = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
-
     @functools.wraps(register)
     def register_default_hooks(self, hooks=None):
         register(self, {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in known})
 
+    Runner.build_dataloader = staticmethod(build_dataloader)
     Runner.register_default_hooks = register_default_hooks

@@ -1,4 +1,4 @@
-"""Where the configs that come with a package are."""
+"""Finds the configs that come with a package."""
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,20 +11,23 @@ CONFIGS = MIM / 'configs'
 
 
 def get_package_config(path: str, pretrained: bool = False) -> Config:
-    """The config that ``package::path`` names.
+    """The config that ``package::path`` names; with ``pretrained``, its ``model_path`` is the zoo's checkpoint.
 
     A package that is not there is an error here. MMEngine would install it, unasked.
 
     >>> get_package_config('mmkd_atsc::demo/student_digits.py').model.head.num_classes
     10
     """
-    package = path.split('::')[0]
-    if not package.isidentifier() or find_spec(package) is None:
+    package, _, name = path.partition('::')
+    spec = find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.origin:
         raise ModuleNotFoundError(f'{path}: there is no package {package!r} here')
-    if not re.fullmatch(r'\w+::\w+/.+', path):
+    if not re.fullmatch(r'\w+/.+', name):
         raise ValueError(f'{path}: a config of a package is named package::folder/config.py')
-    from mmengine.hub import get_config
-    try:
-        return get_config(path, pretrained)
-    except FileNotFoundError:
-        raise FileNotFoundError(f'no such config: {path}') from None
+    file = Path(spec.origin).parent / '.mim' / 'configs' / name
+    if not file.is_file():
+        raise FileNotFoundError(f'no such config: {path} ({file})')
+    if not pretrained:
+        return Config.fromfile(file)
+    from mmengine.hub import get_config  # imports PyTorch
+    return get_config(path, pretrained)

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-# Every test is one of the CPU, whatever the machine has, but those in tests/gpu. A GPU that is hidden before anything
-# asks for it does not exist for this process, for pytest's workers, and for what tests start: two processes train over
-# gloo where one GPU would refuse the second, and MMEngine moves no model away from the numbers it is compared with.
+# All tests but those in tests/gpu run on the CPU. The variable must be set before anything asks for a GPU; it holds for
+# this process, for pytest's workers and for the processes that tests start.
 if os.environ.get('MMKD_TEST_DEVICE') != 'cuda':
     os.environ['CUDA_VISIBLE_DEVICES'] = ''
 
@@ -38,17 +37,13 @@ needs_gpu = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def random_numbers_of_their_own():
-    """A test draws the same whatever ran before it, in this process or another."""
+    """A test draws the same numbers whatever ran before it."""
     set_random_seed(0)
 
 
 @pytest.fixture(autouse=True)
 def runs_of_their_own(monkeypatch):
-    """No run finds another's logger, scope, hub or visualizer.
-
-    MMEngine names a run by the second it begins in, and gives those that share one the same of each; and what a test
-    leaves would reach the next one.
-    """
+    """No run finds another's logger, scope, hub or visualizer, which MMEngine keeps by the second a run begins in."""
     kinds = (DefaultScope, MessageHub, MMLogger, Visualizer)
     for kind in kinds:
         monkeypatch.setattr(kind, '_instance_dict', copy.copy(kind._instance_dict))
@@ -65,14 +60,14 @@ def runs_of_their_own(monkeypatch):
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """A training in the test's own process spends no second on listing the software, nor on formatting its config."""
+    """A training in the test's own process does not list the software or format its config, which take seconds."""
     monkeypatch.setattr(Runner, '_log_env', lambda *args: None)
     monkeypatch.setattr(Config, 'pretty_text', property(lambda self: ''.join(
         f'{name} = {value!r}\n' for name, value in self.to_dict().items())))
 
 
 def run_command(*command, cwd=ROOT, timeout=300, **environment):
-    """Runs a command as a user would; returns the finished process with its output as text."""
+    """Runs a command; returns the finished process with its output as text."""
     env = dict(os.environ, OMP_NUM_THREADS='1', PYTHON=sys.executable, **environment)
     return subprocess.run([str(word) for word in command], cwd=cwd, env=env, timeout=timeout, text=True,
                           capture_output=True)
@@ -83,7 +78,7 @@ def run_tool(tool, *args, **kwargs):
 
 
 def tool(name):
-    """A tool's names, its ``main`` among them, without the seconds that another process would take to import torch."""
+    """A tool's names, its ``main`` among them, loaded into this process."""
     path, before = ROOT / 'tools' / name, sys.path[:]
     sys.path.insert(0, str(path.parent))  # as Python does for a script: it finds the modules beside it
     try:
@@ -98,7 +93,7 @@ def run_here(name, *args):
 
 
 def refusal(capsys, name, *args):
-    """The ``error:`` line with which a tool, run in this process, ends; it says nothing else on stderr."""
+    """The ``error:`` line with which a tool, run in this process, ends; stderr has nothing else."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
         run_here(name, *args)

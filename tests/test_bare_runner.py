@@ -1,14 +1,15 @@
 """The config is the whole truth: a bare Runner and MMPretrain's script train as tools/train.py does."""
-import os
 import sys
+from pathlib import Path
 
-import cv2
 import mmpretrain
-import numpy as np
 import pytest
 import torch
 
-from tests.conftest import ROOT, run_command, run_tool, tiny_classifier
+from tests.conftest import ROOT, assert_same_weights, run_command, tiny_classifier
+from tests.conftest import weights as weights_of
+
+STOCK_SCRIPT = Path(mmpretrain.__file__).parent / '.mim' / 'tools' / 'train.py'
 
 BASE = """
 _base_ = [{base!r}]
@@ -16,8 +17,8 @@ teacher = {teacher!r}
 custom_imports = dict(imports=['tests.tiny_cifar'])
 model = dict(teacher=teacher, teacher_ckpt={checkpoint!r}, **{student!r})
 data = dict(_delete_=True, type='mmkd_atsc.TinyCIFAR100')
-train_dataloader = dict(batch_size=14, dataset=data, persistent_workers=False)
-val_dataloader = test_dataloader = dict(dataset=data, persistent_workers=False)
+train_dataloader = dict(batch_size=14, dataset=data)
+val_dataloader = test_dataloader = dict(dataset=data)
 data_preprocessor = dict(num_classes=10)
 train_cfg = dict(max_epochs=1)
 default_hooks = dict(start_check=dict(min_teacher_accuracy=None))
@@ -45,11 +46,10 @@ def write(path, method, student, checkpoint, more=''):
 
 def commands(config, work_dirs):
     """The ways to train, each with its work directory."""
-    theirs = os.path.join(os.path.dirname(mmpretrain.__file__), '.mim', 'tools', 'train.py')
     ours, bare, stock = work_dirs
     return ([sys.executable, ROOT / 'tools' / 'train.py', config, '--work-dir', ours],
             [sys.executable, '-c', BARE, config, bare],
-            [sys.executable, theirs, config, '--work-dir', stock])
+            [sys.executable, STOCK_SCRIPT, config, '--work-dir', stock])
 
 
 @pytest.mark.parametrize('method, student', [('aekt', AEKT), ('atsc', ATSC)])
@@ -60,14 +60,19 @@ def test_five_steps_give_the_same_weights(method, student, teacher_checkpoint, t
     for command, work_dir in zip(commands(config, work_dirs), work_dirs):
         done = run_command(*command, PYTHONPATH=str(ROOT))
         assert done.returncode == 0, done.stderr[-2000:]
-        checkpoint = torch.load(work_dir / 'epoch_1.pth', weights_only=True)
-        assert checkpoint['meta']['iter'] == 5
-        weights.append(checkpoint['state_dict'])
-    start = torch.load(teacher_checkpoint, weights_only=True)['state_dict']['head.fc.weight']
+        weights.append(weights_of(work_dir / 'epoch_1.pth'))
+    start = weights_of(teacher_checkpoint)['head.fc.weight']
     assert torch.equal(start, weights[0]['teachers.teacher.model.head.fc.weight']) == (method == 'aekt')
     for other in weights[1:]:
-        assert weights[0].keys() == other.keys()
-        assert [key for key, value in weights[0].items() if not torch.equal(value, other[key])] == []
+        assert_same_weights(weights[0], other)
+
+
+@pytest.mark.parametrize('name', ['kd', 'atsc_multi'])
+def test_mmpretrains_script_trains_the_demo(name, tmp_path):
+    done = run_command(sys.executable, STOCK_SCRIPT, ROOT / 'configs' / 'demo' / f'{name}_digits.py', '--work-dir',
+                       tmp_path, '--cfg-options', 'train_cfg.max_epochs=1', 'train_dataloader.dataset.train_images=80',
+                       'model.teacher_ckpt=None', 'model.allow_random_teacher=True', PYTHONPATH=str(ROOT))
+    assert done.returncode == 0 and (tmp_path / 'epoch_1.pth').is_file(), done.stderr[-2000:]
 
 
 def test_without_the_constructor_mmpretrains_script_refuses(teacher_checkpoint, tmp_path):
@@ -78,55 +83,3 @@ def test_without_the_constructor_mmpretrains_script_refuses(teacher_checkpoint, 
     assert done.returncode != 0 and done.stderr.splitlines()[-1].endswith(
         "write optim_wrapper=dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor')"), done.stderr[-2000:]
 
-
-STOCK = """
-_base_ = [{stock!r}, 'mmkd_atsc::_base_/distill.py']
-model = dict(
-    _delete_=True, type='mmkd_atsc.MultiTeacherDistill', architecture=_base_.model, teacher={teacher!r},
-    teacher_ckpt={checkpoint!r}, distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=10))
-custom_hooks = [*_base_.get('custom_hooks', []), dict(type='mmkd_atsc.DistillWarmupHook', epochs=1)]
-del _base_.train_cfg['by_epoch']
-default_hooks, optim_wrapper = _base_.distill.default_hooks, _base_.distill.optim_wrapper
-train_cfg, val_cfg, test_cfg = _base_.distill.train_cfg, _base_.distill.val_cfg, _base_.distill.test_cfg
-"""
-STUDENT = """
-default_scope = 'mmpretrain'
-model = {model!r}
-data_preprocessor = dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3)
-loader = dict(
-    batch_size=20, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True), dataset=dict(
-        type='CustomDataset', data_root={folder!r}, pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')]))
-train_dataloader = val_dataloader = test_dataloader = loader
-val_evaluator = test_evaluator = dict(type='Accuracy')
-optim_wrapper = dict(optimizer=dict(type='Lamb', lr=0.01))
-train_cfg = dict(by_epoch=True, max_epochs=3, val_interval=1)
-val_cfg = test_cfg = dict()
-default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=2, max_keep_ckpts=1, save_best='auto'))
-custom_hooks = [dict(type='EMAHook', momentum=0.1)]
-"""
-
-
-def test_a_stock_config_keeps_its_hooks_and_saves_atomically(teacher_checkpoint, tmp_path, images):
-    (tmp_path / 'stock.py').write_text(STUDENT.format(model=tiny_classifier(4), folder=images))
-    (tmp_path / 'mine.py').write_text(STOCK.format(
-        stock='./stock.py', teacher=tiny_classifier(8), checkpoint=teacher_checkpoint))
-    done = run_tool('train.py', 'mine.py', '--work-dir', 'work', cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-2000:]
-    for hook in ('AtomicCheckpointHook', 'EMAHook', 'DistillWarmupHook', 'StrictResumeHook'):
-        assert hook in done.stdout, hook
-    saved = sorted(path.name for path in (tmp_path / 'work').glob('epoch_*.pth'))
-    assert saved == ['epoch_3.pth']  # interval=2, max_keep_ckpts=1, and the last
-    checkpoint = torch.load(tmp_path / 'work' / 'epoch_3.pth', weights_only=True)
-    assert 'ema_state_dict' in checkpoint
-    assert list((tmp_path / 'work').glob('best_student_accuracy_top1_epoch_*.pth'))
-
-
-@pytest.fixture
-def images(tmp_path):
-    """A folder of random images, two of each class."""
-    random = np.random.RandomState(0)
-    for index in range(20):
-        (tmp_path / 'data' / str(index % 10)).mkdir(parents=True, exist_ok=True)
-        image = random.randint(256, size=(32, 32, 3), dtype=np.uint8)
-        cv2.imwrite(str(tmp_path / 'data' / str(index % 10) / f'{index}.png'), image)
-    return str(tmp_path / 'data')

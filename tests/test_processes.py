@@ -7,13 +7,15 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.conftest import ROOT
 from tests.faults.trainings import Life, write_config
 
 
-def test_a_process_that_dies_ends_the_job_and_leaves_no_orphan(tmp_path):
+@pytest.mark.parametrize('victim', ['1', 'launcher'])
+def test_a_process_that_is_killed_ends_the_job_and_leaves_no_orphan(tmp_path, victim):
     """As a user starts it, by ``tools/dist_train.sh``."""
     config, log = write_config(tmp_path, 'atsc'), tmp_path / 'log'
     with log.open('w') as out:
@@ -28,10 +30,13 @@ def test_a_process_that_dies_ends_the_job_and_leaves_no_orphan(tmp_path):
             time.sleep(0.1)
         ranks = ranks_of(tmp_path / 'w')
         assert sorted(ranks) == ['0', '1']
-        os.kill(ranks['1'], signal.SIGKILL)
+        os.kill(ranks.get(victim, job.pid), signal.SIGKILL)
         assert job.wait(60) != 0
         time.sleep(0.5)
         assert not ranks_of(tmp_path / 'w')
+        said = [line for line in log.read_text().splitlines() if 'SIGKILL' in line]
+        assert said == ['process 1 was killed by SIGKILL (by hand, or because memory was full); the others were '
+                        'stopped'] * (victim == '1')
     finally:
         for pid in (*ranks_of(tmp_path / 'w').values(), job.pid):
             with contextlib.suppress(ProcessLookupError):

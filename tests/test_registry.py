@@ -24,8 +24,3 @@ def test_each_root_registry_has_our_child():
     assert len(names) > 15
     for name in names:
         assert getattr(ours, name).parent is getattr(roots, name) and getattr(ours, name).scope == 'mmkd_atsc'
-
-
-def test_hub_builds_our_models_by_path():
-    import mmkd_atsc.utils
-    mmkd_atsc.utils.register_all_modules(init_default_scope=False)

@@ -19,6 +19,16 @@ class _InMemory(CIFAR100):
                 for label in random.randint(10, size=70).tolist()]
 
 
+@DATASETS.register_module(force=True)
+class TinyCIFAR10(_InMemory):
+    """As many images of each class."""
+
+    METAINFO = {'classes': tuple('0123456789')}
+
+    def load_data_list(self):
+        return [dict(item, gt_label=number % 10) for number, item in enumerate(super().load_data_list())]
+
+
 @DATASETS.register_module(force=True)  # pytest and a config may both import this file
 class TinyCIFAR100(BatchedCIFAR100, _InMemory):
     METAINFO = {'classes': tuple('0123456789')}

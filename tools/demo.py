@@ -1,10 +1,9 @@
-"""The demo: teaches a tiny student on handwritten digits by each method and compares.
+"""The demo: trains a tiny student on handwritten digits by each method and compares.
 
     python tools/demo.py [--out work_dirs/quickstart]
 
-The rows are those of ``tools/reproduce.py digits``, one a core: networks this small do not gain from a second one. A
-row that is done with the same config and the same teachers is not trained again; one that was interrupted goes on from
-its last checkpoint.
+Trains the rows of ``tools/reproduce.py digits``, one on each core. Finished rows are not trained again; an interrupted
+row goes on from its last checkpoint.
 """
 import argparse
 import os
@@ -38,7 +37,7 @@ def rows() -> list[Row]:
 
 
 def train(out: Path, some: Sequence[Row]) -> list['Line']:
-    """Trains rows side by side, and reads what the table says of them."""
+    """Trains rows side by side; returns the table's lines."""
     with Stop().by_signals() as stop:
         results = run_suite(some, out, len(os.sched_getaffinity(0)), stop, **DIGITS.environment(out))
     return [Line(result.row, deployed_parameters(Config.fromfile(result.row.config)),
@@ -56,7 +55,7 @@ class Line(NamedTuple):
 
 
 def take_best(lines: Sequence[Line], out: Path) -> str:
-    """Exports the best of some students; returns how it is used."""
+    """Exports the best student; returns the code that loads it."""
     best = max(lines, key=lambda line: line.accuracy).row
     report = export_student(Config.fromfile(best.config), str(out / best.folder), out / 'student')
     files = f"'{report.config}', pretrained='{report.files['checkpoint']}'"

@@ -1,19 +1,17 @@
-"""Trains all rows of a table and prints it; run again it goes on where it stopped.
+"""Trains all rows of a table and prints it; run again, it goes on where it stopped.
 
 python tools/reproduce.py SUITE --out DIR [--budget MINUTES] [--seeds 0 1 2] [--rows PATTERN ...] [--workers N]
                           [--held-out] [--cfg-options KEY=VALUE ...]
 
   digits                  the demo's rows: minutes on a CPU
-  cifar100-cpu            every method at the same six epochs on the real CIFAR-100, ResNet-20 to ResNet-8: hours on two
-                          cores
+  cifar100-cpu            six epochs of every method on CIFAR-100, ResNet-20 to ResNet-8: hours on two cores
   cifar100                the literature's protocol, 240 epochs, for two pairs and several teachers: needs a GPU
 
-What is done is not trained again, and what was interrupted, by the budget or by a kill, goes on from its last
-checkpoint; where a row fails the others go on. The rows' logs are summarised by tools/analysis/compare.py into
-DIR/compare.md and DIR/compare.csv, and its --publish writes them as they are committed.
+Finished rows are not trained again. Interrupted rows go on from their last checkpoint. If a row fails, the others go
+on. tools/analysis/compare.py writes the table to DIR/compare.md and DIR/compare.csv.
 
---held-out is for choosing settings: the last 5,000 of the training images are scored instead of the test images, and
-nothing is trained on them. --cfg-options hold for all rows (bf16, say). Both are other trainings: give another DIR.
+--held-out is for choosing settings: it scores the last 5,000 training images, on which nothing is trained, and not the
+test images. Give another DIR for it, and for other --cfg-options.
 """
 import argparse
 import fnmatch
@@ -37,7 +35,7 @@ HELD_OUT = ('train_dataloader.dataset.indices=45000', 'val_dataloader.dataset.sp
             'val_dataloader.dataset.indices=-5000')
 
 
-# Settings of the fast protocol's first pair: method, what the row is called, and the options.
+# Settings of the fast protocol's first pair: method, name of the row, options.
 FAST_SETTINGS = (
     ('aekt', 'gamma0', 'model.distiller.gamma=0.0'),
     ('aekt', 'gamma025', 'model.distiller.gamma=0.25'),
@@ -56,13 +54,13 @@ class Suite(NamedTuple):
     """A table's trainings.
 
     Args:
-        rows: The rows for some seeds.
-        environment: What their configs read from the environment, for the suite's folder.
-        seeds: The seeds, unless others are asked for.
+        rows: Gives the rows for some seeds.
+        environment: Gives the variables that the configs read, for the suite's folder.
+        seeds: The default seeds.
         gpu: Refuse to start without a GPU.
-        switches: What ``tools/train.py`` gets with each row.
+        switches: Further arguments of ``tools/train.py``.
         held_out: Always score held-out images.
-        workers: How many rows train at once on a GPU.
+        workers: Rows that train at once on a GPU.
     """
 
     rows: Callable[[Sequence[int]], list[Row]]
@@ -75,13 +73,13 @@ class Suite(NamedTuple):
 
 
 def seeded(name: str, config: str, folder: str, seeds: Sequence[int], needs: Sequence[str] = ()) -> list[Row]:
-    """A row for each seed; seed 0's folder has the plain name."""
+    """A row for each seed; the folder of seed 0 has the plain name."""
     return [Row(f'{name}, seed {seed}', CONFIGS / config, f'{folder}_seed{seed}' if seed else folder, tuple(needs),
                 (f'randomness.seed={seed}', )) for seed in seeds]
 
 
 def seed_by_seed(groups: Iterable[list[Row]]) -> list[Row]:
-    """All groups' first seeds, then their second: a table that is stopped early has a line for each."""
+    """The first seeds of all groups, then their second ones, so that an early stop leaves a full table."""
     return [row for rows in zip(*groups) for row in rows]
 
 
@@ -141,7 +139,7 @@ def cifar100_fast(seeds: Sequence[int]) -> list[Row]:
 
 
 def cifar100_fast_settings(seeds: Sequence[int]) -> list[Row]:
-    """What the settings are compared with comes first."""
+    """The plain rows, then the settings that are compared with them."""
     pair = 'resnet32x4_resnet8x4'
     plain = [seeded(method, f'fast/{method}_{pair}.py', f'fast_{method}_{pair}', seeds) for method in FAST_METHODS]
     return seed_by_seed([*plain, *(
@@ -215,7 +213,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def report(results: Sequence[Result], out: Path) -> None:
-    """The table of what is done, and what is not."""
+    """Prints the table of the finished rows, and the names of the others."""
     done = [str(out / result.row.folder) for result in results if result.state == 'done']
     if done:
         compare([*done, '--out', str(out)])

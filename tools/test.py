@@ -4,12 +4,7 @@ from pathlib import Path
 
 from mmengine.fileio import dump
 
-import mmkd_atsc  # noqa: F401  makes mmrazor importable before any config asks for it
 from mmkd_atsc import cli
-from mmkd_atsc.checkpoints.read import load_strictly, read_weights
-from mmkd_atsc.export.config import self_contained
-from mmkd_atsc.export.images import keeps_training_data
-from mmkd_atsc.runtime.model_wrappers import unwrap_model
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -22,23 +17,28 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    with cli.one_line_errors() as first_step:
+    with cli.one_line_errors() as progress:
         config = cli.load_config(args.config, args.cfg_options)
-        config.work_dir = args.work_dir or config.get('work_dir') or cli.default_work_dir(args.config)
         cli.require(config, args.config, 'model', 'test_dataloader', 'test_evaluator')
+        from mmkd_atsc.checkpoints.read import load_strictly, read_weights  # imports PyTorch
+        from mmkd_atsc.export.config import self_contained
+        from mmkd_atsc.export.images import keeps_training_data
+        from mmkd_atsc.runner import build_runner, leave_processes, prepare_processes
+        from mmkd_atsc.runtime.model_wrappers import unwrap_model
+        config.work_dir = args.work_dir or config.get('work_dir') or cli.default_work_dir(args.config)
         config = self_contained(config)
         if keeps_training_data(config):  # an exported student's
             config.test_dataloader, config.test_evaluator = config.val_dataloader, config.val_evaluator
         config.load_from, config.resume = None, False  # else the runner would load these over the checkpoint
-        cli.prepare_processes(config, args.launcher, args.local_rank)
+        prepare_processes(config, args.launcher, args.local_rank)
         weights = read_weights(args.checkpoint)
-        runner = cli.build_runner(config, first_step)
+        runner = build_runner(config, progress)
         load_strictly(unwrap_model(runner), weights, args.checkpoint)
         metrics = runner.test()
         if args.out and runner.rank == 0:
             Path(args.out).parent.mkdir(parents=True, exist_ok=True)
             dump(metrics, args.out, indent=2)
-    cli.leave_processes()
+    leave_processes()
 
 
 if __name__ == '__main__':

@@ -3,9 +3,7 @@ import argparse
 
 from mmengine.config import Config
 
-import mmkd_atsc  # noqa: F401  makes mmrazor importable before any config asks for it
 from mmkd_atsc import cli
-from mmkd_atsc.runtime.resume import check_start, find_start
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -24,6 +22,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def merge_arguments(config: Config, args: argparse.Namespace) -> None:
     """Changes the config where the command line asks for it, and nowhere else."""
+    from mmkd_atsc.runner import make_fast
+    from mmkd_atsc.runtime.resume import find_start
     config.work_dir = args.work_dir or config.get('work_dir') or cli.default_work_dir(args.config)
     if args.resume == 'auto':
         # Without a checkpoint in the work directory this is a first start, from where the config says.
@@ -32,7 +32,7 @@ def merge_arguments(config: Config, args: argparse.Namespace) -> None:
     elif args.resume:
         config.resume, config.load_from = True, args.resume
     if args.fast:
-        cli.make_fast(config)
+        make_fast(config)
     elif args.amp:
         config.optim_wrapper.type = 'AmpOptimWrapper'
         # A scaler looks at each step's gradients, for which Python waits; bf16 has the range of fp32 and needs none.
@@ -49,14 +49,16 @@ def merge_arguments(config: Config, args: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    with cli.one_line_errors() as first_step:
+    with cli.one_line_errors() as progress:
         config = cli.load_config(args.config, args.cfg_options)
         cli.require(config, args.config, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
+        from mmkd_atsc.runner import build_runner, leave_processes, prepare_processes  # imports PyTorch
+        from mmkd_atsc.runtime.resume import check_start
         merge_arguments(config, args)
         check_start(config, args.seed)
-        cli.prepare_processes(config, args.launcher, args.local_rank)
-        cli.build_runner(config, first_step).train()
-    cli.leave_processes()
+        prepare_processes(config, args.launcher, args.local_rank)
+        build_runner(config, progress).train()
+    leave_processes()
 
 
 if __name__ == '__main__':

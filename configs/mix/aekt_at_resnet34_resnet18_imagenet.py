@@ -8,4 +8,4 @@ model = dict(distiller=dict(
     loss_forward_mappings=dict(loss_attention=dict(
         s_feature=dict(from_student=True, recorder='feature'),
         t_feature=dict(from_student=False, recorder='feature')))))
-custom_hooks = [dict(type='mmkd_atsc.DistillWarmupHook', epochs=1, losses=['loss_aekt'])]
+custom_hooks = [*_base_.custom_hooks[:-1], dict(type='mmkd_atsc.DistillWarmupHook', epochs=1, losses=['loss_aekt'])]

@@ -10,6 +10,4 @@ model = dict(distiller=dict(
         preds_S=dict(from_student=True, recorder='logits'),
         preds_T=dict(from_student=False, recorder='logits'),
         gt_labels=dict(from_student=True, recorder='labels')))))
-custom_hooks = [
-    dict(type='mmkd_atsc.AdaptiveTeacherHook'),
-    dict(type='mmkd_atsc.DistillWarmupHook', epochs=1, losses=['loss_aekt'])]
+custom_hooks = [*_base_.custom_hooks, dict(type='mmkd_atsc.DistillWarmupHook', epochs=1, losses=['loss_aekt'])]

@@ -8,7 +8,7 @@ from mmengine.fileio import LocalBackend, register_backend
 
 from mmkd_atsc.errors.checks import TrainingStopped
 
-# What a file is called until it is whole. No pattern for checkpoints (epoch_*.pth) matches it.
+# The ending of a file's name until it is whole. No pattern for checkpoints (epoch_*.pth) matches it.
 UNFINISHED = '.mmkd_unfinished'
 
 

@@ -18,18 +18,17 @@ def find_checkpoint(name: str) -> Path:
     its only ``*.pth``.
 
     Args:
-        name: A file or a folder; ``mmkd_atsc::weights/...`` for one that comes with this package.
+        name: A file or a folder, relative to the working directory; ``mmkd_atsc::weights/...`` comes with this package.
 
     >>> find_checkpoint('mmkd_atsc::weights/short_resnet20').name
     'epoch_12.pth'
     """
     path = CONFIGS / name[len(BUNDLED):] if name.startswith(BUNDLED) else Path(name).expanduser()
-    if path.is_file():
-        return path
     if path.is_dir():
         return _last_checkpoint(path, name)
-    what = 'checkpoint' if path.suffix or name.startswith(BUNDLED) else f'training in {path.resolve().parent}'
-    raise FileNotFoundError(f'{name}: no such {what}{_advice(path, name)}')
+    if not path.is_file():
+        raise FileNotFoundError(f'{name}: no such checkpoint ({path.absolute()}){_advice(path, name)}')
+    return path
 
 
 def _last_checkpoint(folder: Path, name: str) -> Path:
@@ -48,7 +47,7 @@ def _last_checkpoint(folder: Path, name: str) -> Path:
 
 
 def _advice(missing: Path, name: str) -> str:
-    """How it is trained or what may have been meant, and what is there without training."""
+    """The command that trains it or the nearest name, and what is there without training."""
     run, _, seed = missing.name.partition('_seed')
     configs = [path for path in CONFIGS.glob('*/*.py') if path.stem == run]
     advice = ''
@@ -60,5 +59,4 @@ def _advice(missing: Path, name: str) -> str:
         elif missing.suffix:
             return advice
     bundled = sorted({f'{BUNDLED}{file.parent.relative_to(CONFIGS).as_posix()}' for file in CONFIGS.rglob('*.pth')})
-    return advice + (f'; this package brings {", ".join(bundled)}' if bundled else
-                     f'; {CONFIGS} is missing, install the package')
+    return f'{advice}; this package brings {", ".join(bundled) or "nothing: install it"}'

@@ -27,12 +27,9 @@ def read_checkpoint(path: str) -> dict:
     """A checkpoint's content: tensors and plain values, never code.
 
     Args:
-        path: A local file, or the folder of a training (:func:`find_checkpoint` says which file counts); or a URL
-            (fetched once, kept in torch's hub cache); or what this package brings, ``mmkd_atsc::weights/...``.
-            A ``torch.save`` file, read with ``weights_only=True``, or safetensors.
-            ``run.pth#ema_state_dict`` takes the entry of that name for the ``state_dict``: averaged weights of timm
-            (``#state_dict_ema``) or torchvision (``#model_ema``). MMEngine's EMAHook saves the averaged weights as the
-            ``state_dict``, and those it averages as ``ema_state_dict``.
+        path: A ``torch.save`` file, read with ``weights_only=True``, or safetensors: named as
+            :func:`find_checkpoint` takes it, or a URL (fetched once, kept in torch's hub cache).
+            ``run.pth#ema_state_dict`` takes that entry for the ``state_dict``, for averaged weights.
     """
     local, origin, entry = _locate(str(path))
     if local.stat().st_size == 0:
@@ -81,12 +78,9 @@ def _why_unreadable(path: Path, error: Exception) -> str:
     if head.startswith(b'version https://git-lfs'):
         return 'is a git-lfs pointer, not a checkpoint; run git lfs pull'
     why = ' '.join(str(error).split())
-    if isinstance(error, safetensors.SafetensorError):
-        return f'is no whole safetensors file ({why})'
     if 'TorchScript' in why:
         return 'is a TorchScript program, not a checkpoint; save its state_dict()'
-    forbidden = re.search(r'GLOBAL (\S+)|(getattr)\(', why)
-    if forbidden:
+    if forbidden := re.search(r'GLOBAL (\S+)|(getattr)\(', why):
         return f'asks for code to be run ({forbidden.group(0)}), only tensors and plain values are loaded'
     advice = why.startswith('Weights only load failed')  # PyTorch's page on how to switch the safety off
     return 'is truncated or not a checkpoint' + ('' if advice or not why else f' ({why[:120]})')
@@ -140,15 +134,11 @@ def read_weights(path: str) -> dict[str, Tensor]:
 def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], origin: str, role: str | None = None) -> None:
     """Loads weights that fit ``module`` exactly; anything missing, left over or of another shape is refused.
 
-    Args:
-        module: What the weights are for.
-        weights: Its state dict.
-        origin: The file they came from, for the message.
-        role: Whose weights these should be, for the message. Default: the module's type.
+    ``origin`` is the file they came from, ``role`` whose weights they should be (default: the module's type).
     """
     own = module.state_dict()
     problem = misfit(own, weights)
-    if problem and (_of_another_type(own, weights) or not _adapts(module, weights)):
+    if problem and not _adapts(module, weights):
         raise ValueError(f'{origin} does not fit {role or type(module).__name__}: {problem}')
     module.load_state_dict(_with_counters(weights, own), strict=True)
 
@@ -160,12 +150,20 @@ def _with_counters(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> 
 
 def _adapts(module: nn.Module, weights: Mapping[str, Tensor]) -> bool:
     """Whether the network makes weights fit: some of MMPretrain's know older names, or resize their embeddings."""
+    own = module.state_dict()
+    if any(_is_quantized(own[key], weights[key]) for key in own.keys() & weights.keys()):
+        return False  # PyTorch would copy integers as they are
     trial = copy.deepcopy(module)  # a load that fails has changed a part
     try:
-        trial.load_state_dict(_with_counters(weights, module.state_dict()), strict=True)
+        trial.load_state_dict(_with_counters(weights, own), strict=True)
     except (RuntimeError, LookupError, TypeError, AttributeError, ValueError, AssertionError):
         return False
     return True
+
+
+def _is_quantized(own: object, value: object) -> bool:
+    return (isinstance(own, Tensor) and isinstance(value, Tensor)
+            and own.is_floating_point() and not value.is_floating_point())
 
 
 def misfit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
@@ -176,50 +174,32 @@ def misfit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
     """
     missing = [key for key in own if key not in weights and not key.endswith(COUNTER)]
     unexpected = [key for key in weights if key not in own]
-    shapes = [f'{key} {_shape(weights[key])} for {_shape(own[key])}' for key in own
-              if key in weights and isinstance(own[key], Tensor) and _shape(weights[key]) != _shape(own[key])]
+    shared = [key for key in own if key in weights and isinstance(own[key], Tensor)]
+    shapes = [f'{key} {_shape(weights[key])} for {_shape(own[key])}' for key in shared
+              if _shape(weights[key]) != _shape(own[key])]
+    kinds = [f'{key} {weights[key].dtype} for {own[key].dtype}' for key in shared
+             if _is_quantized(own[key], weights[key])]
     problems = [f'{len(keys)} {what} ({_some(keys)})' for what, keys in
-                (('missing', missing), ('unexpected', unexpected), ('of another shape', shapes)) if keys]
-    problems += filter(None, [_of_another_type(own, weights)])
-    return f'{"; ".join(problems)}{_hint(own, weights, missing, unexpected)}' if problems else ''
-
-
-def _of_another_type(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
-    """Integers for floating-point numbers: of weights that were quantized, which PyTorch would copy as they are."""
-    kinds = [f'{key} {_kind(weights[key])} for {_kind(own[key])}' for key in own
-             if isinstance(own[key], Tensor) and isinstance(weights.get(key), Tensor)
-             and own[key].is_floating_point() and not weights[key].is_floating_point()]
-    return f'{len(kinds)} of another type ({_some(kinds)})' if kinds else ''
+                (('missing', missing), ('unexpected', unexpected), ('of another shape', shapes),
+                 ('of another type', kinds)) if keys]
+    return '; '.join(problems) + _hint(unexpected) if problems else ''
 
 
 def _shape(value: object) -> object:
     return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
 
 
-def _kind(value: Tensor) -> str:
-    return str(value.dtype).replace('torch.', '')
-
-
 def _some(keys: list, count: int = 2) -> str:
     return ', '.join(keys[:count]) + (', ...' if len(keys) > count else '')
 
 
-def _hint(own: Mapping, weights: Mapping, missing: list, unexpected: list) -> str:
-    """What to do about it, where that can be told."""
+def _hint(unexpected: list[str]) -> str:
+    """Which tool makes the weights fit, where their names tell."""
     if any(key.startswith('architecture.') for key in unexpected):
         return ('; this is the checkpoint of a distillation, not of a network: tools/export_student.py takes the '
                 'student out of it')
     if any(re.match(r'fc\.|classifier|conv1\.weight$', key) for key in unexpected):
         return '; a checkpoint of another repository is brought over by tools/model_converters/convert_teacher.py'
-    prefixes = {key.partition('.')[0] for key in weights}
-    if len(prefixes) == 1 and missing and unexpected:
-        prefix, = prefixes
-        if all(f'{prefix}.{key}' in weights for key in missing):
-            return f'; its names all begin with {prefix!r}: save the weights of what is inside'
-    differing = [key for key in own if key in weights and _shape(weights[key]) != _shape(own[key])]
-    if differing and not missing and not unexpected and all(key.startswith('head.') for key in differing):
-        theirs, ours = weights[differing[-1]].shape[0], own[differing[-1]].shape[0]
-        return f'; it answers {theirs} classes, the config has {ours}: set num_classes' if theirs != ours else ''
     return ''
 
 
@@ -238,10 +218,7 @@ def check_teacher_names(weights: Iterable[str], teachers: Iterable[str], prefix:
 
 @CheckpointLoader.register_scheme(prefixes=BUNDLED, force=True)
 def load_for_mmengine(filename: str, map_location: Any = None, **kwargs: Any) -> dict:
-    """:func:`read_checkpoint` as MMEngine calls its loaders, without the config's text.
-
-    MMEngine would run that text on resuming, to learn of a setting (``gpu_ids``) that no config has any more.
-    """
+    """:func:`read_checkpoint` for MMEngine, without the config's text, which MMEngine would run on resuming."""
     content = read_checkpoint(filename)
     if isinstance(content.get('meta'), dict):
         content['meta'] = {key: value for key, value in content['meta'].items() if key != 'config'}

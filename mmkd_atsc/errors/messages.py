@@ -1,17 +1,14 @@
-"""What an exception says, in one line: what is wrong, where in the config, and what was probably meant."""
+"""Says an exception in one line: what is wrong, and what was probably meant."""
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from mmengine import registry as roots
-from mmengine.config import Config
-
-from mmkd_atsc.registry import short_name
 
 from .checks import TrainingStopped, nearest
 
-# What MMEngine says of a type that is not registered, and Python of an argument that there is not.
+# MMEngine's message for a type that is not registered, and Python's for an unknown argument.
 UNREGISTERED = re.compile(r"""['"]?(\S+) is not in the (?:\w+::)?([\w ]+) registry""")
 UNEXPECTED = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 
@@ -44,34 +41,27 @@ def dicts_of(value: Any, path: str = '') -> Iterator[tuple[str, dict]]:
         yield from dicts_of(inner, f'{path}.{key}' if path else str(key))
 
 
-def describe(error: BaseException, config: Config | None = None) -> str:
+def describe(error: BaseException) -> str:
     """The message of an exception in one line, with its type where the message alone would not say what is wrong.
-
-    With the config that led to it, the place of an unknown type or argument in it is named.
 
     >>> describe(KeyError('epoch'))
     "KeyError: 'epoch'"
     >>> describe(ValueError('tau=0 must be\\n greater than 0'))
     'tau=0 must be greater than 0'
-    >>> error = TypeError("Digits.__init__() got an unexpected keyword argument 'splt'")
-    >>> describe(error, Config(dict(train_dataloader=dict(dataset=dict(type='mmkd_atsc.Digits', splt='train')))))
-    "train_dataloader.dataset: Digits has no argument 'splt'; did you mean 'split'?"
+    >>> describe(TypeError("Digits.__init__() got an unexpected keyword argument 'splt'"))
+    "Digits has no argument 'splt'; did you mean 'split'?"
     """
     message = ' '.join(str(error).split())
-    unregistered = UNREGISTERED.match(str(error.args[0])) if isinstance(error, KeyError) and error.args else None
-    unexpected = UNEXPECTED.match(message)
-    if unregistered:  # MMEngine goes on with a page on how registries work
-        name, kind = unregistered.groups()
-        place, _ = _find(config, lambda part: part.get('type') == name)
-        return f'{place}there is no {kind} {name!r}{nearest(name, dict(types_registered(kind)))}'
-    if unexpected:
-        owner, argument = unexpected.groups()
+    if isinstance(error, KeyError) and (found := UNREGISTERED.match(message)):
+        name, kind = found.groups()  # MMEngine goes on with a page on how registries work
+        return f'there is no {kind} {name!r}{nearest(name, dict(types_registered(kind)))}'
+    if found := UNEXPECTED.match(message):
+        owner, argument = found.groups()
         # A type passes on what it does not know to those that it derives from, and they refuse it.
-        place, parts = _find(config, lambda part: argument in part and owner in _family(part.get('type')))
-        owner = short_name(parts[0]['type']) if parts else owner
-        makers = [entry.__init__ for entry in _family(owner).values()]  # type: ignore[misc]
-        names = {name for maker in makers for name in inspect.signature(maker).parameters} - {'self', 'args', 'kwargs'}
-        return f'{place}{owner} has no argument {argument!r}{nearest(argument, sorted(names))}'
+        heirs = [entry for _, entry in types_registered()
+                 if owner in (base.__name__ for base in getattr(entry, '__mro__', ()))]
+        names = {name for heir in heirs for name in inspect.signature(heir).parameters}
+        return f'{owner} has no argument {argument!r}{nearest(argument, sorted(names))}'
     if 'urlopen error' in message or 'Max retries exceeded' in message:
         message += ('; there is no data at data_root and it cannot be downloaded: put it there, or set the environment '
                     'variable MMKD_DATA_ROOT or --cfg-options train_dataloader.dataset.data_root=DIR')
@@ -87,18 +77,3 @@ def first_line(error: BaseException) -> str:
     """
     lines = (str(error).strip() or type(error).__name__).splitlines()
     return ' '.join(lines[:2]) if lines[0].endswith(':') else lines[0]
-
-
-def _find(config: Config | None, is_meant: Callable[[dict], bool]) -> tuple[str, list[dict]]:
-    """The parts of a config that are meant, and the first two of their places, to begin a line with."""
-    found = [(path, part) for path, part in dicts_of(config.to_dict() if config else {}) if path and is_meant(part)]
-    more = f' and {len(found) - 2} more' if len(found) > 2 else ''
-    return (', '.join(path for path, _ in found[:2]) + f'{more}: ' if found else '', [part for _, part in found])
-
-
-def _family(kind: Any) -> dict[str, type]:
-    """A registered type and all that it derives from, by name."""
-    name = short_name(kind)
-    found = next((entry for registered, entry in types_registered()
-                  if short_name(registered) == name and isinstance(entry, type)), None)
-    return {name: found, **{entry.__name__: entry for entry in found.__mro__[:-1]}} if found else {}

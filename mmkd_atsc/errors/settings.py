@@ -1,13 +1,12 @@
 """Reads configs, and refuses settings that nothing would read."""
 import difflib
+import functools
 import inspect
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
-from mmengine.hooks import CheckpointHook
-from mmengine.runner import Runner
 
 from mmkd_atsc.paths import get_package_config
 from mmkd_atsc.registry import short_name
@@ -15,24 +14,21 @@ from mmkd_atsc.registry import short_name
 from .checks import nearest
 from .messages import dicts_of
 
-# The runner's arguments, and what MMEngine or our tools read beside them.
-SETTINGS = (*inspect.signature(Runner.__init__).parameters, 'activation_checkpointing', 'compile',
-            'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'sync_bn')
+# Keys of optim_wrapper.paramwise_cfg that MMEngine's constructor reads; it ignores all others.
+PARAMWISE = ('custom_keys', 'lr_mult', 'decay_mult', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult',
+             'flat_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate', 'layer_decay_rate',
+             '_delete')  # a slip of MMPretrain's, in its Twins configs
+# A constructor or hook of another name is the user's own, and may read other keys.
+CONSTRUCTORS = ('', 'DefaultOptimWrapperConstructor', 'DistillOptimWrapperConstructor')
+CHECKPOINT_HOOKS = ('', 'CheckpointHook', 'AtomicCheckpointHook')
 
-# Dictionaries of which MMEngine reads some keys and passes over all others.
-KEYS_READ = {
-    'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
-    'env_cfg.dist_cfg': ('backend', 'init_backend', 'timeout', 'port', 'deepspeed', 'device_id', 'pg_options'),
-    'auto_scale_lr': ('enable', 'base_batch_size'),
-    'default_hooks.checkpoint': ('type', 'priority', '_scope_', *inspect.signature(CheckpointHook).parameters),
-    'optim_wrapper.paramwise_cfg': (
-        'custom_keys', 'lr_mult', 'decay_mult', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult',
-        'flat_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate', 'layer_decay_rate',
-        '_delete'),  # a slip of MMPretrain's, in its Twins configs
-}
-# A type or constructor of another name is the user's own, and may read other keys.
-KNOWN_OWNERS = ('', 'OptimWrapper', 'AmpOptimWrapper', 'FastOptimWrapper', 'DefaultOptimWrapperConstructor',
-                'DistillOptimWrapperConstructor', 'CheckpointHook', 'AtomicCheckpointHook')
+
+@functools.cache
+def settings() -> list[str]:
+    """The runner's arguments, and what MMEngine or our tools read beside them."""
+    from mmengine.runner import Runner  # imports PyTorch
+    return [*inspect.signature(Runner.__init__).parameters, 'activation_checkpointing', 'compile',
+            'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'sync_bn']
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
@@ -41,14 +37,14 @@ def load_config(path: str, options: dict | None = None) -> Config:
         config = get_package_config(path)
         config._cfg_dict['default_scope'] = config.get('default_scope') or 'mmpretrain'
     elif not Path(path).is_file():
-        siblings = [str(p) for p in Path(path).parent.glob('*.py')] if Path(path).parent.is_dir() else []
+        siblings = [str(p) for p in Path(path).parent.glob('*.py')]
         raise FileNotFoundError(f'no such config: {path}{nearest(path, siblings)}')
     else:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore', SyntaxWarning)
                 config = Config.fromfile(path)
-        except Exception as error:  # a config is Python: whatever it does wrong, its author wants its name
+        except Exception as error:  # a config is Python and may raise anything
             raise ValueError(f'{path}: {type(error).__name__}: {error}') from error
     if options:
         merge_options(config, options)
@@ -57,7 +53,7 @@ def load_config(path: str, options: dict | None = None) -> Config:
 
 
 def require(config: Config, path: str, *names: str) -> None:
-    """Refuses a config that lacks settings which the tool cannot do without."""
+    """Refuses a config that lacks settings which the tool needs."""
     missing = [name for name in names if not config.get(name)]
     if missing:
         raise ValueError(f'{path} defines no {", ".join(missing)}')
@@ -69,18 +65,18 @@ def merge_options(config: Config, options: dict) -> None:
     A variable of a config file, such as ``data_root``, is one of those: what was made from it keeps its value.
     """
     for name in (option.split('.')[0] for option in options):
-        if name in SETTINGS:
+        if name in settings():
             continue
         users = [f'{place}.{name}=...' for place, part in dicts_of(config.to_dict()) if place and name in part]
         if users:
             raise ValueError(f'--cfg-options {name}: is a variable of the config, read when it was loaded; set '
                              + ' '.join(users))
-        raise ValueError(f'--cfg-options {name}: no setting that anything reads{nearest(name, SETTINGS)}')
+        raise ValueError(f'--cfg-options {name}: no setting that anything reads{nearest(name, settings())}')
     config.merge_from_dict(options)
 
 
 def check_settings(config: Config) -> None:
-    """Refuses settings that are almost spelled like one, and keys that would be passed over without a word.
+    """Refuses settings that are almost spelled like one, and keys that MMEngine would ignore.
 
     Any other name at a config's first level is a variable of its author's.
 
@@ -89,24 +85,21 @@ def check_settings(config: Config) -> None:
     ValueError: custom_hook: no setting that anything reads; did you mean 'custom_hooks'?
     """
     for name in config:
-        close = [] if name in SETTINGS else difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.88)
+        close = [] if name in settings() else difflib.get_close_matches(name, settings(), n=1, cutoff=0.88)
         if close:
             raise ValueError(f'{name}: no setting that anything reads; did you mean {close[0]!r}?')
-    for path, keys in KEYS_READ.items():
-        value = _at(config, path)
-        owner = config.get('optim_wrapper') if path.endswith('paramwise_cfg') else value
-        if not isinstance(value, dict) or short_name(owner.get('constructor') or owner.get('type') or
-                                                     '') not in KNOWN_OWNERS:
-            continue
-        for key in value:
-            if key not in keys:
-                raise ValueError(f'{path}: {key} is no key that anything reads{nearest(key, keys)}; '
-                                 f'there are {", ".join(keys)}')
+    wrapper = config.get('optim_wrapper') or {}
+    if short_name(wrapper.get('constructor') or '') in CONSTRUCTORS:
+        check_keys('optim_wrapper.paramwise_cfg', wrapper.get('paramwise_cfg'), PARAMWISE)
+    hook = (config.get('default_hooks') or {}).get('checkpoint') or {}
+    if short_name(hook.get('type') or '') in CHECKPOINT_HOOKS:
+        from mmengine.hooks import CheckpointHook
+        check_keys('default_hooks.checkpoint', hook,
+                   ['type', 'priority', '_scope_', *inspect.signature(CheckpointHook).parameters])
 
 
-def _at(config: Config, path: str) -> Any:
-    """What stands in a config at ``a.b.c``; None where there is nothing."""
-    value: Any = config._cfg_dict
-    for part in path.split('.'):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
+def check_keys(where: str, given: dict | None, keys: Sequence[str]) -> None:
+    for key in given or ():
+        if key not in keys:
+            raise ValueError(f'{where}: {key} is no key that anything reads{nearest(key, keys)}; '
+                             f'there are {", ".join(keys)}')

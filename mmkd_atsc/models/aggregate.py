@@ -1,4 +1,4 @@
-"""One answer from several: logits whose softmax is what the networks say together."""
+"""Combines the logits of several networks."""
 import math
 from collections.abc import Sequence
 
@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 AGGREGATES = ('mean_prob', 'mean_logit', 'confidence', 'vote')
-
-# What breaks a tie of votes: so much of the mean probability is mixed in.
-_TIE_BREAK = 1e-3
+_TIE_BREAK = 1e-3  # share of the mean probability in a vote, which decides between equal votes
 
 
 def aggregate_logits(logits: Sequence[Tensor], how: str = 'mean_prob', weights: Sequence[float] | None = None,
@@ -17,35 +15,30 @@ def aggregate_logits(logits: Sequence[Tensor], how: str = 'mean_prob', weights: 
 
     - ``mean_prob``: :math:`\log \sum_i w_i\,\mathrm{softmax}(v_i)`
     - ``mean_logit``: :math:`\sum_i w_i v_i`
-    - ``confidence``: ``mean_prob`` with weights of each sample's own, :math:`w_i c_i / \sum_j w_j c_j`, where
-      :math:`c_i` is the probability that network i gives the true class, or its largest one where no labels are known.
-    - ``vote``: the logarithm of each class's share of the votes, plus a thousandth of the mean probability, which
-      decides where votes are equal, or nearly so.
+    - ``confidence``: ``mean_prob`` with weights for each sample, :math:`w_i c_i / \sum_j w_j c_j`, where :math:`c_i` is
+      the probability that network i gives the true class, or its largest one without labels.
+    - ``vote``: the logarithm of each class's share of the votes, plus a thousandth of the mean probability.
 
-    The result is in single precision at least, and finite wherever the logits are.
+    The result is in fp32 or better, and finite if the logits are.
 
     Args:
         logits: One tensor (N, C) a network.
         how: One of ``AGGREGATES``.
-        weights: One number a network, None for equal ones; they count in proportion to their sum.
-        labels: For 'confidence': classes (N,), or scores (N, C) from mixup and its like.
-
-    >>> sure, unsure = torch.tensor([[9.0, 0.0]]), torch.tensor([[0.0, 0.1]])
-    >>> for how in AGGREGATES:
-    ...     print(how, f'{aggregate_logits([sure, unsure], how).softmax(1)[0, 0]:.2f}')
-    mean_prob 0.74
-    mean_logit 0.99
-    confidence 0.82
-    vote 0.50
+        weights: One number a network, in proportion to their sum; None for equal ones.
+        labels: For 'confidence': classes (N,), or scores (N, C).
     """
-    if any(tensor.shape != logits[0].shape for tensor in logits):  # a set of shapes could not be traced
-        shapes = sorted({tuple(tensor.shape) for tensor in logits})
-        raise ValueError(f'logits of different shapes cannot be combined: {", ".join(map(str, shapes))}')
-    if weights is not None and len(weights) != len(logits):
+    for tensor in logits:
+        if not isinstance(tensor, Tensor) or tensor.dim() != 2 or tensor.shape != logits[0].shape:
+            found = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise TypeError(f'{how!r} combines logits (N, C) of one shape, not {found}')
+    weights = weights or [1.0] * len(logits)
+    if len(weights) != len(logits):
         raise ValueError(f'{len(weights)} weights for {len(logits)} networks')
     dtype = torch.float64 if any(tensor.dtype == torch.float64 for tensor in logits) else torch.float32
     stacked = torch.stack([tensor.to(dtype) for tensor in logits])
-    log_weights = _log_weights(len(logits), weights, stacked)
+    # Scalars one by one: torch.tensor of a list on the device would wait for a copy.
+    shares = [weight / sum(weights) for weight in weights]
+    log_weights = torch.stack([stacked.new_full((1, 1), math.log(share)) for share in shares])
     if how == 'mean_logit':
         return (log_weights.exp() * stacked).sum(0)
     log_probs = stacked.log_softmax(-1)
@@ -56,15 +49,8 @@ def aggregate_logits(logits: Sequence[Tensor], how: str = 'mean_prob', weights: 
         return mean
     votes = torch.zeros_like(stacked).scatter_(-1, stacked.argmax(-1, keepdim=True), 1.0)
     share = (log_weights.exp() * votes).sum(0)
-    # torch.logaddexp, in operators that ONNX has.
+    # torch.logaddexp, in operators that ONNX has
     return torch.stack([share.clamp_min(torch.finfo(dtype).tiny).log(), mean + math.log(_TIE_BREAK)]).logsumexp(0)
-
-
-def _log_weights(count: int, weights: Sequence[float] | None, like: Tensor) -> Tensor:
-    weights = [1.0] * count if weights is None else list(weights)
-    total = sum(weights)
-    # One by one: torch.tensor of a list on the device would wait for a copy.
-    return torch.stack([like.new_full((1, 1), math.log(weight / total)) for weight in weights])
 
 
 def _log_confidence(log_probs: Tensor, labels: Tensor | None) -> Tensor:
@@ -72,7 +58,7 @@ def _log_confidence(log_probs: Tensor, labels: Tensor | None) -> Tensor:
     if labels is None:
         return log_probs.max(-1, keepdim=True).values
     if labels.dim() == 1:
-        index = labels.view(1, -1, 1).expand(len(log_probs), -1, 1)
+        index = labels.to(log_probs.device).view(1, -1, 1).expand(len(log_probs), -1, 1)
         return log_probs.gather(-1, index)
     scores = labels.to(log_probs).clamp_min(0)
     confidence = (log_probs + scores.log()).logsumexp(-1, keepdim=True)
@@ -80,7 +66,7 @@ def _log_confidence(log_probs: Tensor, labels: Tensor | None) -> Tensor:
 
 
 def labels_of(data_samples: Sequence) -> Tensor:
-    """The classes (N,) of a batch, or its scores (N, C) where labels were mixed; as MMPretrain's heads read them."""
+    """The classes (N,) of a batch, or its scores (N, C) if labels were mixed."""
     if 'gt_score' in data_samples[0]:
         return torch.stack([sample.gt_score for sample in data_samples])
     return torch.cat([sample.gt_label for sample in data_samples])

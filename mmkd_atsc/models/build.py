@@ -1,4 +1,4 @@
-"""From what a user writes for a student or a teacher to a built network."""
+"""Reads and builds the networks that a config names as student or teacher."""
 import copy
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from mmkd_atsc.registry import MODELS
 
 
 class NetworkSource(NamedTuple):
-    """A network's config, the scope in which its types are looked up, its published weights, what imports its types."""
+    """A network's config, the scope of its types, its published weights, and the imports that register its types."""
 
     model: dict
     scope: str | None = None
@@ -21,14 +21,12 @@ class NetworkSource(NamedTuple):
 
 
 def resolve_network(config: dict | str, role: str) -> NetworkSource:
-    """Reads the three ways to name a network: an inline dict, ``package::path``, a config file.
+    """Reads a network's config.
 
     Args:
-        config: ``dict(type=...)``, or a path, or ``dict(cfg_path=path, pretrained=False, **overrides)``.
-        role: 'student' or 'teacher', for messages.
-
-    >>> resolve_network(dict(type='mmpretrain.ImageClassifier'), 'student').model
-    {'type': 'mmpretrain.ImageClassifier'}
+        config: ``dict(type=...)``; or ``package::path`` or a config file; or ``dict(cfg_path=path, pretrained=False,
+            **overrides)``.
+        role: Its name in messages.
     """
     if not isinstance(config, (dict, str)):
         raise TypeError(f'{role} must be a config dict, a built model or a path, not a {type(config).__name__}')
@@ -40,11 +38,10 @@ def resolve_network(config: dict | str, role: str) -> NetworkSource:
     if 'cfg_path' not in given:
         raise ValueError(f'{role} needs a type, or a cfg_path (package::path or a config file); '
                          f'its keys are {", ".join(given)}')
-    path, pretrained = given.pop('cfg_path'), given.pop('pretrained', False)
-    scope, weights = None, None
+    path, pretrained, weights = given.pop('cfg_path'), given.pop('pretrained', False), None
     if '::' in path:
-        scope = path.split('::')[0]
-        scope = None if scope == 'mmkd_atsc' else scope
+        package = path.split('::')[0]
+        scope = None if package == 'mmkd_atsc' else package
         with DefaultScope.overwrite_default_scope(scope):
             whole = get_package_config(path, pretrained)
         weights = whole.get('model_path')
@@ -52,7 +49,7 @@ def resolve_network(config: dict | str, role: str) -> NetworkSource:
         if pretrained:
             raise ValueError(f'{role}: pretrained=True needs a cfg_path of the form package::path, not {path}')
         if not Path(path).is_file():
-            raise FileNotFoundError(f'{role}: no such config: {path}')
+            raise FileNotFoundError(f'{role}: no such config: {Path(path).absolute()}')
         whole = Config.fromfile(path)
         scope = whole.get('default_scope')
     if 'model' not in whole:
@@ -68,11 +65,7 @@ def resolve_network(config: dict | str, role: str) -> NetworkSource:
 def without_our_scope(config: Any) -> Any:
     """A copy without the ``_scope_='mmkd_atsc'`` that MMEngine puts into all dicts of a base ``mmkd_atsc::...``.
 
-    Our configs write prefixes where they mean a package, so that scope says nothing; but it would hold inside
-    MMPretrain's and MMRazor's own constructors too, which name their parts without a prefix.
-
-    >>> without_our_scope([dict(_scope_='mmkd_atsc', type='A', part=dict(_scope_='mmdet', type='B'))])
-    [{'type': 'A', 'part': {'_scope_': 'mmdet', 'type': 'B'}}]
+    That scope would also hold inside MMPretrain's and MMRazor's constructors, which name their parts without a prefix.
     """
     if isinstance(config, dict):
         return type(config)({key: without_our_scope(value) for key, value in config.items()
@@ -83,7 +76,7 @@ def without_our_scope(config: Any) -> Any:
 
 
 def build_network(source: NetworkSource | BaseModel, role: str) -> BaseModel:
-    """Builds what :func:`resolve_network` found; anything that is not a model in the end is refused."""
+    """Builds the network that :func:`resolve_network` found; refuses anything that is not a model."""
     if isinstance(source, NetworkSource):
         with DefaultScope.overwrite_default_scope(source.scope):
             source = MODELS.build(copy.deepcopy(source.model))

@@ -1,6 +1,4 @@
-"""One batch of images for networks that were trained with different input normalisations."""
-from collections.abc import Sequence
-
+"""One batch of images for networks with different input normalisations."""
 import torch
 from torch import Tensor, nn
 
@@ -10,18 +8,12 @@ class Renormalize(nn.Module):
 
     .. math:: x_t = \frac{x_s\,\sigma_s + \mu_s - \mu_t}{\sigma_t}
 
-    with the channels flipped first where one network takes RGB and the other BGR. It is affine, so it commutes with
-    mixup and CutMix, which are applied to the student's batch.
+    with the channels flipped first if one network takes RGB and the other BGR. It is affine, so it commutes with mixup
+    and CutMix, which are applied to the student's batch.
 
     Args:
         source: The data preprocessor that made the batch.
-        target: The data preprocessor of the network that will see it; None means the same as ``source``.
-
-    >>> from mmpretrain.models import ClsDataPreprocessor
-    >>> student = ClsDataPreprocessor(mean=[100.] * 3, std=[50.] * 3)
-    >>> teacher = ClsDataPreprocessor(mean=[0.] * 3, std=[1.] * 3)
-    >>> Renormalize(student, teacher)(torch.ones(1, 3, 1, 1)).flatten().tolist()  # 1 * 50 + 100
-    [150.0, 150.0, 150.0]
+        target: The data preprocessor of the network that gets it; None: the same as ``source``.
     """
 
     def __init__(self, source: nn.Module, target: nn.Module | None) -> None:
@@ -47,7 +39,7 @@ class Renormalize(nn.Module):
         return images * self.scale.to(images.dtype) + self.shift.to(images.dtype)
 
 
-def _statistics(preprocessor: nn.Module) -> Sequence[Tensor]:
+def _statistics(preprocessor: nn.Module) -> tuple[Tensor, Tensor]:
     mean, std = getattr(preprocessor, 'mean', None), getattr(preprocessor, 'std', None)
     if mean is None or std is None:
         return torch.zeros(3), torch.ones(3)
@@ -55,5 +47,5 @@ def _statistics(preprocessor: nn.Module) -> Sequence[Tensor]:
 
 
 def _takes_rgb(preprocessor: nn.Module) -> bool:
-    """Whether the preprocessor swaps the channels of what the pipeline gives (mmpretrain's and mmengine's names)."""
+    """Whether the preprocessor swaps the channels of the images, by MMPretrain's or MMEngine's name for it."""
     return bool(getattr(preprocessor, 'to_rgb', False) or getattr(preprocessor, '_channel_conversion', False))

@@ -1,4 +1,4 @@
-"""Learning rates and weight decays that modules ask for, and the check that the optimizer has them."""
+"""Learning rates and weight decays that modules request, and the check that the optimizer has them."""
 import functools
 import math
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _unchecked: WeakSet[nn.Module] = WeakSet()
 
 
 def requested_options(model: nn.Module) -> dict[nn.Parameter, dict]:
-    """What ``param_group_options()`` of each module asks for; an inner module's request wins over an outer one's."""
+    """The options that each module's ``param_group_options()`` requests; an inner module's request wins."""
     options: dict[nn.Parameter, dict] = {}
     for module in model.modules():
         if hasattr(module, 'param_group_options'):
@@ -46,26 +46,17 @@ def _check_before_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any)
 
 
 def check_groups(options: dict[nn.Parameter, dict], optimizer: torch.optim.Optimizer) -> bool:
-    """Refuses an optimizer whose groups have another learning rate or weight decay than was asked for.
-
-    Returns:
-        bool: Whether the optimizer has any of the parameters.
-
-    >>> slow, rest = (nn.Parameter(torch.zeros(1)) for _ in range(2))
-    >>> check_groups({slow: dict(lr_mult=0.01)}, torch.optim.SGD([slow, rest], lr=0.1))
-    Traceback (most recent call last):
-    ValueError: the optimizer ignores what parts of the model ask for (lr_mult=0.01); write \
-optim_wrapper=dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor')
-    """
-    # A multiple is of the optimizer's rate or, where auto_scale_lr has scaled the groups, of the others' rate.
+    """Refuses an optimizer whose groups lack the requested options; returns whether it has any of the parameters."""
+    # A multiple is of the optimizer's rate or, if auto_scale_lr has scaled the groups, of the other groups' rate.
     rates = {optimizer.defaults['lr'],
              *(_rate(group) for parameter, group in _members(optimizer) if parameter not in options)}
     found = [(options[parameter], group) for parameter, group in _members(optimizer) if parameter in options]
-    ignored = [wish for wish, group in found if not _has(group, wish, rates)]
-    if ignored:
-        wish = ', '.join(f'{name}={value}' for name, value in ignored[0].items())
-        raise ValueError(f'the optimizer ignores what parts of the model ask for ({wish}); write '
-                         f"optim_wrapper=dict(constructor='{CONSTRUCTOR}')")
+    for wish, group in found:
+        has_rate = any(math.isclose(_rate(group), rate * wish.get('lr_mult', 1.0), rel_tol=1e-6) for rate in rates)
+        if not has_rate or any(group.get(name) != value for name, value in wish.items() if name != 'lr_mult'):
+            listed = ', '.join(f'{name}={value}' for name, value in wish.items())
+            raise ValueError(f'the optimizer ignores what parts of the model ask for ({listed}); write '
+                             f"optim_wrapper=dict(constructor='{CONSTRUCTOR}')")
     return bool(found)
 
 
@@ -74,11 +65,5 @@ def _members(optimizer: torch.optim.Optimizer) -> Iterator[tuple[nn.Parameter, d
 
 
 def _rate(group: dict) -> float:
-    """The rate before any schedule: a scheduler notes it."""
+    """The rate before any schedule."""
     return float(group.get('initial_lr', group['lr']))
-
-
-def _has(group: dict, wish: dict, rates: set[float]) -> bool:
-    multiple = wish.get('lr_mult', 1.0)
-    return (any(math.isclose(_rate(group), rate * multiple, rel_tol=1e-6) for rate in rates)
-            and all(group.get(name) == value for name, value in wish.items() if name != 'lr_mult'))

@@ -1,4 +1,4 @@
-"""A teacher: a network, the checkpoint it must come from, the input it was trained on."""
+"""A teacher: a network with the weights of a checkpoint and its own input normalisation."""
 import hashlib
 from typing import Any, NamedTuple
 
@@ -18,17 +18,14 @@ RESERVED_NAMES = ('student', 'distill', 'all', 'mean_prob', 'mean_logit', 'confi
 
 
 class Teacher(nn.Module):
-    """A network that teaches, used once or several times by the algorithms.
-
-    Frozen (the default), it runs in eval mode without gradients and computes no loss of its own. ``adapting`` lets it
-    learn. Its weights come from a checkpoint, strictly; a random one must be asked for.
+    """A network that teaches. Frozen (the default), it runs in eval mode without gradients; ``adapt`` lets it learn.
 
     Args:
         network: Config dict, ``package::path``, config file, or a built model.
-        checkpoint: File or URL of its weights. None with ``pretrained=True`` in the config: the zoo's.
-        student_preprocessor: What made the batch, so that the teacher's own normalisation can be put in its place.
+        checkpoint: File or URL of its weights, loaded strictly. None with ``pretrained=True`` in the config: the zoo's.
+        student_preprocessor: The data preprocessor whose images the teacher gets; None: its own.
         allow_random: Accept a teacher without a checkpoint.
-        name: How messages and metrics call it.
+        name: Its name in messages and metrics.
     """
 
     def __init__(self, network: dict | str | BaseModel, checkpoint: str | None = None,
@@ -37,7 +34,7 @@ class Teacher(nn.Module):
         super().__init__()
         self.name = name
         is_built = isinstance(network, BaseModel)
-        if is_built:  # MMPretrain gives every network one; of a network that has none of its own it normalises nothing
+        if is_built:  # MMPretrain gives every network one, which normalises nothing if the config has none
             own_preprocessor = getattr(getattr(network, 'data_preprocessor', None), '_enable_normalize', True)
         else:
             network = resolve_network(network, name)
@@ -46,28 +43,23 @@ class Teacher(nn.Module):
         self.model = build_network(network, name)
         self.adapting = False
         self.start_is_unknown = False
-        # Zero until a checkpoint is read: then a resumed run can tell whether it has the same teacher.
+        # By it a resumed run knows whether it has the same teacher. Zero without a checkpoint.
         self.register_buffer('fingerprint', torch.zeros(16, dtype=torch.uint8))
         self.origin = checkpoint or 'no checkpoint'
-        # What this process has read; the buffer is the first process's from when the model is distributed.
+        # This process's own fingerprint: distributed training overwrites the buffer with the first process's.
         self.loaded: bytes | None = None
-        self._load(checkpoint, allow_random, is_built)
-        self.model.requires_grad_(False)
-        self.renormalize = Renormalize(student_preprocessor or self.model.data_preprocessor,
-                                       self.model.data_preprocessor if own_preprocessor else None)
-
-    def _load(self, checkpoint: str | None, allow_random: bool, is_built: bool) -> None:
         if checkpoint:
-            load_strictly(self.model, read_weights(checkpoint), checkpoint, role=self.name)
+            load_strictly(self.model, read_weights(checkpoint), checkpoint, role=name)
             self.model._is_init = True
             self.fingerprint.copy_(fingerprint(self.model.state_dict()))
             self.loaded = bytes(self.fingerprint.tolist())
-        elif allow_random:
-            if not is_built:  # a built model may have been trained
-                self.model.init_weights()
-        else:
-            raise ValueError(f'{self.name} has no checkpoint: set teacher_ckpt '
-                             '(or allow_random_teacher=True, for tests)')
+        elif not allow_random:
+            raise ValueError(f'{name} has no checkpoint: set teacher_ckpt (or allow_random_teacher=True, for tests)')
+        elif not is_built:  # a built model may have been trained
+            self.model.init_weights()
+        self.model.requires_grad_(False)
+        self.renormalize = Renormalize(student_preprocessor or self.model.data_preprocessor,
+                                       self.model.data_preprocessor if own_preprocessor else None)
 
     def forward(self, images: Tensor) -> Any:
         """The teacher's answer to the student's batch; gradients only while it adapts."""
@@ -75,15 +67,15 @@ class Teacher(nn.Module):
             return self.model(self.renormalize(images), mode='tensor')
 
     def adapt(self, adapting: bool) -> None:
-        """Lets the whole network learn, or freezes it as it is now."""
+        """Lets the whole network learn, or freezes it as it is."""
         self.adapting = adapting
         self.model.requires_grad_(adapting)
         if not adapting:
             for parameter in self.model.parameters():
-                parameter.grad = None  # an optimizer moves what has a gradient, were it only by momentum
+                parameter.grad = None  # with a gradient, even of zero, momentum would move it
 
     def encode(self, images: Tensor, keep_statistics: bool = False) -> Any:
-        """The encoder's features; with ``keep_statistics`` batch norm uses the batch but does not count it."""
+        """The encoder's features; with ``keep_statistics`` batch norm's running statistics stay as they are."""
         encoder, images = self.split.encoder, self.renormalize(images)
         with torch.set_grad_enabled(self.adapting and torch.is_grad_enabled()):
             if not keep_statistics:
@@ -92,7 +84,7 @@ class Teacher(nn.Module):
             return torch.func.functional_call(encoder, buffers, (images, ))
 
     def classifier_loss(self, features: Any, data_samples: list) -> dict[str, Tensor]:
-        """The head's own loss on features that get no gradient from it."""
+        """The head's loss on features, which get no gradient."""
         return self.classifier(last_feature(features, self.name).detach(), data_samples, method='loss')
 
     def predict(self, images: Tensor, data_samples: list | None) -> list:
@@ -103,7 +95,7 @@ class Teacher(nn.Module):
 
     @property
     def split(self) -> SplitNetwork:
-        """The network's encoder and classifier, where it can be split."""
+        """The network's encoder and classifier; refused for networks that cannot be split."""
         return split_classifier(self.model, self.name)
 
     @property
@@ -113,7 +105,7 @@ class Teacher(nn.Module):
 
     @property
     def num_classes(self) -> int | None:
-        """Classes of the head, where it tells."""
+        """The head's number of classes, if it has one."""
         return getattr(getattr(self.model, 'head', None), 'num_classes', None)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args) -> None:
@@ -122,7 +114,7 @@ class Teacher(nn.Module):
         if own.any() and (saved.any() or brings_weights) and not torch.equal(own, saved):
             raise ValueError(f'the checkpoint was trained with another {self.name} than teacher_ckpt gives; '
                              'resume with the teacher that the run was started with')
-        # Scoring needs no more than what is loaded now; an anchor would need the weights that it began with.
+        # Scoring needs only the weights that are loaded now; an anchor needs those that training began with.
         self.start_is_unknown = bool(saved.any() and not own.any())
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -138,7 +130,7 @@ def fingerprint(weights: dict[str, Tensor]) -> Tensor:
 
 
 class TeacherSource(NamedTuple):
-    """What a config says of a teacher."""
+    """A teacher in a config."""
 
     network: Any
     checkpoint: str | None = None
@@ -150,11 +142,6 @@ def named_teachers(teacher: Any, teacher_ckpt: Any = None, teacher_weights: Any 
 
     >>> named_teachers(dict(type='Net'), 'a.pth')
     {'teacher': TeacherSource(network={'type': 'Net'}, checkpoint='a.pth', weight=1.0)}
-    >>> list(named_teachers([dict(type='Net'), dict(type='Net')], ['a.pth', 'b.pth']))
-    ['teacher0', 'teacher1']
-    >>> two = named_teachers(dict(big=dict(type='Net'), small=dict(type='Net')), teacher_weights=[3, 1])
-    >>> {name: source.weight for name, source in two.items()}
-    {'big': 0.75, 'small': 0.25}
     """
     if isinstance(teacher, (list, tuple)):
         networks = {f'teacher{i}': network for i, network in enumerate(teacher)}
@@ -165,44 +152,24 @@ def named_teachers(teacher: Any, teacher_ckpt: Any = None, teacher_weights: Any 
     if not networks:
         raise ValueError('teacher is empty: at least one is needed')
     for name, network in networks.items():
-        check_name(name)
-        twins = [other for other in networks if networks[other] is network and not isinstance(network, (str, dict))]
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ValueError(f'teacher: {name!r} cannot be a name: use letters, digits and underscores')
+        if 'loss' in name or name in RESERVED_NAMES or hasattr(nn.ModuleDict, name):  # MMEngine finds losses by name
+            raise ValueError(f"teacher: {name!r} cannot be a name: it has a meaning already, or holds 'loss'")
+        twins = [other for other in networks if networks[other] is network and isinstance(network, nn.Module)]
         if len(twins) > 1:
             raise ValueError(f'{" and ".join(twins)} are one built model: each teacher needs a network of its own')
     checkpoints = for_each('teacher_ckpt', list(networks), teacher_ckpt)
+    teacher_weights = [1] * len(networks) if teacher_weights is None else teacher_weights
     weights = for_each('teacher_weights', list(networks), teacher_weights)
-    if teacher_weights is None:
-        weights = [1] * len(networks)
     for name, weight in zip(networks, weights):
         check_number(f'teacher_weights: {name}', weight, above=0)
     return {name: TeacherSource(networks[name], checkpoint, weight / sum(weights))
             for name, checkpoint, weight in zip(networks, checkpoints, weights)}
 
 
-def check_name(name: Any) -> None:
-    """Refuses names that a log, a state dict or a loss mapping would misread.
-
-    >>> check_name('lossless')
-    Traceback (most recent call last):
-    ValueError: teacher: 'lossless' cannot be a name, it holds 'loss', by which MMEngine knows a loss
-    """
-    why = ''
-    if not isinstance(name, str) or not name.isidentifier():
-        why = 'letters, digits and underscores make one'
-    elif 'loss' in name:
-        why = "it holds 'loss', by which MMEngine knows a loss"
-    elif name in RESERVED_NAMES or hasattr(nn.ModuleDict, name):
-        why = 'the word has a meaning already'
-    if why:
-        raise ValueError(f'teacher: {name!r} cannot be a name, {why}')
-
-
 def for_each(option: str, names: list[str], values: Any) -> list:
-    """One value a teacher, from a single value, a list in their order, or a dict by their names.
-
-    >>> for_each('teacher_ckpt', ['big', 'small'], dict(small='s.pth', big='b.pth'))
-    ['b.pth', 's.pth']
-    """
+    """One value a teacher, from a single value, a list in their order, or a dict by their names."""
     if values is None:
         return [None] * len(names)
     if isinstance(values, dict):

@@ -1,5 +1,4 @@
-"""The labels of a batch, for losses that need them where no module of the student sees them."""
-
+"""Records the labels of a batch, for losses that need them where no module of the student gets them."""
 from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from torch import nn
 
@@ -10,9 +9,9 @@ from mmkd_atsc.registry import TASK_UTILS
 class LabelsRecorder(BaseRecorder):
     """Holds a batch's classes (N,), or its scores (N, C) where labels were mixed.
 
-    In a config ``student_recorders=dict(labels=dict(type='mmkd_atsc.Labels'))``, for MMRazor adds the ``Recorder``. The
-    student of ATSC computes no loss of its own, so there is no ``head.loss_module`` whose inputs could be recorded. It
-    listens to nothing: a :class:`MultiTeacherDistiller` (which every distiller of ours is) fills it.
+    In a config it is ``student_recorders=dict(labels=dict(type='mmkd_atsc.Labels'))`` (MMRazor adds ``Recorder``). Use
+    it for ATSC, whose student has no ``head.loss_module`` that could be recorded. A :class:`MultiTeacherDistiller`, or
+    a class derived from it, fills it.
 
     >>> import torch
     >>> recorder = LabelsRecorder()
@@ -28,5 +27,5 @@ class LabelsRecorder(BaseRecorder):
         pass
 
     def fill(self, labels: object) -> None:
-        """Takes the labels of the batch at hand in place of the last one's."""
+        """Replaces the labels by those of the current batch."""
         self._data_buffer: list = [labels]

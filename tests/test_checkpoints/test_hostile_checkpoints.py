@@ -12,10 +12,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from mmkd_atsc.checkpoints.convert import convert_file
 from mmkd_atsc.checkpoints.read import read_safely_everywhere
 from mmkd_atsc.export import export_student
 from mmkd_atsc.runtime.resume import check_start
+from model_converters.convert_teacher import convert_file
 from tests.conftest import TINY_TRAINING, assert_one_line_error, run_tool, tiny_classifier
 from tools import test, train
 
@@ -126,7 +126,7 @@ CORPUS = dict(
     st_header=(safetensors(b'{"a": '), 'invalid JSON in header'),
     st_length=(written(b'\xff' * 7 + b'\x7f{}'), 'header too large'),
     st_beyond=(safetensors(dict(a=entry(0, 16, (4, )))), 'not fully covered'),
-    st_overlap=(safetensors(dict(a=entry(), b=entry(4, 8, (1, )))), 'is no whole safetensors file .*invalid offset'),
+    st_overlap=(safetensors(dict(a=entry(), b=entry(4, 8, (1, )))), 'or not a checkpoint .*invalid offset'),
     st_shape=(safetensors(dict(a=entry(shape=(2**62, 4)))), 'overflow'),
     st_dtype=(safetensors(dict(a=entry(dtype='code'))), 'unknown variant'),
     st_float8=(safetensors(dict(a=entry(shape=(8, ), dtype='F8_E4M3'))), 'is sparse, quantized'),

@@ -7,7 +7,7 @@ from mmengine.registry import MODELS
 from safetensors.torch import save_file
 from torch import nn
 
-from mmkd_atsc.checkpoints.read import load_strictly, read_checkpoint, read_weights, weights_of
+from mmkd_atsc.checkpoints.read import load_strictly, read_weights
 from tests.conftest import tiny_classifier
 
 
@@ -20,26 +20,15 @@ def net(out=2):
     lambda w: dict(state_dict={f'module.{k}': v for k, v in w.items()}),
 ])
 def test_known_layouts_load(tmp_path, wrap):
-    torch.save(wrap(net().state_dict()), tmp_path / 'a.pth')
-    loaded = net()
+    saved, loaded = net(), net()
+    torch.save(wrap(saved.state_dict()), tmp_path / 'a.pth')
     load_strictly(loaded, read_weights(str(tmp_path / 'a.pth')), 'a.pth')
-
-
-def test_what_is_loaded_is_what_was_saved(tmp_path):
-    first, second = net(), net()
-    torch.save(first.state_dict(), tmp_path / 'a.pth')
-    load_strictly(second, read_weights(str(tmp_path / 'a.pth')), 'a.pth')
-    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values()))
+    assert all(torch.equal(a, b) for a, b in zip(saved.state_dict().values(), loaded.state_dict().values()))
 
 
 def test_old_files_without_batch_counters_load():
     weights = {k: v for k, v in net().state_dict().items() if 'num_batches' not in k}
     load_strictly(net(), weights, 'old.pth')
-
-
-def test_missing_file():
-    with pytest.raises(FileNotFoundError, match='nowhere.pth: no such checkpoint'):
-        read_checkpoint('nowhere.pth')
 
 
 def test_other_shapes_missing_and_unexpected_keys_are_counted():
@@ -48,19 +37,6 @@ def test_other_shapes_missing_and_unexpected_keys_are_counted():
     with pytest.raises(ValueError, match=r'a\.pth does not fit resnet: 1 missing \(0\.weight\); 1 unexpected '
                                          r'\(extra\.weight\); 2 of another shape \(3\.weight \(5, 4\) for \(2, 4\)'):
         load_strictly(net(), weights, 'a.pth', role='resnet')
-
-
-def test_nan_weights_are_refused():
-    weights = net().state_dict()
-    weights['0.weight'][0] = float('nan')
-    with pytest.raises(ValueError, match=r'0\.weight holds nan or inf'):
-        weights_of(weights, 'a.pth')
-
-
-@pytest.mark.parametrize('content', [{}, dict(epoch=3), dict(state_dict={})])
-def test_no_weights_inside(content):
-    with pytest.raises(ValueError, match='holds no weights'):
-        weights_of(content, 'a.pth')
 
 
 def test_a_failed_load_changes_nothing():
@@ -118,14 +94,11 @@ class Network(nn.Module):
 
 
 @pytest.mark.parametrize('weights, words', [
-    (Network(classes=5).state_dict(), r'head.weight \(5, 4\) for \(2, 4\).*; it answers 5 classes, the config has 2'),
     (Network(width=8).state_dict(), r'backbone.weight \(8, 3\) for \(4, 3\), .*\)$'),
-    ({f'model.{key}': value for key, value in Network().state_dict().items()},
-     "4 missing .* 4 unexpected .*; its names all begin with 'model': save the weights of what is inside"),
     ({f'architecture.{key}': value for key, value in Network().state_dict().items()}, 'tools/export_student.py takes'),
     ({'conv1.weight': torch.ones(1), 'fc.weight': torch.ones(1)}, 'tools/model_converters/convert_teacher.py'),
     (dict(Network().state_dict(), **{'head.weight': torch.ones(2, 4, dtype=torch.int8)}),
-     r'1 of another type \(head.weight int8 for float32\)'),
+     r'1 of another type \(head.weight torch.int8 for torch.float32\)'),
 ])
 def test_what_does_not_fit_says_what_to_do(weights, words):
     with pytest.raises(ValueError, match=f'a.pth does not fit teacher: .*{words}'):

@@ -11,7 +11,6 @@ from mmengine.fileio import load
 from mmengine.hub import get_model
 from mmengine.registry import MODELS, init_default_scope
 
-from analysis.runs import find_curve, find_metric, read_scalars
 from analysis.summary import read_run
 from mmkd_atsc.checkpoints.read import load_strictly, read_weights
 from mmkd_atsc.cifar_networks import classifier
@@ -95,37 +94,6 @@ def test_configs_whose_teacher_is_here_read_it_and_no_others_do():
     assert len(read) > len(RUNS)
     for run, defaults in read.items():
         assert defaults == ({'mmkd_atsc::weights'} if run in RUNS else {'work_dirs'}), run
-
-
-def test_a_student_is_built_with_the_teacher_from_anywhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv('MMKD_TEACHERS', raising=False)
-    config = Config.fromfile(CONFIGS / 'short' / 'atsc_two_resnet20_resnet8.py')
-    init_default_scope(config.default_scope)
-    assert list(MODELS.build(config.model).teachers) == ['seed0', 'seed1']
-
-
-def test_a_name_that_is_none_is_told_which_there_are():
-    with pytest.raises(FileNotFoundError, match='mmkd_atsc::weights/resnet20.pth: no such checkpoint; this package '
-                                                f'brings mmkd_atsc::weights/{RUNS[0]}, '):
-        read_weights('mmkd_atsc::weights/resnet20.pth')
-
-
-@needs_cifar100
-@pytest.mark.parametrize('run, config', [('resnet110_cifar100', 'aekt/resnet110_resnet32_cifar100.py'),
-                                         ('resnet32x4_cifar100', 'aekt/resnet32x4_resnet8x4_cifar100.py')])
-def test_a_student_learns_from_it_what_200_images_show(run, config, tmp_path, monkeypatch):
-    monkeypatch.delenv('MMKD_TEACHERS', raising=False)
-    done = run_tool('train.py', CONFIGS / config, '--work-dir', tmp_path, '--cfg-options', 'train_cfg.max_epochs=1',
-                    'train_dataloader.dataset.indices=200', 'train_dataloader.batch_size=100',
-                    'val_dataloader.dataset.indices=200', 'default_hooks.logger.interval=1', cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert f'from mmkd_atsc::weights/{run}' in done.stdout
-    accuracy, = re.findall(r'before training: teacher/accuracy/top1 ([\d.]+)', done.stdout)
-    assert float(accuracy) > 60
-    lines = read_scalars(tmp_path)
-    assert [step for step, _ in find_curve(lines, 'distill.loss_aekt', training=True)] == [1, 2]
-    assert find_metric(lines, 'accuracy/top1')
 
 
 @needs_cifar100

@@ -11,6 +11,7 @@ from safetensors.torch import save
 from mmkd_atsc.engine.teacher_cache import TeacherCacheHook, draw_epoch, record_teachers, repeat_augmentation
 from mmkd_atsc.models.data_preprocessors import BatchedDataPreprocessor
 from tests.conftest import tiny_classifier
+from tests.test_runtime.stand_in import StandInGraphHook
 from tests.tiny_cifar import AUGMENT, RepeatedAugmentation, TinyCIFAR100
 
 LOGITS = dict(logits=dict(type='ModuleOutputs', source='head'))
@@ -72,7 +73,7 @@ def test_a_cached_training_is_the_live_one(tmp_path, in_process, distiller, teac
     live = train(expected, RepeatedAugmentation(3, 2), tmp_path, epochs=4)
     for network in model.teachers.values():
         network.model.backbone.register_forward_hook(lambda *_: forwards.append(1))
-    graph = dict(checkpoint=None, step_graph=dict(type='mmkd_atsc.StepGraphHook', warmup=2, stand_in=True))
+    graph = dict(checkpoint=None, step_graph=dict(type=StandInGraphHook, warmup=2))
     cached = train(model, TeacherCacheHook(path), tmp_path / 'cached', 4, workers=workers, default_hooks=graph)
     assert len(cached) == 20 and len(forwards) == len(model.teachers)  # once, to be compared
     torch.testing.assert_close(cached, live, atol=2e-3, rtol=2e-3)

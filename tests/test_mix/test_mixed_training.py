@@ -13,43 +13,30 @@ from mmkd_atsc.models.aggregate import labels_of
 from tests.conftest import tiny_classifier
 from tests.test_models.test_losses.aekt_cases import aekt_loss
 
-METHODS = ('aekt', 'atsc')
-each_method = pytest.mark.parametrize('method', METHODS)
+each_method = pytest.mark.parametrize('method', ['aekt', 'atsc'])
 PREPROCESSOR = dict(type='mmpretrain.ClsDataPreprocessor', mean=[127.5] * 3, std=[64.0] * 3, num_classes=10)
 VIT = dict(type='mmpretrain.VisionTransformer', img_size=32, patch_size=8, arch=dict(
     embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=16))
 
 
-def networks(method, augments=None, loss=None, vit=False):
-    """The configs of a student and a teacher; what the classifier learns from is the teacher's loss in ATSC."""
+def build(method, augments=None, loss=None, vit=False, to_onehot=False):
+    """A tiny model; what the classifier learns from is the student's loss in AEKT and the teacher's in ATSC."""
+    torch.manual_seed(0)
     student, teacher = tiny_classifier(4), tiny_classifier(8)
     if loss is not None:
         student['head']['loss'] = teacher['head']['loss'] = dict(loss)
     if augments:
         student['train_cfg'] = dict(augments=augments)
-    channels = 8
     if vit:
-        channels = 16
         student['backbone'] = dict(VIT, out_type='cls_token' if method == 'aekt' else 'featmap')
-        student['neck'], student['head']['in_channels'] = None, channels
+        student['neck'], student['head']['in_channels'] = None, 16
     if method == 'atsc':
-        student['neck'] = dict(type='mmkd_atsc.FeatureProjector', in_channels=channels, out_channels=16)
-        student['head'] = dict(type='mmkd_atsc.SharedClassifierHead')
-    return student, teacher
-
-
-def algorithm(method, student, teacher, **options):
-    kind, distiller = dict(
-        aekt=('MultiTeacherDistill', dict(type='mmkd_atsc.AEKTDistiller', num_classes=10)),
-        atsc=('AdaptiveTeacherDistill', dict(type='mmkd_atsc.ATSCDistiller')))[method]
-    return dict(type=f'mmkd_atsc.{kind}', architecture=student, teacher=teacher, distiller=distiller,
-                allow_random_teacher=True, **options)
-
-
-def build(method, to_onehot=False, **settings):
-    torch.manual_seed(0)
-    model = MODELS.build(dict(algorithm(method, *networks(method, **settings)),
-                              data_preprocessor=dict(PREPROCESSOR, to_onehot=to_onehot)))
+        student.update(neck=dict(type='mmkd_atsc.FeatureProjector'), head=dict(type='mmkd_atsc.SharedClassifierHead'))
+    kind, distiller = dict(aekt=('MultiTeacherDistill', 'AEKTDistiller'),
+                           atsc=('AdaptiveTeacherDistill', 'ATSCDistiller'))[method]
+    model = MODELS.build(dict(
+        type=f'mmkd_atsc.{kind}', architecture=student, teacher=teacher, allow_random_teacher=True,
+        distiller=dict(type=f'mmkd_atsc.{distiller}'), data_preprocessor=dict(PREPROCESSOR, to_onehot=to_onehot)))
     model.init_weights()
     return model.train()
 
@@ -67,34 +54,13 @@ def batch(size=8):
                 data_samples=[DataSample().set_gt_label(label) for label in labels])
 
 
-def steps(model, wrapper, count=2):
-    """Steps by MMEngine's own ``train_step``; all that learns must move, and nothing be nan."""
+def take_steps(model, wrapper):
+    """Two steps by MMEngine's own ``train_step``; all that learns must move, and nothing be nan."""
     before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
-    for _ in range(count):
+    for _ in range(2):
         log = model.train_step(batch(), wrapper)
         assert all(value.isfinite().all() for value in log.values())
-    stuck = [name for name, p in model.named_parameters() if name in before and torch.equal(before[name], p)]
-    assert not stuck, stuck
-    return log
-
-
-def label_losses(model, method, data):
-    """The losses in which labels count, and the logits that they are computed from."""
-    losses = model(**data, mode='loss')
-    with torch.no_grad():
-        teacher = model.first_teacher(data['inputs'])
-        if method == 'atsc':
-            return {'teacher.loss': losses['teacher.loss']}, teacher, None
-        student = model.student(data['inputs'])
-    return {key: losses[key] for key in ('student.loss', 'distill.loss_aekt')}, student, teacher
-
-
-def smoothed(logits, labels):
-    return F.cross_entropy(logits, labels, label_smoothing=0.1)
-
-
-def binary(logits, labels):
-    return F.binary_cross_entropy_with_logits(logits, labels.float(), reduction='sum') / len(logits)
+    assert [name for name, p in model.named_parameters() if name in before and torch.equal(before[name], p)] == []
 
 
 MIXUP, CUTMIX = dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)
@@ -102,8 +68,10 @@ SMOOTH = dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1, mode='ori
 BCE = dict(type='mmpretrain.CrossEntropyLoss', use_sigmoid=True)
 LABEL_SETTINGS = {
     'cutmix': (dict(augments=[CUTMIX]), F.cross_entropy),
-    'binary cross-entropy': (dict(loss=BCE, to_onehot=True), binary),
-    'label smoothing, mixup or cutmix': (dict(loss=SMOOTH, augments=[MIXUP, CUTMIX]), smoothed),
+    'binary cross-entropy': (dict(loss=BCE, to_onehot=True), lambda logits, labels: (
+        F.binary_cross_entropy_with_logits(logits, labels.float(), reduction='sum') / len(logits))),
+    'label smoothing, mixup or cutmix': (dict(loss=SMOOTH, augments=[MIXUP, CUTMIX]), lambda logits, labels: (
+        F.cross_entropy(logits, labels, label_smoothing=0.1))),
 }
 
 
@@ -115,12 +83,15 @@ def test_labels_count_as_the_students_own_training_counts_them(setting, method):
     data = model.data_preprocessor(batch(), True)
     labels = labels_of(data['data_samples'])
     assert ('augments' in settings) == (labels.dim() == 2 and bool((labels.amax(1) < 1).any()))
-    losses, logits, teacher_logits = label_losses(model, method, data)
-    if method == 'aekt':  # the layer is the identity still
-        torch.testing.assert_close(losses.pop('distill.loss_aekt'), aekt_loss(logits, teacher_logits, labels))
-    value, = losses.values()
-    torch.testing.assert_close(value, own_loss(logits, labels), atol=1e-4, rtol=1e-4)
-    steps(model, optimizer(model))
+    losses = model(**data, mode='loss')
+    with torch.no_grad():
+        logits = teacher_logits = model.first_teacher(data['inputs'])
+        if method == 'aekt':  # the layer is the identity still
+            logits = model.student(data['inputs'])
+            torch.testing.assert_close(losses['distill.loss_aekt'], aekt_loss(logits, teacher_logits, labels))
+    found = losses['student.loss' if method == 'aekt' else 'teacher.loss']
+    torch.testing.assert_close(found, own_loss(logits, labels), atol=1e-4, rtol=1e-4)
+    take_steps(model, optimizer(model))
 
 
 @each_method
@@ -149,43 +120,36 @@ def test_accumulated_halves_are_one_whole_step(method):
         torch.testing.assert_close(halves.state_dict()[key], value, atol=1e-6, rtol=1e-4, msg=key)
 
 
-def options_of(model, wrapper):
-    """(learning rate, weight decay) of every parameter that learns, by its name."""
-    by_id = {id(p): (group['lr'], group['weight_decay'])
-             for group in wrapper.optimizer.param_groups for p in group['params']}
-    return {name: by_id.pop(id(p)) for name, p in model.named_parameters() if p.requires_grad}
+TEACHER, STUDENT, FC = 'teachers.teacher.model', 'architecture', 'distiller.connectors.fc.fc.weight'
+NO_DECAY = dict(norm_decay_mult=0.0, custom_keys={'backbone.layer1': dict(lr_mult=0.5)})
+LAYER_WISE = dict(layer_decay_rate=0.5, flat_decay_mult=0.0)
+# (learning rate, weight decay) by the parameter's name; those of either method's own.
+RATES = {
+    'exemptions': (False, NO_DECAY, {
+        f'{STUDENT}.backbone.bn1.weight': (0.1, 0.0), f'{STUDENT}.backbone.conv1.weight': (0.1, 0.01),
+        f'{STUDENT}.backbone.layer1.0.conv1.weight': (0.05, 0.01)}, {
+        'aekt': {FC: (0.001, 0.0)},
+        'atsc': {f'{TEACHER}.backbone.bn1.bias': (0.1, 0.0), f'{STUDENT}.neck.layers.0.weight': (0.1, 0.01)}}),
+    'layer-wise rates of the student': (True, LAYER_WISE, {
+        f'{STUDENT}.backbone.pos_embed': (0.0125, 0.01), f'{STUDENT}.backbone.layers.0.attn.qkv.weight': (0.025, 0.01),
+        f'{STUDENT}.backbone.layers.0.ln1.weight': (0.025, 0.0),
+        f'{STUDENT}.backbone.layers.1.attn.qkv.weight': (0.05, 0.01)}, {
+        'aekt': {FC: (0.001, 0.0), f'{STUDENT}.head.fc.weight': (0.1, 0.01)},
+        'atsc': {f'{TEACHER}.backbone.conv1.weight': (0.1, 0.01), f'{TEACHER}.head.fc.bias': (0.1, 0.0),
+                 f'{STUDENT}.neck.layers.0.weight': (0.1, 0.01)}})}
 
 
 @each_method
-def test_exemptions_from_weight_decay_hold_for_student_and_teacher(method):
-    model = build(method)
-    found = options_of(model, optimizer(model, paramwise_cfg=dict(
-        norm_decay_mult=0.0, custom_keys={'backbone.layer1': dict(lr_mult=0.5)})))
-    norm, first, last = (found[f'architecture.backbone.{name}.weight'] for name in ('bn1', 'conv1', 'layer3.0.conv1'))
-    assert (norm, first, last) == ((0.1, 0.0), (0.1, 0.01), (0.1, 0.01))
-    assert found['architecture.backbone.layer1.0.conv1.weight'] == (0.05, 0.01)
-    if method == 'aekt':
-        assert found['distiller.connectors.fc.fc.weight'] == pytest.approx((0.001, 0.0))
-        assert not any(name.startswith('teachers.') for name in found)
-    else:
-        assert found['teachers.teacher.model.backbone.bn1.bias'] == (0.1, 0.0)
-        assert found['architecture.neck.layers.0.weight'] == (0.1, 0.01)
-
-
-@each_method
-def test_layer_wise_rates_are_the_students_alone(method):
-    model = build(method, vit=True)
-    wrapper = optimizer(model, paramwise_cfg=dict(layer_decay_rate=0.5, flat_decay_mult=0.0))
-    found = options_of(model, wrapper)
-    for name, rate in (('pos_embed', 0.0125), ('layers.0.attn.qkv.weight', 0.025), ('layers.1.attn.qkv.weight', 0.05)):
-        assert found[f'architecture.backbone.{name}'] == pytest.approx((rate, 0.01)), name
-    assert found['architecture.backbone.layers.0.ln1.weight'] == pytest.approx((0.025, 0.0))
-    if method == 'aekt':
-        assert found['architecture.head.fc.weight'] == pytest.approx((0.1, 0.01))
-        assert found['distiller.connectors.fc.fc.weight'] == pytest.approx((0.001, 0.0))
-    else:
-        assert found['architecture.neck.layers.0.weight'] == pytest.approx((0.1, 0.01))
-        assert found['teachers.teacher.model.backbone.conv1.weight'] == (0.1, 0.01)
-        assert found['teachers.teacher.model.head.fc.bias'] == (0.1, 0.0)
-    assert len(wrapper.optimizer.param_groups) <= 10
-    steps(model, wrapper)
+@pytest.mark.parametrize('case', RATES)
+def test_rates_and_decays_are_those_that_the_config_says(case, method):
+    vit, paramwise, shared, own = RATES[case]
+    model = build(method, vit=vit)
+    wrapper = optimizer(model, paramwise_cfg=paramwise)
+    groups = wrapper.optimizer.param_groups
+    by_id = {id(p): (group['lr'], group['weight_decay']) for group in groups for p in group['params']}
+    found = {name: by_id.pop(id(p)) for name, p in model.named_parameters() if p.requires_grad}
+    assert not by_id and len(groups) <= 10 + 90 * (not vit)
+    for name, expected in {**shared, **own[method]}.items():
+        assert found[name] == pytest.approx(expected), name
+    assert any(name.startswith('teachers.') for name in found) == (method == 'atsc')
+    take_steps(model, wrapper)

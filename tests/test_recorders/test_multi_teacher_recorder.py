@@ -40,18 +40,7 @@ def test_nothing_is_recorded_outside():
     assert len(recorder.of('small').data_buffer) == 1 and not recorder.of('large').data_buffer
 
 
-def test_of_several_one_must_be_named():
-    recorder = build(source='0')
-    recorder.initialize(teachers())
-    with pytest.raises(ValueError, match='several teachers.*small, large.*teacher='):
-        recorder.get_record_data()
-
-
 def test_a_source_for_other_teachers_is_refused():
     with pytest.raises(ValueError, match='source is for small, big, the teachers are small, large'):
         build(source=dict(small='0', big='0')).initialize(teachers())
 
-
-def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="no recorder 'ModuleOutput'.*did you mean 'ModuleOutputs'"):
-        build(source='0', kind='ModuleOutput')

@@ -10,12 +10,10 @@ from mmkd_atsc.engine import AdaptiveTeacherHook
 from tests.conftest import (
     ROOT,
     TINY_TRAINING,
-    assert_one_line_error,
     assert_same_weights,
     refusal,
     run_command,
     run_here,
-    run_tool,
     scalars,
     tiny_classifier,
     weights,
@@ -38,6 +36,7 @@ test_cfg = dict(type='mmkd_atsc.DistillTestLoop')
 train_cfg.update(max_epochs=3)
 default_hooks.update(checkpoint=dict(type='CheckpointHook', interval=1, save_best='student/accuracy/top1'))
 """
+OF_TEACHER = 'teachers.teacher.model.'
 
 
 @pytest.fixture
@@ -47,67 +46,66 @@ def atsc_config(tmp_path, teacher_checkpoint):
     return path
 
 
+@pytest.fixture
+def start(teacher_checkpoint):
+    return weights(teacher_checkpoint)
+
+
 def teacher_of(path):
-    return {key: value for key, value in weights(path).items() if key.startswith('teachers.')}
+    return {key[len(OF_TEACHER):]: value for key, value in weights(path).items() if key.startswith(OF_TEACHER)}
 
 
-def assert_teacher_moved_in_its_window_only(work_dir, start):
-    frozen, adapted, after = (teacher_of(work_dir / f'epoch_{epoch}.pth') for epoch in (1, 2, 3))
-    key = 'teachers.teacher.model.backbone.conv1.weight'
-    assert all(torch.equal(frozen[f'teachers.teacher.model.{k}'], v) for k, v in start.items())
-    assert not torch.equal(frozen[key], adapted[key])
-    assert all(torch.equal(adapted[k], after[k]) for k in adapted)
+def assert_moved_in_the_window_only(start, before, within, after):
+    """The teachers of three checkpoints, the second of the end of the window."""
+    before, within, after = map(teacher_of, (before, within, after))
+    assert_same_weights(before, start)
+    assert not torch.equal(before['backbone.conv1.weight'], within['backbone.conv1.weight'])
+    assert_same_weights(within, after)
 
 
-def test_one_process_window_metrics_resume_and_test(atsc_config, teacher_checkpoint, tmp_path, capsys):
+def epochs(folder):
+    return [folder / f'epoch_{epoch}.pth' for epoch in (1, 2, 3)]
+
+
+def test_one_process_window_metrics_resume_and_test(atsc_config, start, tmp_path, capsys):
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
     run_here('train.py', atsc_config, '--work-dir', whole)
-    start = weights(teacher_checkpoint)
-    assert_teacher_moved_in_its_window_only(whole, start)
+    assert_moved_in_the_window_only(start, *epochs(whole))
 
     logged = scalars(whole)
     scores = [line for line in logged if 'student/accuracy/top1' in line]
     assert len(scores) == 3 and all('teacher/accuracy/top1' in line for line in scores)
-    drifts = [line['teacher/drift'] for line in logged if 'teacher/drift' in line]
     # A value once logged stays in MMEngine's buffer, so the frozen last epoch repeats the last drift.
-    assert drifts and drifts[-1] > 0 and 'teacher/drift/layer1' in logged[-2]
+    drift = [line['teacher/drift'] for line in logged if 'teacher/drift' in line][-1]
     adapted = teacher_of(whole / 'epoch_2.pth')
-    moved = sum(((adapted[f'teachers.teacher.model.{k}'] - v) ** 2).sum() for k, v in start.items()
-                if k.startswith('backbone') and v.dim() > 1)
-    length = sum((v ** 2).sum() for k, v in start.items() if k.startswith('backbone') and v.dim() > 1)
-    assert drifts[-1] == pytest.approx(float((moved / length).sqrt()), rel=1e-3)
+    encoder = [key for key, value in start.items() if key.startswith('backbone') and value.dim() > 1]
+    moved, length = (sum((part ** 2).sum() for part in parts) for parts in (
+        [adapted[key] - start[key] for key in encoder], [start[key] for key in encoder]))
+    assert drift == pytest.approx(float((moved / length).sqrt()), rel=1e-3) and 'teacher/drift/layer1' in logged[-2]
 
     for extra in (['--cfg-options', 'train_cfg.max_epochs=2'], ['--resume']):
         run_here('train.py', atsc_config, '--work-dir', parts, *extra)
     assert any('is frozen in epoch 3 on' in log.read_text() for log in parts.glob('*/*.log'))
-    assert weights(parts / 'epoch_3.pth').keys() == weights(whole / 'epoch_3.pth').keys()
-    adapted, resumed = teacher_of(parts / 'epoch_2.pth'), teacher_of(parts / 'epoch_3.pth')
-    assert all(torch.equal(adapted[k], resumed[k]) for k in adapted)
+    assert_moved_in_the_window_only(start, *epochs(parts))
 
     run_here('test.py', atsc_config, whole / 'epoch_3.pth', '--work-dir', whole, '--out', tmp_path / 'm.json')
     metrics = json.loads((tmp_path / 'm.json').read_text())
     assert metrics['student/accuracy/top1'] == pytest.approx(scores[-1]['student/accuracy/top1'])
 
-    other = tmp_path / 'other.pth'
-    changed = dict(start, **{'head.fc.bias': start['head.fc.bias'] + 1})
-    torch.save(dict(state_dict=changed), other)
+    torch.save(dict(state_dict=dict(start, **{'head.fc.bias': start['head.fc.bias'] + 1})), tmp_path / 'other.pth')
     assert 'trained with another teacher' in refusal(
         capsys, 'train.py', atsc_config, '--work-dir', parts, '--resume', '--cfg-options',
-        f'model.teacher_ckpt={other}', 'train_cfg.max_epochs=4')
+        f'model.teacher_ckpt={tmp_path / "other.pth"}', 'train_cfg.max_epochs=4')
 
 
-def test_two_processes_train_through_the_window(atsc_config, teacher_checkpoint, tmp_path):
-    """As a user types it."""
-    work_dir, resumed = tmp_path / 'dist', tmp_path / 'resumed'
-    train = (ROOT / 'tools' / 'dist_train.sh', atsc_config, 2)
-    momentum = ('--cfg-options', 'optim_wrapper.optimizer.momentum=0.9', 'optim_wrapper.optimizer.lr=0.01')
-    done = run_command(*train, '--work-dir', work_dir, *momentum)
-    assert done.returncode == 0, done.stderr
-    assert_teacher_moved_in_its_window_only(work_dir, weights(teacher_checkpoint))
-    # From the end of the window: both processes go on with the one frozen teacher that was saved.
-    done = run_command(*train, '--work-dir', resumed, '--resume', work_dir / 'epoch_2.pth', *momentum)
-    assert done.returncode == 0, done.stderr
-    assert_same_weights(weights(work_dir / 'epoch_3.pth'), weights(resumed / 'epoch_3.pth'))
+def test_two_processes_train_through_the_window(atsc_config, start, tmp_path):
+    """As a user types it; resumed from the end of the window, both go on with the one teacher that was saved."""
+    for folder, *resume in ('dist', ), ('resumed', '--resume', tmp_path / 'dist' / 'epoch_2.pth'):
+        done = run_command(ROOT / 'tools' / 'dist_train.sh', atsc_config, 2, '--work-dir', tmp_path / folder, *resume,
+                           '--cfg-options', 'optim_wrapper.optimizer.momentum=0.9', 'optim_wrapper.optimizer.lr=0.01')
+        assert done.returncode == 0, done.stderr
+    assert_moved_in_the_window_only(start, *epochs(tmp_path / 'dist'))
+    assert_same_weights(*(weights(tmp_path / folder / 'epoch_3.pth') for folder in ('dist', 'resumed')))
 
 
 def test_averaged_weights_train_and_resume(atsc_config, tmp_path):
@@ -118,10 +116,24 @@ def test_averaged_weights_train_and_resume(atsc_config, tmp_path):
     run_here('train.py', atsc_config, '--work-dir', parts, '--resume', whole / 'epoch_2.pth')
     one, other = (read_checkpoint(folder / 'epoch_3.pth') for folder in (whole, parts))
     for entry in ('state_dict', 'ema_state_dict'):
-        assert all(torch.equal(value, other[entry][key]) for key, value in one[entry].items())
+        assert_same_weights(one[entry], other[entry])
     # What is scored and saved as the state dict is the average of the student and of its classifier.
-    key = 'teachers.teacher.model.head.fc.bias'
+    key = f'{OF_TEACHER}head.fc.bias'
     assert not torch.equal(one['state_dict'][key], one['ema_state_dict'][f'module.{key}'])
+
+
+def test_a_training_by_iterations_has_its_window(atsc_config, start, tmp_path, capsys):
+    atsc_config.write_text(atsc_config.read_text() + """
+train_cfg, param_scheduler = dict(by_epoch=False, max_iters=6, val_interval=3), None
+default_hooks.update(checkpoint=dict(type='mmkd_atsc.AtomicCheckpointHook', interval=2, by_epoch=False))
+custom_hooks[0].update(start=2, stop=4)
+""")
+    assert 'AdaptiveTeacherHook counts epochs; a training by iterations has none' in refusal(
+        capsys, 'train.py', atsc_config, '--work-dir', tmp_path / 'w')
+    run_here('train.py', atsc_config, '--work-dir', tmp_path / 'w', '--cfg-options', 'custom_hooks.0.by_epoch=False')
+    said = ''.join(log.read_text() for log in (tmp_path / 'w').glob('*/*.log'))
+    assert 'adapts from iteration 3 on' in said and 'is frozen in iteration 5 on' in said
+    assert_moved_in_the_window_only(start, *(tmp_path / 'w' / f'iter_{step}.pth' for step in (2, 4, 6)))
 
 
 def test_a_floor_under_the_teachers_accuracy():
@@ -147,21 +159,3 @@ def test_a_floor_under_the_teachers_accuracy():
 def test_wrong_configs_say_no_in_one_line(atsc_config, tmp_path, capsys, option, words):
     assert words in refusal(capsys, 'train.py', atsc_config, '--work-dir', tmp_path / 'w', '--cfg-options',
                             *option.split())
-
-
-def test_a_training_by_iterations_has_its_window(atsc_config, tmp_path, teacher_checkpoint):
-    atsc_config.write_text(atsc_config.read_text() + """
-train_cfg, param_scheduler = dict(by_epoch=False, max_iters=6, val_interval=3), None
-default_hooks.update(checkpoint=dict(type='mmkd_atsc.AtomicCheckpointHook', interval=2, by_epoch=False))
-custom_hooks[0].update(start=2, stop=4)
-""")
-    refused = run_tool('train.py', atsc_config, '--work-dir', tmp_path / 'w')
-    assert_one_line_error(refused, 'AdaptiveTeacherHook counts epochs; a training by iterations has none')
-    done = run_tool('train.py', atsc_config, '--work-dir', tmp_path / 'w', '--cfg-options',
-                    'custom_hooks.0.by_epoch=False')
-    assert done.returncode == 0, done.stderr
-    assert 'adapts from iteration 3 on' in done.stdout and 'is frozen in iteration 5 on' in done.stdout
-    before, within, after = (teacher_of(tmp_path / 'w' / f'iter_{step}.pth') for step in (2, 4, 6))
-    key = 'teachers.teacher.model.backbone.conv1.weight'
-    assert torch.equal(before[key], weights(teacher_checkpoint)['backbone.conv1.weight'])
-    assert not torch.equal(before[key], within[key]) and torch.equal(within[key], after[key])

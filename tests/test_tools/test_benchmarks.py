@@ -1,62 +1,58 @@
-"""The benchmarks run and print their ratios; how fast they are is nobody's test. What they do on a GPU is simulated."""
+"""The benchmarks run and print their ratios; no test asserts a speed. Their work on a GPU is simulated."""
 import argparse
 import importlib
 import re
 import sys
 import time
 from collections import Counter
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tests.conftest import ROOT, refusal, run_here
 
-SMALL = dict(pair='wrn_40_2_wrn_40_1', batch=2)
-
 
 @pytest.fixture
 def bench(monkeypatch):
     """The benchmarks' modules by name."""
     monkeypatch.syspath_prepend(str(ROOT / 'tools' / 'benchmark'))
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    matmul, cudnn, threads = torch.backends.cuda.matmul, torch.backends.cudnn, torch.get_num_threads()
     flags = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
     yield importlib.import_module
     matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = flags
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize('name, args, rows', [
     ('step.py', ['--pairs', 'resnet14_resnet8', '--batch', 2, '--repeats', 1], 2),
-    ('train.py', ['--pair', 'wrn_40_2_wrn_40_1', '--batch', 2, '--images', 6], 3),
+    ('losses.py', ['--shapes', '4x10', '8x5', '--repeats', 1], 2),
+    ('profile_step.py', ['--pairs', 'wrn_40_2_wrn_40_1', '--methods', 'atsc', '--batch', 2, '--warmup', 2,
+                         '--steps', 1, '--record', 0], 1),
+    ('curves.py', ['--pair', 'wrn_40_2_wrn_40_1', '--methods', 'aekt', '--modes', 'graph', '--batch', 2,
+                   '--steps', 2], 2),
 ])
-def test_a_table_of_ratios_is_printed(bench, capsys, name, args, rows):
+def test_a_table_is_printed(bench, capsys, monkeypatch, name, args, rows):
+    monkeypatch.setattr(torch, 'use_deterministic_algorithms', lambda *args, **kwargs: None)
     run_here(f'benchmark/{name}', *args)
     said = capsys.readouterr().out
-    assert re.search(r'torch \d', said)
-    assert len(re.findall(r'^\|.*\|\s*\d+(\.\d\d)? \|$', said, re.M)) == rows, said
-    for rate, minutes in re.findall(r'^\| [^|]+ \| ([\d.]+) \| ([\d.]+) \| [\d.]+ \|$', said, re.M):
-        # 240 epochs of 50,000 images; both numbers are rounded.
-        assert float(minutes) * float(rate) * 60 == pytest.approx(12e6, rel=0.06 / float(rate) + 0.001)
+    assert f'torch {torch.__version__}, Python' in said
+    assert len(re.findall(r'^\| .*\d.* \|$', said, re.M)) == rows, said
 
 
 @pytest.mark.parametrize('name, argv, words', [
     ('step', ['--pairs', 'resnet9_resnet8'], 'resnet9_resnet8'),
-    ('step', ['--methods', 'kd'], "--methods='kd' is not one of 'atsc', 'aekt'"),
     ('curves', ['--modes', 'slow'], "--modes='slow' is not one of 'eager', 'eager again', 'graph', 'fast'"),
-    ('profile_step', ['--sync', 'off'], "--sync='off' is not one of 'warn', 'error'"),
-    ('train', ['--images', '64'], '--images=64 must be an integer at least 192'),
 ])
 def test_what_cannot_be_measured_is_said_in_one_line(bench, capsys, name, argv, words):
     assert words in refusal(capsys, f'benchmark/{name}.py', *argv)
 
 
-# ---------------------------------------------------------------- where it is measured
-
-
-# ---------------------------------------------------------------- what is compared
-
-
-# ---------------------------------------------------------------- one step on a GPU
+def test_aekt_launches_no_more_than_dkd_and_needs_two_thirds_of_its_memory(bench):
+    losses, measure = bench('losses'), bench('measure')
+    launches = {name: measure.count_launches(step) for name, step in losses.make_steps(64, 100).items()}
+    assert 30 < launches['AEKTLoss'] <= launches['DKDLoss']
+    memory = {name: measure.peak_memory(step) for name, step in losses.make_steps(16, 21841).items()}
+    assert 0 < memory['AEKTLoss'] <= memory['DKDLoss'] * 2 / 3
 
 
 def event(category, name, begin, duration):
@@ -74,13 +70,11 @@ def test_events_of_a_trace_are_counted(bench):
         event('cuda_runtime', 'cudaMemcpyAsync', 12, 2),
         event('cuda_runtime', 'cudaLaunchKernel', 15, 1),
         event('cuda_runtime', 'cudaStreamSynchronize', 40, 20),
-        event('cuda_runtime', 'cudaStreamSynchronize', 61, 1),
         event('cuda_runtime', 'cudaMemcpy_v3020', 63, 1),
         event('cuda_driver', 'cuCtxSynchronize', 70, 1),
         event('cuda_runtime', 'cudaDeviceSynchronize', 95, 10),  # and after them
         event('gpu_memcpy', 'Memcpy HtoD (Pinned -> Device)', 20, 10),
         event('gpu_memcpy', 'Memcpy HtoD (Pageable -> Device)', 30, 2),
-        event('gpu_memcpy', 'Memcpy HtoD (Pinned -> Device)', 32, 2),
         event('gpu_memcpy', 'Memcpy DtoH (Device -> Pageable)', 60, 1),
         event('gpu_memcpy', 'Memcpy DtoD (Device -> Device)', 61, 1),
         event('gpu_memset', 'Memset (Device)', 62, 1),
@@ -90,48 +84,31 @@ def test_events_of_a_trace_are_counted(bench):
     ]
     counts = profile_step.count_events(events)
     assert counts.kernels == 3
-    assert counts.to_gpu == {'Memcpy HtoD (Pinned -> Device)': 2, 'Memcpy HtoD (Pageable -> Device)': 1}
+    assert counts.to_gpu == {'Memcpy HtoD (Pinned -> Device)': 1, 'Memcpy HtoD (Pageable -> Device)': 1}
     assert counts.from_gpu == {'Memcpy DtoH (Device -> Pageable)': 1}
-    assert counts.waits == {'cudaStreamSynchronize': 2, 'cudaMemcpy_v3020': 1, 'cuCtxSynchronize': 1}
-    assert counts.idle == pytest.approx(1 - (14 + 15 + 3 + 10) / 90)
-    assert counts.busy == pytest.approx(42e-6)
+    assert counts.waits == {'cudaStreamSynchronize': 1, 'cudaMemcpy_v3020': 1, 'cuCtxSynchronize': 1}
+    assert counts.idle == pytest.approx(1 - (12 + 15 + 3 + 10) / 90)
+    assert counts.busy == pytest.approx(40e-6)
     measured, args = profile_step.Measured(28e-6, True, counts, Counter()), argparse.Namespace(record=2, batch=7)
     assert profile_step.row('atsc', 'a_b', measured, args) == (
-        '| atsc | a_b | 0.028 | 250,000 | yes | 1.5 | 1.5 | 0.5 | 2 | 53% | 25% |')
+        '| atsc | a_b | 0.028 | 250,000 | yes | 1.5 | 1 | 0.5 | 1.5 | 56% | 29% |')
     lines = profile_step.details(counts, Counter({'hook.py:7': 2}), 2)
-    assert lines[0] == '1 a step: Memcpy HtoD (Pinned -> Device)'
     assert lines[-1] == '1 a step: hook.py:7' and len(lines) == 7
 
 
-# ---------------------------------------------------------------- all of it in one command
-
-
-@pytest.fixture
-def gpu(bench, tmp_path):
-    """The script, with functions that run commands of Python as its parts do."""
-    module = bench('gpu')
-    report = module.Report(tmp_path)
-
-    def parts(*codes, seconds=60):
-        return [module.Part(f'part {number}', [sys.executable, '-c', code], seconds)
-                for number, code in enumerate(codes)]
-
-    def start(part):
-        return module.Running(part, tmp_path, dict(LOCK=str(tmp_path)))
-
-    return SimpleNamespace(module=module, report=report, parts=parts, start=start)
-
-
 SLEEP = 'import time; print("asleep", flush=True); time.sleep(100)'
+FAIL = 'print("FAILED tests/a.py::b"); raise SystemExit(3)'
 
 
 @pytest.mark.parametrize('run', ['run_together', 'run_alone'])
-def test_a_part_that_fails_or_hangs_does_not_stop_the_others(gpu, capsys, run):
-    fail, work = 'print("FAILED tests/a.py::b"); raise SystemExit(3)', 'import os; os.environ["LOCK"]'
-    parts = gpu.parts(fail, SLEEP, work)
-    parts[1] = parts[1]._replace(seconds=2)
-    getattr(gpu.module, run)(parts, gpu.start, gpu.report, time.monotonic() + 60)
-    said = [re.sub(r', \d+ s', '', line) for line in sorted(gpu.report.lines)]
-    assert said == ['part 0: FAILED, exit code 3', 'part 1: FAILED, out of time', 'part 2: ok']
+def test_a_part_that_fails_or_hangs_does_not_stop_the_others(bench, tmp_path, capsys, run):
+    gpu = bench('gpu')
+    parts = [gpu.Part(f'part {number}', [sys.executable, '-c', code], seconds) for number, (code, seconds) in enumerate(
+        [(FAIL, 60), (SLEEP, 2), ('import os; os.environ["LOCK"]', 60)])]
+    report = gpu.Report(tmp_path)
+    getattr(gpu, run)(parts, lambda part: gpu.Running(part, tmp_path, dict(LOCK=str(tmp_path))), report,
+                      time.monotonic() + 60)
+    assert [re.sub(r', \d+ s', '', line) for line in sorted(report.lines)] == [
+        'part 0: FAILED, exit code 3', 'part 1: FAILED, out of time', 'part 2: ok']
     printed = capsys.readouterr().out
     assert 'tests/a.py::b' in printed and 'asleep' in printed

@@ -4,103 +4,74 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, tool
-from tests.test_readme import python_commands
+from tests.conftest import refusal, run_here
 from tests.test_tools.logs import BY_ITERATIONS, demo_config, lines_by_iterations, lines_of, write_run
+
+SPEED = f'{2 * demo_config("kd_digits").train_dataloader.batch_size / 0.5:.0f}'
 
 
 @pytest.fixture
-def runs(tmp_path):
+def write(tmp_path):
     def write(name, config, accuracies, seed=0, **changes):
-        return str(write_run(tmp_path / name, lines_of(accuracies), demo_config(config, seed, **changes)))
+        return write_run(tmp_path / name, lines_of(accuracies), demo_config(config, seed, **changes))
+    return write
 
-    longer = {'train_cfg.max_epochs': 3}
+
+@pytest.fixture
+def runs(write):
     return [write('teacher', 'teacher_digits', [90.0, 97.0]), write('s0/kd', 'kd_digits', [80.0, 91.0]),
             write('alone', 'student_digits', [60.0, 70.0]), write('s1/kd', 'kd_digits', [85.0, 94.0], seed=1),
-            write('s2/kd', 'kd_digits', [99.0, 92.5], seed=2), write('atsc', 'atsc_digits', [50.0, 93.0], **longer)]
+            write('s2/kd', 'kd_digits', [99.0, 92.5], seed=2),
+            write('atsc', 'atsc_digits', [50.0, 93.0], **{'train_cfg.max_epochs': 3})]
 
 
 def compare(*argv):
-    tool('analysis/compare.py')['main']([str(word) for word in argv])
+    run_here('analysis/compare.py', *argv)
 
 
+@pytest.fixture
 def table(capsys):
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith('| ')]
-    return [[cell.strip() for cell in line.strip('|').split('|')] for line in lines]
+    """What compare.py prints, as cells; without the header."""
+    def table(*argv):
+        capsys.readouterr()
+        compare(*argv)
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith('| ')]
+        return [[cell.strip() for cell in line.strip('|').split('|')] for line in lines[1:]]
+    return table
 
 
-def test_seeds_are_averaged_and_each_run_is_told_by_its_part(runs, tmp_path, capsys):
-    compare(*runs, '--out', tmp_path / 'out')
-    printed = table(capsys)
-    speed = f'{2 * demo_config("kd_digits").train_dataloader.batch_size / 0.5:.0f}'
-    hours = f'{40 * 0.5 / 3600:.3g}'
-    pair, rest = 'resnet20 → CIFARResNet8', [speed, hours, '2 x NVIDIA H200, torch 2.15.0', 'the_config']
-    assert printed[1:] == [
+def test_seeds_are_averaged_and_each_run_is_told_by_its_part(runs, tmp_path, table):
+    pair = 'resnet20 → CIFARResNet8'
+    rest = [SPEED, f'{40 * 0.5 / 3600:.3g}', '2 x NVIDIA H200, torch 2.15.0', 'the_config']
+    printed = table(*runs, '--out', tmp_path / 'out')
+    assert printed == [
         ['teacher', 'resnet20', '0', '2 of 40', '97.00', '97.00', '272,474', *rest],
         ['KD', pair, '0, 1, 2', '2 of 40', '92.50 ± 1.50', '94.67 ± 4.04', '5,214', *rest],
         ['student alone', 'CIFARResNet8', '0', '2 of 40', '70.00', '70.00', '5,214', *rest],
         ['ATSC', pair, '0', '2 of 3', '93.00', '93.00', '17,726', *rest]]
     assert (tmp_path / 'out' / 'compare.md').read_text().splitlines()[2].startswith('| teacher | resnet20 |')
-    rows = list(csv.DictReader((tmp_path / 'out' / 'compare.csv').open()))
-    assert [float(rows[1][key]) for key in ('last', 'last_std', 'runs', 'processes')] == [92.5, 1.5, 3, 2]
-    assert rows[0]['last_std'] == '' and rows[1]['teachers'] == 'resnet20'
+    assert list(csv.reader((tmp_path / 'out' / 'compare.csv').open()))[1:] == printed
+    assert table(runs[0])[0][0] == 'no teacher'  # no other run names it
+    # Published, the runs give the same table.
+    compare(*runs, '--publish', tmp_path / 'logs')
+    names = ('teacher', 's0_kd', 'alone', 's1_kd', 's2_kd', 'atsc')
+    assert table(*(tmp_path / 'logs' / f'{name}.json.gz' for name in names)) == printed
 
 
-def test_one_config_with_other_options_is_told_by_the_run(runs, capsys):
-    folder = Path(runs[1]).parent / 'hotter'
-    write_run(folder, lines_of([60.0]), demo_config('kd_digits', **{'model.distiller.distill_losses.loss_kd.tau': 8}))
-    compare(*runs, folder)
-    assert [line[-1] for line in table(capsys)[1:] if line[0] == 'KD'] == ['the_config (s0/kd)', 'the_config (hotter)']
+def test_what_makes_runs_different_shows(runs, write, table):
+    hotter = write('hotter', 'kd_digits', [60.0], **{'model.distiller.distill_losses.loss_kd.tau': 8})
+    assert [line[-1] for line in table(*runs, hotter) if line[0] == 'KD'] == [
+        'the_config (s0/kd)', 'the_config (hotter)']
+    assert table(runs[1], write('short', 'kd_digits', [50.0], seed=4))[0][2:4] == ['0, 4', '1 to 2 of 40']
+    elsewhere = write('elsewhere', 'kd_digits', [50.0], **{'model.architecture': dict(
+        _delete_=True, cfg_path='/of/another/machine/student.py')})
+    assert table(elsewhere)[0][1:7] == ['resnet20 → student', '0', '1 of 40', '50.00', '50.00', '-']
 
 
-def test_a_run_that_no_other_names_has_no_teacher(runs, capsys):
-    compare(runs[0])
-    assert table(capsys)[1][0] == 'no teacher'
-
-
-def test_of_two_trainings_in_a_folder_the_last_counts(runs, capsys):
-    """40 epochs with the seed 0, and 3 from the start with the seed 5: not '40 of 3'."""
-    folder = Path(runs[1]).parent / 'again'
-    write_run(folder, lines_of([60.0] * 39 + [90.0]), demo_config('kd_digits'))
-    new = demo_config('kd_digits', 5, **{'train_cfg.max_epochs': 3})
-    write_run(folder, lines_of([11.0, 12.0, 13.0]), new, start='20260102_000000')
-    compare(folder)
-    assert table(capsys)[1][2:6] == ['5', '3', '13.00', '13.00']
-
-
-def test_iterations_are_not_called_epochs(tmp_path, capsys):
+def test_iterations_are_not_called_epochs(tmp_path, table):
     run = write_run(tmp_path / 'run', lines_by_iterations([50.0, 70.0, 60.0]),
                     demo_config('kd_digits', **BY_ITERATIONS))
-    compare(run, '--out', tmp_path)
-    assert table(capsys)[1][3:6] == ['60 of 80 iterations', '60.00', '70.00']
-    row, = csv.DictReader((tmp_path / 'compare.csv').open())
-    assert (row['done'], row['goal'], row['unit']) == ('60', '80', 'iterations')
-
-
-def test_unfinished_seeds_show(runs, tmp_path, capsys):
-    short = write_run(tmp_path / 'short', lines_of([50.0]), demo_config('kd_digits', seed=4))
-    compare(runs[1], short)
-    assert table(capsys)[1][2:4] == ['0, 4', '1 to 2 of 40']
-
-
-def test_published_logs_give_the_same_table(runs, tmp_path, capsys):
-    compare(*runs, '--publish', tmp_path / 'logs')
-    before = table(capsys)
-    names = ('teacher', 's0_kd', 'alone', 's1_kd', 's2_kd', 'atsc')
-    compare(*(tmp_path / 'logs' / f'{name}.json.gz' for name in names))
-    assert table(capsys) == before
-
-
-def test_a_student_that_cannot_be_built_here_has_no_size(tmp_path, capsys):
-    run = write_run(tmp_path / 'run', lines_of([50.0]), demo_config('kd_digits', **{'model.architecture': dict(
-        _delete_=True, cfg_path='/of/another/machine/student.py')}))
-    compare(run)
-    assert table(capsys)[1][1:3] + table_size(tmp_path, run) == ['resnet20 → student', '0', '']
-
-
-def table_size(tmp_path, run):
-    compare(run, '--out', tmp_path / 'out')
-    return [row['deployed_parameters'] for row in csv.DictReader((tmp_path / 'out' / 'compare.csv').open())]
+    assert table(run)[0][3:6] == ['60 of 80 iterations', '60.00', '70.00']
 
 
 @pytest.mark.parametrize('argv, word', [
@@ -109,19 +80,7 @@ def table_size(tmp_path, run):
     (['{run}', '{run}'], 's0/kd: is given twice'),
 ])
 def test_what_is_wrong_is_said_in_one_line(runs, argv, word, capsys):
-    with pytest.raises(SystemExit) as ended:
-        compare(*(text.format(run=runs[1]) for text in argv))
-    error = capsys.readouterr().err
-    assert ended.value.code == 2 and error.startswith('error: ') and error.count('\n') == 1 and word in error
-
-
-@pytest.mark.parametrize('name', ['analysis/compare.py', 'analysis/plot_run.py', 'analysis/agreement.py',
-                                  'benchmark/deploy.py'])
-def test_the_readmes_commands_are_ones_that_the_tools_take(name, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / 'tools' / 'benchmark'))
-    for words in python_commands(ROOT / 'README.md', f'tools/{name}'):
-        args = tool(name)['parse_args'](words)
-        assert not hasattr(args, 'config') or (ROOT / args.config).is_file()
+    assert word in refusal(capsys, 'analysis/compare.py', *(text.format(run=runs[1]) for text in argv))
 
 
 PAGE = """# Results
@@ -142,64 +101,54 @@ PAGE = """# Results
 
 
 @pytest.fixture
-def short_runs(tmp_path):
-    """Two seeds of a config of two epochs, and the page about them."""
+def page(tmp_path):
     (tmp_path / 'kd').mkdir()
     (tmp_path / 'pages').mkdir()
     (tmp_path / 'kd' / 'the_config.py').touch()
     page = tmp_path / 'pages' / 'README.md'
     page.write_text(PAGE.format(method='KD, ours', seeds='', last='to come', speed=''))
-    return page, [write_run(tmp_path / f's{seed}' / 'run', lines_of([50.0, last]), demo_config('kd_digits', seed, **{
-        'train_cfg.max_epochs': 2})) for seed, last in ((1, 71.0), (0, 70.0))]
+    return page
 
 
-def test_pages_are_brought_up_to_date(short_runs, tmp_path):
+@pytest.fixture
+def seeds(write):
+    """Two seeds of a config of two epochs."""
+    return [write(f's{seed}/run', 'kd_digits', [50.0, last], seed, **{'train_cfg.max_epochs': 2})
+            for seed, last in ((1, 71.0), (0, 70.0))]
+
+
+def test_pages_are_brought_up_to_date(page, seeds, tmp_path, capsys):
     """The page's own words stay, other tables too; a seed links to its published log."""
-    page, runs = short_runs
-    compare(runs[0], '--publish', tmp_path / 'kd' / 'logs', '--pages', page)
-    speed = f'{2 * demo_config("kd_digits").train_dataloader.batch_size / 0.5:.0f}'
+    logs = tmp_path / 'kd' / 'logs'
+    compare(seeds[0], '--publish', logs, '--pages', page)
     assert page.read_text() == PAGE.format(method='KD, ours', seeds='[1](../kd/logs/run.json.gz)', last='71.00',
-                                           speed=speed)
+                                           speed=SPEED)
     page.write_bytes(page.read_bytes().replace(b'\n', b'\r\n'))
-    compare(*runs, '--publish', tmp_path / 'kd' / 'logs', '--pages', page)
+    compare(*seeds, '--publish', logs, '--pages', page)
     both = PAGE.format(
         method='KD, ours', seeds='[0](../kd/logs/s0_run.json.gz), [1](../kd/logs/s1_run.json.gz)', last='70.50 ± 0.71',
-        speed=speed).replace('\n', '\r\n')
-    assert page.read_bytes().decode() == both
-    logs = [tmp_path / 'kd' / 'logs' / f's{seed}_run.json.gz' for seed in (0, 1)]
-    compare(*logs, '--pages', page)
+        speed=SPEED).replace('\n', '\r\n')
     assert page.read_bytes().decode() == both
     with pytest.raises(SystemExit):
-        compare(logs[0], '--pages', page)  # alone it would take the other's place
-    assert page.read_bytes().decode() == both
-
-
-def test_a_page_without_a_line_for_a_config_is_said_and_left(short_runs, tmp_path, capsys):
-    page, runs = short_runs
+        compare(logs / 's0_run.json.gz', '--pages', page)  # alone it would take the other's place
     page.write_text(page.read_text().replace('kd/the_config', 'dkd/the_config'))
     before = page.read_text()
-    compare(*runs, '--publish', tmp_path / 'kd' / 'logs', '--pages', page)
-    assert f'{page}: has no line for the_config.py' in capsys.readouterr().out
-    assert page.read_text() == before
-
-
-def another(tmp_path, epochs, accuracies, seed=5):
-    return write_run(tmp_path / 'other', lines_of(accuracies), demo_config('kd_digits', seed, **{
-        'train_cfg.max_epochs': epochs}))
+    compare(*seeds, '--publish', logs, '--pages', page)
+    assert f'{page}: has no line for the_config.py' in capsys.readouterr().out and page.read_text() == before
 
 
 @pytest.mark.parametrize('spoil, words', [
-    (lambda page, path: [page.rename(path / 'gone.md')], 'README.md: no such file'),
-    (lambda page, path: [(path / 'kd' / 'the_config.py').unlink()], 'must lie in a folder beside its config'),
-    (lambda page, path: [another(path, 2, [60.0])], '--pages: other is not done, 1 of 2'),
-    (lambda page, path: [another(path, 3, [60.0, 61.0, 62.0])], 'the_config.py was trained in several ways'),
-    (lambda page, path: [page.write_text(page.read_text().replace('ours |  |', 'ours | [7](x) |'))],
+    (lambda page, write: page.unlink(), 'README.md: no such file'),
+    (lambda page, write: (page.parents[1] / 'kd' / 'the_config.py').unlink(), 'must lie in a folder beside its config'),
+    (lambda page, write: write([60.0], 2), '--pages: other is not done, 1 of 2'),
+    (lambda page, write: write([60.0, 61.0, 62.0], 3), 'the_config.py was trained in several ways'),
+    (lambda page, write: page.write_text(page.read_text().replace('ours |  |', 'ours | [7](x) |')) and None,
      'README.md, line 5: tells of seed 7 too; give the logs of all its seeds'),
 ])
-def test_what_a_page_cannot_tell_is_one_line_and_nothing_is_published(short_runs, tmp_path, capsys, spoil, words):
-    page, runs = short_runs
-    more = [run for run in spoil(page, tmp_path) if isinstance(run, Path) and run.name == 'other']
-    with pytest.raises(SystemExit):
-        compare(*runs, *more, '--publish', tmp_path / 'kd' / 'logs', '--pages', page)
-    assert words in capsys.readouterr().err
+def test_what_a_page_cannot_tell_is_one_line_and_nothing_is_published(page, seeds, tmp_path, write, capsys, spoil,
+                                                                      words):
+    more = spoil(page, lambda accuracies, epochs: write('other', 'kd_digits', accuracies, 5, **{
+        'train_cfg.max_epochs': epochs}))
+    assert words in refusal(capsys, 'analysis/compare.py', *seeds, *[more] * isinstance(more, Path), '--publish',
+                            tmp_path / 'kd' / 'logs', '--pages', page)
     assert not (tmp_path / 'kd' / 'logs').exists() and (not page.exists() or 'to come' in page.read_text())

@@ -1,6 +1,5 @@
 """A classifier family of MMPretrain is supported, or refused in one line, as the committed table says."""
 import pytest
-import torch
 
 from tests.conftest import ROOT, refusal
 
@@ -22,7 +21,6 @@ def test_a_network_of_each_kind_has_the_committed_row(tool):
     reasons = {f'- {outcome.family}, {label}: {getattr(outcome, role)}.' for outcome in outcomes
                for role, label in tool.ROLES.items() if getattr(outcome, role)}
     assert len(reasons) > 1 and reasons <= set(lines)
-    assert all(': student: ' in reason or ': teacher: ' in reason for reason in reasons)
 
 
 @pytest.mark.slow
@@ -34,17 +32,6 @@ def test_no_folder_of_configs_is_forgotten(tool, monkeypatch):
     assert tool.unsorted_folders() == []
     monkeypatch.delitem(tool.NETWORKS, 'xcit')
     assert tool.unsorted_folders() == ['xcit']
-
-
-def test_a_step_that_teaches_nothing_is_no_support(tool):
-    network = tool.NETWORKS['resnet']
-    model = tool.small_model(network)
-    algorithm = tool.MultiTeacherDistill(tool.build(model), tool.build(model), dict(
-        type='mmkd_atsc.AEKTDistiller'), allow_random_teacher=True)
-    for parameter in algorithm.student.backbone.parameters():
-        parameter.register_hook(torch.zeros_like)
-    with pytest.raises(ValueError, match='architecture.backbone learns nothing'):
-        tool.step(algorithm, network)
 
 
 def test_the_folder_must_be_there(tmp_path, capsys):

@@ -1,22 +1,18 @@
-"""The demo's table, plot and export; that rows are not trained twice is tested with the suites."""
+"""The demo's rows and export; that rows are not trained twice is tested with the suites."""
 import importlib.util
 
 import pytest
-from mmengine.config import Config
 
-from analysis import suite
+from analysis.suite import Row
 from tests.conftest import ROOT
 from tests.test_export.trained import method_config, train
 
 
 @pytest.fixture
 def demo(monkeypatch):
-    """tools/demo.py, with training left out."""
     spec = importlib.util.spec_from_file_location('demo', ROOT / 'tools' / 'demo.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for variable in ('DEMO_TEACHER', 'DEMO_TEACHER2'):
-        monkeypatch.setenv(variable, 'none')
     return module
 
 
@@ -28,7 +24,7 @@ def test_the_best_student_is_taken_along(demo, tmp_path):
         train(config, run / 'epoch_40.pth')
         config.dump(tmp_path / f'{name}_digits.py')
         (run / 'last_checkpoint').write_text(f'{run}/epoch_40.pth\n')
-        lines.append(demo.Line(suite.Row(name.upper(), tmp_path / f'{name}_digits.py', run.name), 1, accuracy, 1.0))
+        lines.append(demo.Line(Row(name.upper(), tmp_path / f'{name}_digits.py', run.name), 1, accuracy, 1.0))
     said = demo.take_best(lines, tmp_path)
     assert said.startswith(f'best student: ATSC, exported without its teacher to {tmp_path / "student"}')
     scope, code = {}, [line.strip() for line in said.splitlines()[1:]]
@@ -37,9 +33,8 @@ def test_the_best_student_is_taken_along(demo, tmp_path):
 
 
 def test_every_config_of_the_demo_is_a_row_and_the_taught_wait_for_both_teachers(demo):
-    rows = demo.rows()
-    assert {row.config.resolve() for row in rows} == set((ROOT / 'configs' / 'demo').glob('*.py'))
-    teachers = ('teacher_digits', 'teacher2_digits')
-    taught = {row.folder for row in rows if row.needs == teachers}
-    assert taught == {path.stem for path in (ROOT / 'configs' / 'demo').glob('*.py') if 'DEMO_TEACHER' in
-                      Config.fromfile(path).text} and {row.folder for row in rows[:2]} == set(teachers)
+    rows, folder = demo.rows(), ROOT / 'configs' / 'demo'
+    assert {row.config.resolve() for row in rows} == set(folder.glob('*.py'))
+    alone = {row.folder for row in rows if not row.needs}
+    assert alone == {'teacher_digits', 'teacher2_digits', 'student_digits'}
+    assert all(set(row.needs) == alone - {'student_digits'} for row in rows if row.needs)

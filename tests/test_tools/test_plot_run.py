@@ -26,7 +26,7 @@ def drawn(monkeypatch):
     return panels
 
 
-def test_one_run_shows_all_that_it_logged(drawn, tmp_path):
+def test_one_run_shows_all_that_it_logged_and_several_a_colour_each(drawn, tmp_path):
     plot_runs({'run': lines_of([50.0, 60.0], **TERMS)}, tmp_path / 'a.png')
     loss, accuracy, drift, rate = drawn.values()
     # Ten and twenty iterations of an epoch of twenty, as parts of the epoch.
@@ -35,28 +35,20 @@ def test_one_run_shows_all_that_it_logged(drawn, tmp_path):
     assert accuracy['student'][0] == [(1, 50), (2, 60)] and accuracy['teacher'][0] == [(1, 75), (2, 75)]
     assert [value for _, value in rate['run'][0]] == [0.1, 0.1, 0.05, 0.05]
 
-
-def test_several_runs_have_a_colour_each_and_their_sums_only(drawn, tmp_path):
     plot_runs({'a': lines_of([50.0], **TERMS), 'b': lines_of([70.0, 80.0])}, tmp_path / 'a.png')
     loss, accuracy, drift, rate = drawn.values()
     assert list(loss) == list(rate) == ['a', 'b'] and list(drift) == ['a teacher']
-    colors = {label: color for label, (_, color, _) in accuracy.items()}
-    assert colors == {'a': 'C0', 'a teacher': 'C0', 'b': 'C1', 'b teacher': 'C1'} and loss['b'][1] == 'C1'
+    assert {label: color for label, (_, color, _) in accuracy.items()} == {
+        'a': 'C0', 'a teacher': 'C0', 'b': 'C1', 'b teacher': 'C1'} and loss['b'][1] == 'C1'
     assert accuracy['a'][2] == '-' != accuracy['a teacher'][2]
 
 
 def test_the_tool_draws_work_directories_and_published_logs(tmp_path, capsys):
     run = write_run(tmp_path / 'run', lines_of([50.0], **TERMS), demo_config('kd_digits'))
-    log = publish_log(run, tmp_path / 'log.json.gz')
     out = tmp_path / 'new' / 'both.png'
-    run_here('analysis/plot_run.py', run, log, '--out', out)
+    run_here('analysis/plot_run.py', run, publish_log(run, tmp_path / 'log.json.gz'), '--out', out)
     import matplotlib.image
-    assert capsys.readouterr().out == f'{out}\n'
-    assert matplotlib.image.imread(out)[..., :3].std() > 0.05
-
-
-@pytest.mark.parametrize('argv, word', [(['nowhere', '--out', 'a.png'], 'nowhere: no such folder'),
-                                        (['{run}', '--out', '{run}.txt'], 'its ending must be one of')])
-def test_what_is_wrong_is_said_in_one_line(tmp_path, argv, word, capsys):
-    run = write_run(tmp_path / 'run', lines_of([50.0]))
-    assert word in refusal(capsys, 'analysis/plot_run.py', *(text.format(run=run) for text in argv))
+    assert capsys.readouterr().out == f'{out}\n' and matplotlib.image.imread(out)[..., :3].std() > 0.05
+    for argv, word in ((['nowhere', '--out', 'a.png'], 'nowhere: no such folder'),
+                       ([run, '--out', f'{run}.txt'], 'its ending must be one of')):
+        assert word in refusal(capsys, 'analysis/plot_run.py', *argv)

@@ -12,6 +12,7 @@ def write_log(work_dir, name, *lines):
     file = work_dir / name / 'vis_data' / 'scalars.json'
     file.parent.mkdir(parents=True)
     file.write_text('\n'.join(map(json.dumps, lines)) + '\n\n')
+    return file
 
 
 def test_a_resumed_run_is_read_in_order(tmp_path):
@@ -45,16 +46,10 @@ def test_a_training_by_iterations_begins_with_its_first_interval(tmp_path, steps
     assert read_scalars(tmp_path) == (new if begins_anew else old + new)
 
 
-def test_what_is_not_there_is_named(tmp_path):
+def test_the_half_line_of_a_killed_run_is_left_out_and_any_other_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match='no log of a run'):
         read_scalars(tmp_path)
-    with pytest.raises(ValueError, match='the log has no accuracy/top1; it has loss, step'):
-        find_metric([{'loss': 1.0, 'step': 1}], 'accuracy/top1')
-
-
-def test_the_half_line_of_a_killed_run_is_left_out_and_any_other_is_named(tmp_path):
-    write_log(tmp_path, 'a', {'loss': 1.0, 'iter': 5, 'step': 5})
-    log = tmp_path / 'a' / 'vis_data' / 'scalars.json'
+    log = write_log(tmp_path, 'a')
     log.write_text('{"loss": 1.0, "iter": 5, "step": 5}\n{"loss": 0.9, "it')
     assert read_scalars(tmp_path) == [{'loss': 1.0, 'iter': 5, 'step': 5}]
     log.write_text('{"loss": 1.0\n{"loss": 0.9, "step": 9}\n')
@@ -69,14 +64,6 @@ def test_the_half_line_of_a_killed_run_is_left_out_and_any_other_is_named(tmp_pa
 ], ids=['short', 'half', 'another'])
 def test_a_published_log_that_is_not_whole_is_named(tmp_path, spoil, words):
     log = publish_log(write_run(tmp_path / 'run', lines_of([50.0]), demo_config('kd_digits')), tmp_path / 'run.json.gz')
-    assert read_scalars(log) == read_scalars(tmp_path / 'run')
     log.write_bytes(spoil(log.read_bytes()))
     with pytest.raises(ValueError, match=f'{log}: {words}'):
         read_scalars(log)
-
-
-def test_the_environment_is_that_of_the_text_log(tmp_path):
-    write_run(tmp_path, lines_of([50.0]), demo_config('kd_digits'), processes=8)
-    assert read_environment(tmp_path) == dict(
-        config='the_config', device='NVIDIA H200', python='3.11.7', torch='2.15.0+cu132', launcher='pytorch',
-        processes=8, threads=4, mmkd_atsc='0.1.0', mmrazor='1.0.0')

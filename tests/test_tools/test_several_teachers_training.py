@@ -4,15 +4,7 @@ import json
 import pytest
 import torch
 
-from tests.conftest import (
-    TINY_TRAINING,
-    assert_same_weights,
-    refusal,
-    run_here,
-    scalars,
-    tiny_classifier,
-    weights,
-)
+from tests.conftest import TINY_TRAINING, assert_same_weights, refusal, run_here, scalars, tiny_classifier, weights
 
 pytestmark = pytest.mark.usefixtures('in_process')
 
@@ -64,21 +56,19 @@ def test_log_metrics_resume_test_and_refusals(config, tmp_path, capsys):
     assert_same_weights(one, weights(parts / 'epoch_3.pth'))
     assert len({key.split('.')[1] for key in one if key.startswith('teachers.')}) == 2
 
-    # Scored without the teachers' own files: the checkpoint holds them.
-    for file in ('teacher.pth', 'twin.pth'):
-        (tmp_path / file).rename(tmp_path / f'moved_{file}')
+    (tmp_path / 'twin.pth').rename(tmp_path / 'moved')  # the checkpoint holds it
     run_here('test.py', config, whole / 'epoch_3.pth', '--work-dir', whole, '--out', tmp_path / 'm.json')
     metrics = json.loads((tmp_path / 'm.json').read_text())
     assert metrics == pytest.approx({key: scores[-1][key] for key in metrics}) and len(metrics) == 3
-    for file in ('teacher.pth', 'twin.pth'):
-        (tmp_path / f'moved_{file}').rename(tmp_path / file)
+    (tmp_path / 'moved').rename(tmp_path / 'twin.pth')
 
-    text = config.read_text()
-    swapped = config.with_name('swapped.py')
-    swapped.write_text(text.replace('dict(big=TEACHER, twin=TEACHER)', 'dict(twin=TEACHER, big=TEACHER)').replace(
-        'big=dict(in_channels=8, out_channels=16), twin', 'twin=dict(in_channels=8, out_channels=16), big'))
-    exchanged = config.with_name('exchanged.py')
-    exchanged.write_text(text.replace('big=BIG, twin=TWIN', 'big=TWIN, twin=BIG'))
-    for other, words in ((swapped, 'trained with the teachers big, twin; the config gives twin, big'),
-                         (exchanged, 'trained with another big than teacher_ckpt gives')):
+    swapped = {'dict(big=TEACHER, twin=TEACHER)': 'dict(twin=TEACHER, big=TEACHER)',
+               'big=dict(in_channels=8, out_channels=16), twin': 'twin=dict(in_channels=8, out_channels=16), big'}
+    for changes, words in ((swapped, 'trained with the teachers big, twin; the config gives twin, big'),
+                           ({'big=BIG, twin=TWIN': 'big=TWIN, twin=BIG'}, 'another big than teacher_ckpt gives')):
+        other = config.with_name('other.py')
+        text = config.read_text()
+        for old, new in changes.items():
+            text = text.replace(old, new)
+        other.write_text(text)
         assert words in refusal(capsys, 'train.py', other, '--work-dir', parts, '--resume', whole / 'epoch_2.pth')

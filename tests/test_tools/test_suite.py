@@ -12,15 +12,12 @@ class Training:
     """Stands for ``tools/train.py``: notes the call and leaves a checkpoint."""
 
     def __init__(self):
-        self.calls, self.switches, self.fails, self.weights = [], [], {}, b'weights'
+        self.calls, self.fails, self.weights = [], {}, b'weights'
 
     def __call__(self, config, work_dir, stop, options=(), switches=(), resume=False, lock=None, **environment):
         self.calls.append((work_dir.name, resume, environment))
-        self.switches.append(switches)
         if work_dir.name in self.fails:
             raise self.fails[work_dir.name]
-        if stop.reached:
-            raise Stopped('late')
         (work_dir / 'epoch_1.pth').write_bytes(self.weights)
         (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_1.pth'))
 
@@ -44,34 +41,35 @@ def rows(tmp_path):
             Row('S', tmp_path / 'student.py', 'student', ('teacher', ), ('seed=1', ))]
 
 
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / 'out'
+
+
 def states(results):
     return [result.state for result in results]
 
 
-def test_what_is_done_is_not_trained_again(rows, training, tmp_path):
-    first = run_suite(rows, tmp_path / 'out')
+def test_what_a_row_learns_from_comes_first_and_what_is_done_is_not_trained_again(rows, training, out):
+    first = run_suite(rows[::-1], out, workers=2)
     assert states(first) == ['done', 'done'] and training.names == ['teacher', 'student']
-    assert run_suite(rows, tmp_path / 'out') == first and len(training.calls) == 2
+    assert training.calls[0][2]['OMP_NUM_THREADS'] == '1'
+    assert run_suite(rows[::-1], out) == first and len(training.calls) == 2
 
 
-def test_what_it_learns_from_comes_first_in_whatever_number(rows, training, tmp_path):
-    run_suite(rows[::-1], tmp_path / 'out', workers=2)
-    assert training.names == ['teacher', 'student'] and training.calls[0][2]['OMP_NUM_THREADS'] == '1'
-
-
-def test_what_fails_keeps_only_those_that_need_it(rows, training, tmp_path):
+def test_what_fails_keeps_only_those_that_need_it(rows, training, tmp_path, out):
     (tmp_path / 'other.py').write_text('value = 1\n')
     rows.append(Row('other', tmp_path / 'other.py', 'other'))
     training.fails = {'teacher': TrainingFailed('broken')}
     with pytest.raises(Failed, match='broken') as caught:
-        run_suite(rows, tmp_path / 'out')
+        run_suite(rows, out)
     assert states(caught.value.results) == ['failed', 'waiting', 'done'] and training.names == ['teacher', 'other']
     training.fails = {}
-    assert states(run_suite(rows, tmp_path / 'out')) == ['done'] * 3
+    assert states(run_suite(rows, out)) == ['done'] * 3
     assert [call[:2] for call in training.calls[2:]] == [('teacher', True), ('student', False)]
 
 
-def test_two_suites_in_one_folder_are_refused_and_what_a_killed_one_left_too(rows, tmp_path, monkeypatch):
+def test_two_suites_in_one_folder_are_refused_and_what_a_killed_one_left_too(rows, out, monkeypatch):
     """A process that has the descriptor holds the lock, whoever started it."""
     left = []
 
@@ -80,46 +78,44 @@ def test_two_suites_in_one_folder_are_refused_and_what_a_killed_one_left_too(row
         raise RuntimeError('killed')
 
     monkeypatch.setattr(suite, 'run_training', train)
-    with pytest.raises(RuntimeError, match='killed'):
-        run_suite(rows, tmp_path / 'out')
-    with pytest.raises(ValueError, match='out: another suite trains there, or what one that was killed'):
-        run_suite(rows, tmp_path / 'out')
+    for error, words in ((RuntimeError, 'killed'), (ValueError, 'out: another suite trains there, or what one')):
+        with pytest.raises(error, match=words):
+            run_suite(rows, out)
     left[0].kill()
     left[0].wait()
     with pytest.raises(RuntimeError, match='killed'):
-        run_suite(rows, tmp_path / 'out')
+        run_suite(rows, out)
     left[1].kill()
     left[1].wait()
 
 
-def test_a_changed_config_option_or_teacher_is_trained_anew(rows, training, tmp_path):
-    run_suite(rows, tmp_path / 'out')
+def test_a_changed_config_option_or_teacher_is_trained_anew(rows, training, tmp_path, out):
+    run_suite(rows, out)
     (tmp_path / 'student.py').write_text('model = dict(value=2)\n')
-    run_suite(rows, tmp_path / 'out')
+    run_suite(rows, out)
     assert training.calls[2:] == [('student', False, {})]
-    assert (tmp_path / 'out' / 'student.old1' / 'epoch_1.pth').exists()
-    run_suite([rows[0], rows[1]._replace(options=('randomness.seed=2', ))], tmp_path / 'out')
+    assert (out / 'student.old1' / 'epoch_1.pth').exists()
+    rows[1] = rows[1]._replace(options=('randomness.seed=2', ))
+    run_suite(rows, out)
     assert training.calls[3:] == [('student', False, {})]
     training.weights = b'others'
     (tmp_path / 'teacher.py').write_text('model = dict(value=3)\n')
-    run_suite([rows[0], rows[1]._replace(options=('randomness.seed=2', ))], tmp_path / 'out')
-    assert training.names[4:] == ['teacher', 'student'] and (tmp_path / 'out' / 'student.old3').is_dir()
+    run_suite(rows, out)
+    assert training.names[4:] == ['teacher', 'student'] and (out / 'student.old3').is_dir()
 
 
-def test_the_budget_stops_what_trains_and_begins_no_more(rows, training, tmp_path):
+def test_the_budget_stops_what_trains_and_begins_no_more(rows, training, out):
     training.fails = {'teacher': Stopped('late')}
-    results = run_suite(rows, tmp_path / 'out', stop=Stop(100))
-    assert states(results) == ['stopped', 'waiting'] and training.names == ['teacher']
+    assert states(run_suite(rows, out, stop=Stop(100))) == ['stopped', 'waiting'] and training.names == ['teacher']
     training.fails = {}
-    assert states(run_suite(rows, tmp_path / 'out', stop=Stop(1e-9))) == ['stopped', 'waiting']
-    assert len(training.calls) == 1
-    assert states(run_suite(rows, tmp_path / 'out', stop=Stop(100))) == ['done', 'done']
+    assert states(run_suite(rows, out, stop=Stop(1e-9))) == ['stopped', 'waiting'] and len(training.calls) == 1
+    assert states(run_suite(rows, out, stop=Stop(100))) == ['done', 'done']
     assert training.calls[1][:2] == ('teacher', True)
 
 
-def test_a_folder_of_something_else_is_left_alone(rows, training, tmp_path):
-    (tmp_path / 'out' / 'teacher').mkdir(parents=True)
-    (tmp_path / 'out' / 'teacher' / 'thesis.txt').write_text('mine')
+def test_a_folder_of_something_else_is_left_alone(rows, training, out):
+    (out / 'teacher').mkdir(parents=True)
+    (out / 'teacher' / 'thesis.txt').write_text('mine')
     with pytest.raises(ValueError, match='teacher is there and not of a suite'):
-        run_suite(rows, tmp_path / 'out')
-    assert (tmp_path / 'out' / 'teacher' / 'thesis.txt').exists() and not training.calls
+        run_suite(rows, out)
+    assert (out / 'teacher' / 'thesis.txt').exists() and not training.calls

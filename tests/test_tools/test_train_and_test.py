@@ -64,16 +64,7 @@ def test_two_processes_train_resume_and_test(tiny_config, tmp_path):
     assert tested.returncode == 0 and 'accuracy/top1' in tested.stdout, tested.stderr
 
 
-def test_half_precision_needs_a_gpu(tiny_config, tmp_path):
-    done = run_tool('train.py', tiny_config, '--work-dir', tmp_path, '--amp', '--cfg-options', 'train_cfg.max_epochs=1')
-    if torch.cuda.is_available():
-        assert done.returncode == 0, done.stderr
-    else:
-        assert_one_line_error(done, 'only available training on gpu')
-
-
 @pytest.mark.parametrize('args, words', [
-    (['nowhere.py'], 'no such config: nowhere.py'),
     (['CONFIG', '--resume', 'gone.pth'], 'gone.pth'),
     (['CONFIG', '--cfg-options', 'model.backbone.depth=9'], 'depth'),
     (['CONFIG', '--cfg-options', 'model.backbone.type=mmkd_atsc.Typo'], 'Typo'),
@@ -87,7 +78,6 @@ def test_training_says_no_in_one_line(tiny_config, tmp_path, args, words):
 
 
 def test_testing_says_no_in_one_line(tiny_config, tmp_path):
-    assert_one_line_error(run_tool('test.py', tiny_config, 'gone.pth', '--work-dir', tmp_path), 'gone.pth', 'no such')
     other = tmp_path / 'other.pth'
     torch.save(dict(state_dict={'conv.weight': torch.zeros(1)}), other)
     assert_one_line_error(run_tool('test.py', tiny_config, other, '--work-dir', tmp_path), 'other.pth does not fit')
@@ -111,7 +101,6 @@ def test_slurm_starts_a_task_for_each_gpu(tiny_config, tmp_path):
 
 def test_the_launcher_says_no_in_one_line(tiny_config):
     script = ROOT / 'tools' / 'dist_train.sh'
-    assert_one_line_error(run_command(script, 'nowhere.py', 2), 'no such config: nowhere.py')
     assert_one_line_error(run_command(script, tiny_config, 'two'), 'whole number')
     assert run_command(script, tiny_config).returncode == 2
 

@@ -1,1 +1,1 @@
-"""What the tools share: trainings started, their logs read, published, compared and drawn."""
+"""Shared by the tools: starts trainings; reads, publishes, compares and draws their logs."""

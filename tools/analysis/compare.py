@@ -3,10 +3,9 @@
 python tools/analysis/compare.py RUN [RUN ...] [--out DIR] [--publish DIR] [--pages README.md ...]
 
 A run is a work directory, of which the last training counts, or a published log. Accuracies are means and standard
-deviations over the runs of a config that differ in their seed; images a second and hours are those of the training
-steps, without validation.
---out writes DIR/compare.md and DIR/compare.csv; --publish writes each run's log to DIR/<name>.json.gz, to be committed;
---pages writes the numbers into the lines of Markdown tables that name the configs, with links to the published logs.
+deviations over the runs of a config with different seeds. Images a second and hours are those of the training steps.
+--out writes DIR/compare.md and DIR/compare.csv. --publish writes each run's log to DIR/<name>.json.gz, to be committed.
+--pages updates the lines of Markdown tables that link to the configs, with links to the published logs.
 """
 import argparse
 import statistics
@@ -25,13 +24,10 @@ from analysis.tables import markdown, write_csv
 
 COLUMNS = ('method', 'teacher → student', 'seeds', 'epochs', 'last %', 'best %', 'deployed parameters', 'images/s',
            'hours', 'environment', 'config')
-CSV_COLUMNS = ('method', 'teachers', 'student', 'seeds', 'runs', 'done', 'goal', 'unit', 'last', 'last_std', 'best',
-               'best_std', 'deployed_parameters', 'images_per_second', 'hours', 'processes', 'environment',
-               'config')
 
 
 def grouped(runs: Sequence[Run]) -> list[list[Run]]:
-    """Runs of the same config together, by their seeds, in the order in which each config was met first."""
+    """The runs of each config by their seeds, in the order in which the configs first occur."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.identity, []).append(run)
@@ -39,7 +35,7 @@ def grouped(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def method_in(run: Run, runs: Sequence[Run]) -> str:
-    """The run's method; one without a teacher is told by whom the others teach, and who teaches them."""
+    """The run's method; one without a teacher is 'student alone' or 'teacher' by the other runs."""
     if run.method != NO_TEACHER:
         return run.method
     others = [other for other in runs if other.teachers]
@@ -48,35 +44,25 @@ def method_in(run: Run, runs: Sequence[Run]) -> str:
     return 'teacher' if any(run.student in other.teachers for other in others) else NO_TEACHER
 
 
-def values_of(group: Sequence[Run], field: str) -> list[float]:
-    return [value for value in (getattr(run, field) for run in group) if value is not None]
-
-
-def mean_and_deviation(group: Sequence[Run], field: str) -> list[float | None]:
-    values = values_of(group, field)
-    return [statistics.mean(values) if values else None, statistics.stdev(values) if len(values) > 1 else None]
-
-
-def done_by(group: Sequence[Run]) -> str:
-    """How far the runs are: '240', or '12 to 240'."""
-    done = values_of(group, 'done')
-    return ' to '.join(str(number) for number in sorted({min(done, default=0), max(done, default=0)}))
+def mean(group: Sequence[Run], field: str, form: str, deviation: bool = False) -> str:
+    """The mean of a number over the runs that have it, and its standard deviation; '-' if none has it."""
+    values = [value for value in (getattr(run, field) for run in group) if value is not None]
+    if not values:
+        return '-'
+    text = format(statistics.mean(values), form)
+    return f'{text} ± {format(statistics.stdev(values), form)}' if deviation and len(values) > 1 else text
 
 
 def epochs_of(group: Sequence[Run]) -> str:
     """How far the runs are, and how far they go: '240', '12 to 240 of 240', '500 of 1000 iterations'."""
-    reached, goal = done_by(group), group[0].goal
+    done, goal = {run.done or 0 for run in group}, group[0].goal
+    reached = ' to '.join(map(str, sorted({min(done), max(done)})))
     text = reached if goal is None or reached == str(goal) else f'{reached} of {goal}'
     return text if group[0].unit == 'epochs' else f'{text} {group[0].unit}'
 
 
-def environment_of(group: Sequence[Run]) -> str:
-    """Where the runs were trained; the different places one after the other."""
-    return ' / '.join(dict.fromkeys(run.environment for run in group if run.environment))
-
-
 def config_of(group: Sequence[Run], runs: Sequence[Run]) -> str:
-    """The runs' config; with the first run's name where the same one was also trained with other options."""
+    """The runs' config; with the first run's name where the same config was also trained with other options."""
     def line(run: Run) -> tuple:
         return run.method, run.pair, run.config_name
 
@@ -85,28 +71,19 @@ def config_of(group: Sequence[Run], runs: Sequence[Run]) -> str:
     return f'{first.config_name} ({first.name})' if others else first.config_name
 
 
-def csv_row(group: Sequence[Run], runs: Sequence[Run]) -> list:
-    first = group[0]
-    return [method_in(first, runs), ' '.join(first.teachers), first.student, ' '.join(str(run.seed) for run in group),
-            len(group), done_by(group), first.goal, first.unit, *mean_and_deviation(group, 'last'),
-            *mean_and_deviation(group, 'best'), deployed_parameters(first.config),
-            mean_and_deviation(group, 'images_per_second')[0], mean_and_deviation(group, 'hours')[0], first.processes,
-            environment_of(group), config_of(group, runs)]
-
-
-def text_row(group: Sequence[Run], values: dict) -> list:
-    def number(name: str, form: str, deviation: str | None = None) -> str:
-        text = '-' if values[name] is None else format(values[name], form)
-        return text if values.get(deviation) is None else f'{text} ± {format(values[deviation], form)}'
-
-    return [values['method'], group[0].pair, values['seeds'].replace(' ', ', '), epochs_of(group),
-            number('last', '.2f', 'last_std'), number('best', '.2f', 'best_std'), number('deployed_parameters', ',d'),
-            number('images_per_second', ',.0f'), number('hours', '.3g'), values['environment'], values['config']]
+def cells_of(group: Sequence[Run], runs: Sequence[Run]) -> list[str]:
+    """The cells of COLUMNS for the runs of a config."""
+    parameters = deployed_parameters(group[0].config)
+    return [method_in(group[0], runs), group[0].pair, ', '.join(str(run.seed) for run in group), epochs_of(group),
+            mean(group, 'last', '.2f', True), mean(group, 'best', '.2f', True),
+            '-' if parameters is None else f'{parameters:,}', mean(group, 'images_per_second', ',.0f'),
+            mean(group, 'hours', '.3g'), ' / '.join(dict.fromkeys(filter(None, (run.environment for run in group)))),
+            config_of(group, runs)]
 
 
 def new_pages(pages: Sequence[Path], groups: Sequence[list[Run]], cells: Sequence[list],
               files: dict[str, Path]) -> dict[Path, str]:
-    """What ``pages`` will say; what they have no line for is said here.
+    """The new texts of ``pages``; prints the configs for which a page has no line.
 
     Args:
         pages: Markdown files.
@@ -155,13 +132,12 @@ def main(argv: list[str] | None = None) -> None:
         names = run_names(args.runs)
         runs = [read_run(run, name, args.metric) for run, name in zip(args.runs, names)]
         groups = grouped(runs)
-        rows = [csv_row(group, runs) for group in groups]
-        cells = [text_row(group, dict(zip(CSV_COLUMNS, row))) for group, row in zip(groups, rows)]
+        cells = [cells_of(group, runs) for group in groups]
         text = markdown(COLUMNS, cells, left=('method', 'teacher → student', 'environment', 'config'))
         if args.out:
             args.out.mkdir(parents=True, exist_ok=True)
             (args.out / 'compare.md').write_text(text + '\n', encoding='utf-8')
-            write_csv(args.out / 'compare.csv', CSV_COLUMNS, rows)
+            write_csv(args.out / 'compare.csv', COLUMNS, cells)
             text += f'\n\n{args.out / "compare.md"}\n{args.out / "compare.csv"}'
         print(text)
         # Published logs lie side by side, whatever the folders that the runs are told by.

@@ -1,10 +1,10 @@
-"""Which classifier families of MMPretrain teach and learn here: a step of each method with a small network of each.
+"""Tests which classifier families of MMPretrain teach and learn: a step of each method with a small network of each.
 
 python tools/analysis/compatibility.py --out configs/mix/COMPATIBILITY.md
 
-Every network (families.py, beside this file) has random weights and takes one step of AEKT, as the student of itself,
-and two of ATSC: as the teacher of a small CNN, and as the student of a small CNN (of a small vision transformer, where
-it gives no map). It is supported, or refused in one line before the step; anything else ends this tool.
+Every network of families.py has random weights and takes one step of AEKT, as the student of itself, and two of ATSC:
+as the teacher of a small CNN, and as the student of a small CNN (or of a small vision transformer, if it gives no map).
+It is supported, or refused in one line before the step; anything else ends this tool.
 """
 import argparse
 import copy
@@ -62,7 +62,7 @@ classifier.
 
 
 class Outcome(NamedTuple):
-    """A row of the table: for each role nothing where it is supported, else the reason."""
+    """A row of the table; the three roles hold '' where they are supported, else the reason."""
 
     family: str
     aekt: str
@@ -82,7 +82,7 @@ def build(model: dict[str, Any]) -> BaseModel:
 
 
 def feature_of(encoder: nn.Module, network: Network) -> Any:
-    """What a network's backbone, or all before its head, gives in inference: the whole tuple."""
+    """The tuple of features that an encoder gives in inference."""
     encoder.eval()
     with torch.no_grad():
         return encoder(torch.randn(2, network.colours, network.image_size, network.image_size))
@@ -111,7 +111,7 @@ def small_model(network: Network) -> dict[str, Any]:
 
 
 def made(make: Callable[[], BaseModel]) -> BaseModel:
-    """What is made; an error of one line about the config is a refusal."""
+    """Builds a model; an error of one line is a refusal."""
     try:
         return make()
     except (TypeError, ValueError) as error:
@@ -121,7 +121,7 @@ def made(make: Callable[[], BaseModel]) -> BaseModel:
 
 
 def step(algorithm: BaseModel, network: Network) -> set[str]:
-    """One optimizer step, and an answer; the names of the parameters that it gave no gradient."""
+    """Takes an optimizer step; returns the names of the parameters without a gradient."""
     size = network.image_size
     images = torch.randn(2, network.colours, size, size, generator=torch.Generator().manual_seed(0))
     samples = [DataSample().set_gt_label(label) for label in (3, 7)]
@@ -143,7 +143,7 @@ def step(algorithm: BaseModel, network: Network) -> set[str]:
 
 
 def check_learning(trainable: dict[str, nn.Parameter], network: Network) -> None:
-    """Fails where an encoder or a classifier that is trained gets no gradient, or one of zeros."""
+    """Fails if a trained encoder or classifier gets no gradient, or one of zeros."""
     parts = {name.partition('backbone.')[0] + 'backbone' if 'backbone.' in name else name.partition('head.')[0] + 'head'
              for name in trainable if 'backbone.' in name or 'head.' in name}
     for part in parts:
@@ -201,7 +201,7 @@ def measure(name: str) -> Outcome:
 
 
 def kind(feature: Any) -> str:
-    """What a feature is, in a word."""
+    """The kind of a feature, in a word."""
     if not isinstance(feature, Tensor):
         return f'{len(feature)} vectors'
     return {2: 'vector', 3: 'tokens', 4: 'map'}[feature.dim()]

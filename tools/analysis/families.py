@@ -1,8 +1,7 @@
-"""The classifier families of MMPretrain 1.2, each with a network small enough to take a step on one core in seconds.
+"""The classifier families of MMPretrain 1.2, each with a network small enough for a step in seconds on one core.
 
-A family is a folder of MMPretrain's configs. ``NETWORKS`` names a config of each, and what makes its backbone small:
-widths and depths where MMPretrain takes them as options, else its smallest network on small images. ``EXCLUDED`` says
-why a folder is no family of classifiers; a folder in neither is an error, so that none is forgotten.
+A family is a folder of MMPretrain's configs. ``NETWORKS`` names a config of each and the options that make its backbone
+small. ``EXCLUDED`` gives the reason why a folder is no family of classifiers. A folder in neither is an error.
 """
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ CONFIGS = Path(mmpretrain.__file__).parent / '.mim' / 'configs'
 
 
 class Network(NamedTuple):
-    """A config of MMPretrain, and what is changed in it."""
+    """A config of MMPretrain, and the changes to it."""
 
     config: str
     backbone: dict[str, Any] = {}
@@ -149,7 +148,7 @@ EXCLUDED: dict[str, tuple[str, ...]] = {
 
 
 def unsorted_folders() -> list[str]:
-    """Folders of MMPretrain's configs that are in neither list or in both, and names without a folder."""
+    """Folders of MMPretrain's configs that are in neither list or in both, and listed names without a folder."""
     families = {network.family for network in NETWORKS.values()}
     excluded = {folder for folders in EXCLUDED.values() for folder in folders}
     folders = {path.name for path in CONFIGS.iterdir() if path.is_dir()}

@@ -1,4 +1,4 @@
-"""The tables of results in our pages: read, and written from the logs."""
+"""Reads and updates the tables of results in Markdown pages."""
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from .tables import markdown_line
 
 LINK = re.compile(r'\[([^\]]*)\]\(([^)\s]+)\)')
 
-# What makes a table one of results; other columns are the page's choice.
+# A table with these columns is one of results.
 REQUIRED_COLUMNS = ('method', 'seeds', 'last %', 'config')
 
 
@@ -26,14 +26,14 @@ class ResultLine(NamedTuple):
 
 
 class ConfigResult(NamedTuple):
-    """What a page says of a config: cells by their columns, and the seeds with their logs."""
+    """The results of a config: cells by their columns, and the seeds with their logs."""
 
     cells: Mapping[str, str]
     logs: Sequence[tuple[int, Path]]
 
 
 def result_lines(text: str) -> list[ResultLine]:
-    """The lines of a page's tables of results, without those of other tables and of code blocks.
+    """The lines of a page's tables of results; other tables and code blocks are skipped.
 
     >>> line, = result_lines('''| method | seeds | last % | config |
     ... |---|---|---:|---|
@@ -56,22 +56,16 @@ def _table_lines(text: str) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _cells(line: str) -> list[str]:
-    """What stands between the bars; ``\\\\|`` is a letter, and the last bar may be missing."""
+    """The cells of a line; ``\\\\|`` is a letter, and the last bar may be missing."""
     inner = re.sub(r'(?<!\\)\|$', '', line.strip()[1:])
     return [cell.strip() for cell in re.split(r'(?<!\\)\|', inner)]
 
 
 def updated(page: Path, text: str, results: Mapping[Path, ConfigResult]) -> tuple[str, list[Path]]:
-    """The page's text with results in the lines that are there for them, and the configs that have none.
+    """The page's text with new results, and the configs for which it has no line.
 
-    A line belongs to the config that it links to. Its method and its config are the page's own words, its seeds become
-    links to their logs, and each other cell whose column a result has is replaced. A line that tells of more seeds than
-    the result is refused: it would lose them.
-
-    Args:
-        page: Where the text is, for its links.
-        text: The page.
-        results: What is to be said of each config.
+    A line belongs to the config that it links to. Method and config keep the page's words, seeds become links to their
+    logs, and other cells are replaced. A line with more seeds than the result is refused, because it would lose them.
     """
     lines, found = text.split('\n'), result_lines(text)
     for line in found:

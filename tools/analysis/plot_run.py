@@ -1,9 +1,9 @@
-"""Draws what runs logged: losses, accuracies of student and teachers, the teachers' drift, the learning rate.
+"""Draws the logs of runs: losses, accuracies of student and teachers, the teachers' drift, the learning rate.
 
 python tools/analysis/plot_run.py RUN [RUN ...] --out FILE.png
 
-A run is a work directory or a published log. One run shows its single losses and the drift of each stage; several
-have a colour each and show their sums only.
+A run is a work directory or a published log. One run shows all losses and the drift of each stage; several runs have
+one colour each and show the sums only.
 """
 import argparse
 import re
@@ -25,7 +25,7 @@ DASHES = ('--', ':', '-.', (0, (6, 1, 1, 1, 1, 1)))
 
 
 def epoch_length(scalars: list[dict]) -> float | None:
-    """Iterations of an epoch, to within a logging interval over the number of epochs; None without epochs.
+    """Iterations of an epoch, from the last logged line; None without epochs.
 
     >>> epoch_length([{'iter': 700, 'step': 700, 'epoch': 1}, {'iter': 186000, 'step': 186000, 'epoch': 240}])
     775.0
@@ -53,7 +53,7 @@ def accuracy_curves(scalars: list[dict], metric: str) -> dict[str, Points]:
 
 
 def curves_of(scalars: list[dict], metric: str, alone: bool) -> dict[str, dict[str, Points]]:
-    """The lines of each panel by their names; a run that is alone shows its single losses and stages too."""
+    """The lines of each panel by their names; ``alone``: with all losses and stages."""
     def of(pattern: str, unsaid: str = '') -> dict[str, Points]:
         return {key.replace(unsaid, ''): training_curve(scalars, key) for key in keys_of(scalars, pattern, True)}
 
@@ -64,10 +64,7 @@ def curves_of(scalars: list[dict], metric: str, alone: bool) -> dict[str, dict[s
 
 
 def plot_runs(runs: dict[str, list[dict]], path: Path, metric: str = 'accuracy/top1') -> None:
-    """Draws runs, given by their names and logged lines, into a file.
-
-    One run: a colour for each line. Several: a colour for each run, in all panels the same.
-    """
+    """Draws runs, given by their names and logged lines, into a file."""
     plot, alone = pyplot(), len(runs) == 1
     panels = [curves_of(scalars, metric, alone) for scalars in runs.values()]
     units = {'epoch' if epoch_length(scalars) else 'iteration' for scalars in runs.values()}

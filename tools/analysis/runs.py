@@ -1,6 +1,6 @@
-"""What a run wrote, in its work directory or published: the lines of its log, its config, where it ran.
+"""Reads the log, the config and the environment of a run; publishes them as one file.
 
-A published log is one file, ``NAME.json.gz``: an object with ``environment``, ``config`` and ``scalars``.
+A published log ``NAME.json.gz`` is an object with ``environment``, ``config`` and ``scalars``.
 """
 import gzip
 import json
@@ -13,8 +13,9 @@ from mmengine.config import Config
 
 PUBLISHED = '.json.gz'
 BUNDLED_WEIGHTS = 'mmkd_atsc::weights/'
+NO_RESULT = ('data_root', 'persistent_workers')  # settings that change no result
 
-# What MMEngine calls it at the top of its text log, and what environment.json does.
+# Names at the top of MMEngine's text log, and ours.
 ENVIRONMENT = {'Python': 'python', 'PyTorch': 'torch', 'TorchVision': 'torchvision', 'MMEngine': 'mmengine',
                'Distributed launcher': 'launcher', 'GPU number': 'processes'}
 
@@ -32,7 +33,7 @@ def read_published(file: str | Path) -> dict[str, Any]:
 
 
 def find_logs(run: str | Path) -> list[Path]:
-    """The logs in a work directory, a resumed run's later ones after the earlier; of several runs those of the last."""
+    """The logs of the last run in a work directory, in order; a resumed run has several."""
     files = sorted(Path(run).glob('*/vis_data/scalars.json'))
     if not files:
         raise FileNotFoundError(f'{run}: no log of a run (<time>/vis_data/scalars.json)' if Path(run).is_dir() else
@@ -58,7 +59,7 @@ def read_scalars(run: str | Path) -> list[dict]:
 
 
 def _by_iterations(lines: list[dict]) -> list[dict]:
-    """Lines without the one epoch that is MMEngine's loop by iterations, and whose validations it gives the step 0.
+    """Removes the epoch 1 that MMEngine logs in a loop by iterations, and gives its validations their step.
 
     >>> _by_iterations([{'epoch': 1, 'iter': 50, 'step': 50}, {'accuracy/top1': 9.0, 'step': 0}])
     [{'iter': 50, 'step': 50}, {'accuracy/top1': 9.0, 'step': 50}]
@@ -85,12 +86,12 @@ def _read_lines(file: Path) -> list[dict]:
 
 
 def is_training(line: dict) -> bool:
-    """Whether a line is of training iterations, and its ``step`` a number of them; else it is of a validation."""
+    """Whether a line is of training, its ``step`` counting iterations; else it is of a validation."""
     return 'iter' in line
 
 
 def find_curve(scalars: list[dict], key: str, training: bool = False) -> list[tuple[int, float]]:
-    """``(step, value)`` of a key, from training's lines or from validation's; what was done again counts once.
+    """``(step, value)`` of a key in the lines of training or of validation; of a repeated step the last counts.
 
     >>> lines = [{'loss': 3.0, 'iter': 5, 'step': 5}, {'loss': 2.0, 'iter': 9, 'step': 9}]
     >>> find_curve([*lines, {'loss': 2.5, 'iter': 9, 'step': 9}], 'loss', training=True)
@@ -101,9 +102,7 @@ def find_curve(scalars: list[dict], key: str, training: bool = False) -> list[tu
 
 
 def find_metric(scalars: list[dict], name: str) -> list[tuple[int, float]]:
-    """``(epoch, value)`` of a validation metric; a student's own (``student/...``) goes before a bare one.
-
-    An epoch that was validated twice, before and after a resume, counts once, the later one.
+    """``(epoch, value)`` of a validation metric; ``student/NAME`` goes before a bare ``NAME``.
 
     >>> find_metric([{'accuracy/top1': 50.0, 'step': 1}, {'loss': 0.1, 'step': 9}], 'accuracy/top1')
     [(1, 50.0)]
@@ -126,10 +125,7 @@ def read_config(run: str | Path) -> Config:
 
 
 def read_environment(run: str | Path) -> dict[str, Any]:
-    """Where a run was trained, as far as it is known: versions, device, the number of processes, the config's name.
-
-    Of a work directory it is what MMEngine wrote at the top of the text log (``log_level='INFO'``).
-    """
+    """Versions, device, number of processes and name of the config, as far as the text log says."""
     if Path(run).is_file():
         return read_published(run)['environment']
     # MMEngine puts the config there under its own name.
@@ -142,7 +138,7 @@ def read_environment(run: str | Path) -> dict[str, Any]:
 
 
 def parse_environment(text: str) -> dict[str, Any]:
-    """What MMEngine's text log says of versions and devices, at its top and before the first step.
+    """Reads versions and devices from MMEngine's text log.
 
     >>> parse_environment('Python: 3.11.7 (main) [GCC]\\n    GPU 0,1: NVIDIA H200\\n    GPU number: 2\\n' + '-' * 60)
     {'device': 'NVIDIA H200', 'python': '3.11.7', 'processes': 2}
@@ -166,13 +162,11 @@ def parse_environment(text: str) -> dict[str, Any]:
 
 
 def publish_log(run: str | Path, file: str | Path) -> Path:
-    """Writes a run's log as it is committed beside the configs: one small file, without the paths of a machine.
-
-    Numbers keep six digits. Of absolute paths in the config the run's name stays.
+    """Writes a run's log to ``NAME.json.gz``, to be committed: numbers of six digits, no paths of a machine.
 
     Args:
         run: A work directory, or a published log.
-        file: What to write, ``NAME.json.gz``; replaced if it is there.
+        file: Is replaced if it exists.
     """
     config = read_config(run).to_dict()
     for name in ('work_dir', 'resume', 'load_from'):
@@ -188,9 +182,9 @@ def publish_log(run: str | Path, file: str | Path) -> Path:
 
 
 def portable(value: Any) -> Any:
-    """A copy as JSON has it, without where the data lie; of absolute paths the run's name stays, and a file's in it.
+    """A copy for JSON without ``NO_RESULT``; absolute paths keep the name of the run and of a file in it.
 
-    Weights that come with the package are named as those that a user has trained by the same config.
+    Weights of the package get the name that a user's own training by the same config has.
 
     >>> portable(dict(teacher_ckpt='/home/me/work_dirs/resnet110', data_root='data/cifar100'))
     {'teacher_ckpt': 'resnet110'}
@@ -204,5 +198,5 @@ def portable(value: Any) -> Any:
     if isinstance(value, str) and value.startswith('/'):
         return '/'.join(Path(value).parts[1:][-2 if Path(value).suffix else -1:])
     if isinstance(value, dict):
-        return {key: portable(inner) for key, inner in value.items() if key != 'data_root'}
+        return {key: portable(inner) for key, inner in value.items() if key not in NO_RESULT}
     return [portable(inner) for inner in value] if isinstance(value, (list, tuple)) else value

@@ -1,4 +1,4 @@
-"""A table's worth of trainings: run in order, side by side, resumed where they stopped, and never twice."""
+"""Runs the trainings of a table: in order, side by side, resumed where they stopped, and never twice."""
 import fcntl
 import hashlib
 import itertools
@@ -25,12 +25,12 @@ class Row(NamedTuple):
     """A training.
 
     Args:
-        name: How the table calls it.
+        name: Its name in the table.
         config: Its config file.
-        folder: Its work directory in the suite's.
+        folder: Its work directory in the suite's folder.
         needs: Folders of the rows whose last checkpoints it reads; they come first.
-        options: As after ``--cfg-options``.
-        switches: Further words for ``tools/train.py``, such as ``--fast``.
+        options: ``--cfg-options``.
+        switches: Further arguments of ``tools/train.py``, such as ``--fast``.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What became of a row: 'done', 'stopped' (to be resumed), 'failed' or 'waiting' (not begun)."""
+    """The state of a row: 'done', 'stopped' (to be resumed), 'failed' or 'waiting' (not begun)."""
 
     row: Row
     state: str
@@ -50,7 +50,7 @@ class Result(NamedTuple):
 
 
 class Failed(RuntimeError):
-    """A row failed. The others have been trained; ``results`` says what became of each."""
+    """A row failed; the others have been trained. ``results`` holds the state of each."""
 
     def __init__(self, error: Exception, results: list[Result]) -> None:
         super().__init__(str(error))
@@ -59,13 +59,13 @@ class Failed(RuntimeError):
 
 def run_suite(rows: Sequence[Row], out: Path, workers: int = 1, stop: Stop | None = None,
               **environment: str) -> list[Result]:
-    """Trains what is not done. Where a row fails the others go on, and :class:`Failed` is raised at the end.
+    """Trains the rows that are not done. If one fails, the others go on and :class:`Failed` is raised at the end.
 
     Args:
-        rows: The trainings, begun in this order as far as what they need is done.
+        rows: The trainings, started in this order once their ``needs`` are done.
         out: The suite's folder.
-        workers: How many train at once, each on one CPU thread if it is more than one.
-        stop: When no row is begun any more and those that train are stopped. None: never.
+        workers: Trainings at a time; if more than one, each has one CPU thread.
+        stop: Stops the rows that train and starts no more.
         environment: Variables for the configs and for the processes.
     """
     with _alone_in(out) as lock:
@@ -74,7 +74,7 @@ def run_suite(rows: Sequence[Row], out: Path, workers: int = 1, stop: Stop | Non
 
 @contextmanager
 def _alone_in(out: Path) -> Iterator[int]:
-    """A lock on the suite's folder, which its trainings hold too: two in one folder would spoil each other's files."""
+    """Locks the suite's folder; its trainings hold the lock too."""
     out.mkdir(parents=True, exist_ok=True)
     with open(out / 'suite.lock', 'a') as file:
         try:
@@ -87,11 +87,10 @@ def _alone_in(out: Path) -> Iterator[int]:
 
 def _run_rows(rows: Sequence[Row], out: Path, workers: int, stop: Stop, environment: dict[str, str],
               lock: int) -> list[Result]:
-    os.environ.update(environment)  # our own reading of the configs must see what the processes see
+    os.environ.update(environment)  # identity_of reads the configs as the processes do
     MMLogger.get_instance('suite', log_level='WARNING')  # else a line for each variable that is read
     if workers > 1:
         cores = max(1, len(os.sched_getaffinity(0)) // workers)
-        # For what compiles blocks for a GPU, which else starts a process for each core.
         environment = dict(environment, OMP_NUM_THREADS='1', TORCHINDUCTOR_COMPILE_THREADS=str(cores))
     folders = {row.folder for row in rows}
     for row in rows:
@@ -139,7 +138,7 @@ def _run(row: Row, out: Path, stop: Stop, environment: dict[str, str], lock: int
     if work_dir.is_dir() and not same:
         if not known:
             raise ValueError(f'{work_dir} is there and not of a suite: give another folder, or remove it')
-        put_aside(work_dir)  # of another config or teacher: its log must not be read as this one's
+        put_aside(work_dir)  # its log must not be read as this row's
     work_dir.mkdir(parents=True, exist_ok=True)
     before = known.get('seconds', 0.0) if same else 0.0
     _write(note, dict(identity=identity, finished=False, seconds=before))
@@ -163,7 +162,7 @@ def put_aside(folder: Path) -> Path:
 
 
 def identity_of(row: Row, out: Path) -> str:
-    """A digest of all that decides what comes of a row: its config, its options, its teachers' weights."""
+    """A digest of a row's config, options and teachers' weights."""
     config = Config.fromfile(row.config)
     config.merge_from_dict(parse_options(row.options))
     decides = portable({key: config.get(key) for key in (*DECISIVE, 'randomness')})

@@ -1,4 +1,4 @@
-"""What a run was and what came of it: method, networks, seed, accuracy, speed; told from its config and its log."""
+"""Summarises a run from its config and its log: method, networks, seed, accuracy, speed."""
 import json
 import logging
 import re
@@ -22,19 +22,18 @@ from mmkd_atsc.registry import class_of, short_name
 from .runs import PUBLISHED, find_curve, find_metric, is_training, portable, read_config, read_environment, read_scalars
 
 NO_TEACHER = 'no teacher'
-MMRAZOR_NAMES = {DKDLoss: 'DKD', KLDivergence: 'KD'}  # MMRazor's classes say nothing of themselves
+MMRAZOR_NAMES = {DKDLoss: 'DKD', KLDivergence: 'KD'}  # MMRazor's classes have no method_name
 
-# What of a config decides what a run comes to, beside its seed.
+# The settings that decide a run's result, beside its seed.
 DECISIVE = ('model', 'data_preprocessor', 'train_dataloader', 'val_dataloader', 'val_evaluator', 'optim_wrapper',
             'param_scheduler', 'train_cfg', 'custom_hooks', 'auto_scale_lr', 'sync_bn')
 
 
 class Run(NamedTuple):
-    """A run; what its log does not tell is None.
+    """A run; values that its log does not have are None.
 
-    ``done`` and ``goal`` count the ``unit``, 'epochs' or 'iterations', ``hours`` is the time of the training steps
-    without validations, ``processes`` multiplies the batch size to give ``images_per_second``, ``identity`` is the same
-    for runs that differ in their seed and their folders only.
+    ``done`` and ``goal`` count the ``unit``, 'epochs' or 'iterations'. ``hours`` is the time of the training steps.
+    ``identity`` is the same for runs that differ only in their seed and folders.
     """
 
     name: str
@@ -61,13 +60,7 @@ class Run(NamedTuple):
 
 
 def read_run(run: str | Path, name: str | None = None, metric: str = 'accuracy/top1') -> Run:
-    """Summarises a work directory or a published log.
-
-    Args:
-        run: The work directory, or the file of the published log.
-        name: What to call it. Default: its own name.
-        metric: The validation metric that counts.
-    """
+    """Summarises a work directory or a published log by a validation metric."""
     scalars, config, environment = read_scalars(run), read_config(run), read_environment(run)
     validated = any(not is_training(line) for line in scalars)
     curve = find_metric(scalars, metric) if validated else []
@@ -92,7 +85,7 @@ def read_run(run: str | Path, name: str | None = None, metric: str = 'accuracy/t
 
 
 def describe_environment(environment: dict[str, Any]) -> str:
-    """What a run was trained on, as far as its log tells.
+    """Devices, threads and PyTorch's version in one line, as far as the log says.
 
     >>> describe_environment(dict(device='CPU', processes=2, threads=1, torch='2.15.0+cu132'))
     '2 x CPU, 1 thread, torch 2.15.0'
@@ -105,7 +98,7 @@ def describe_environment(environment: dict[str, Any]) -> str:
 
 
 def training_time(scalars: list[dict]) -> tuple[int, float]:
-    """Iterations and the seconds they took, each line's ``time`` standing for all iterations since the line before.
+    """Iterations and their seconds; a line's ``time`` stands for all iterations since the line before.
 
     >>> training_time([{'time': 0.5, 'iter': 10, 'step': 10}, {'time': 0.25, 'iter': 20, 'step': 20}])
     (20, 7.5)
@@ -118,10 +111,9 @@ def training_time(scalars: list[dict]) -> tuple[int, float]:
 
 
 def method_of(model: dict) -> str:
-    """How the student is taught: the names that the classes in its model's config give to the method.
+    """The name of the method: the ``method_name`` of algorithm, distiller and losses, joined by " + ".
 
-    The algorithm, the distiller and the losses have a ``method_name``, a string or a function of their config; a loss
-    that has none, or is not installed, counts by its type's name. Connectors may add a ``method_note``.
+    A loss without one counts by its type's name. Connectors may add a ``method_note``.
 
     >>> method_of(dict(type='mmkd_atsc.AdaptiveTeacherDistill', teacher=dict(), adaptive=False))
     'SimKD'
@@ -142,7 +134,7 @@ def method_of(model: dict) -> str:
 
 
 def own_name(part: dict) -> str | None:
-    """What the class of a part of the model calls the method; None if it says nothing or is not installed."""
+    """The ``method_name`` of a part's class; None if it has none or is not installed."""
     kind = class_of(part, 'mmrazor')
     name = getattr(kind, 'method_name', None) or next(
         (MMRAZOR_NAMES[base] for base in getattr(kind, '__mro__', ()) if base in MMRAZOR_NAMES), None)
@@ -156,7 +148,7 @@ def teachers_of(model: dict) -> list[str]:
 
 
 def network_name(network: Any) -> str:
-    """What a network is called: by our list of CIFAR networks, its config file, or its backbone.
+    """The name of a network in our list of CIFAR networks, or of its config file, or of its backbone.
 
     >>> network_name(dict(backbone=dict(type='mmkd_atsc.CIFARWideResNet', depth=40, widen_factor=2)))
     'wrn_40_2'
@@ -178,9 +170,7 @@ def network_name(network: Any) -> str:
 
 
 def deployed_parameters(config: Config) -> int | None:
-    """Parameters of the deployed student: a shared classifier counts, it goes along as a copy.
-
-    None where the network cannot be built here, as when its config is a file of another machine.
+    """Parameters of the deployed student with its copy of a shared classifier; None if it cannot be built here.
 
     >>> from mmkd_atsc.cifar_networks import classifier
     >>> deployed_parameters(Config(dict(model=classifier('resnet8'))))
@@ -197,7 +187,7 @@ def deployed_parameters(config: Config) -> int | None:
 
 
 def run_names(runs: Sequence[str | Path]) -> list[str]:
-    """A name for each run: its folder's or file's, with as many of its parents as tell it from the others.
+    """A name for each run: its folder or file, with as many parents as make the names differ.
 
     >>> run_names(['work_dirs/seed0/atsc', 'work_dirs/seed1/atsc', 'logs/kd.json.gz'])
     ['seed0/atsc', 'seed1/atsc', 'kd']

@@ -1,4 +1,4 @@
-"""Tables in Markdown and CSV, and pictures without a screen: what the tools' outputs have in common."""
+"""Writes tables in Markdown and CSV, and pictures without a screen."""
 import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[
 
 
 def pyplot() -> ModuleType:
-    """matplotlib's pyplot, drawing into files; where it is missing, one line says what to install."""
+    """matplotlib's pyplot, drawing into files."""
     try:
         import matplotlib
     except ImportError:
@@ -42,7 +42,7 @@ def pyplot() -> ModuleType:
 
 
 def picture_path(option: str, path: Path) -> Path:
-    """``path`` if matplotlib writes such files and its folder can be made; looked at before any work is done."""
+    """Checks that matplotlib writes such files, makes the folder, and returns ``path``."""
     known = pyplot().figure().canvas.get_supported_filetypes()
     pyplot().close()
     if path.suffix[1:].lower() not in known:

@@ -1,4 +1,4 @@
-"""Runs of ``tools/train.py`` from a script."""
+"""Runs ``tools/train.py`` from a script."""
 import os
 import signal
 import subprocess
@@ -12,7 +12,7 @@ TRAIN = Path(__file__).resolve().parents[1] / 'train.py'
 
 
 class Stop:
-    """When trainings end before they are done: after some seconds, if they are given, or as soon as it is asked for.
+    """Ends trainings early: after some seconds, or when ``now()`` is called.
 
     >>> stop = Stop()
     >>> stop.reached, stop.now(), stop.reached
@@ -32,9 +32,9 @@ class Stop:
 
     @contextmanager
     def by_signals(self) -> Iterator['Stop']:
-        """In this block SIGTERM, SIGHUP and Ctrl-C reach it; after the block, the first of them ends this process.
+        """In this block SIGTERM, SIGHUP and Ctrl-C call ``now()``; after the block the signal ends this process.
 
-        So who ends a command ends its trainings, and sees that it was ended. A signal that is ignored (nohup) stays so.
+        A signal that is ignored (nohup) stays ignored.
         """
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
         before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
@@ -53,7 +53,7 @@ class Stop:
 
 
 class Stopped(Exception):
-    """A training was stopped before it was done; it goes on from its last checkpoint."""
+    """A training was stopped early; it can go on from its last checkpoint."""
 
 
 class TrainingFailed(RuntimeError):
@@ -63,15 +63,15 @@ class TrainingFailed(RuntimeError):
 def run_training(config: str | Path, work_dir: Path, stop: Stop, options: Sequence[str] = (),
                  switches: Sequence[str] = (), resume: bool = False, lock: int | None = None,
                  **environment: str) -> None:
-    """Trains a config in a process of its own; what it prints goes to ``output.log`` in the work directory.
+    """Trains a config in its own process; its output goes to ``output.log`` in the work directory.
 
     Args:
         config: The config file.
-        work_dir: Where logs and checkpoints go.
-        stop: When it is ended early; :class:`Stopped` is raised then.
-        options: As after ``--cfg-options``.
-        switches: Further words for the command, such as ``--fast``.
-        resume: Go on from the last checkpoint there, if there is one.
+        work_dir: Folder of logs and checkpoints.
+        stop: Ends it early; :class:`Stopped` is raised then.
+        options: ``--cfg-options``.
+        switches: Further arguments, such as ``--fast``.
+        resume: Go on from the last checkpoint, if there is one.
         lock: A descriptor that stays open in the process.
         environment: Variables for the process.
     """

@@ -1,11 +1,10 @@
-"""How far the losses of the first steps are from those of an eager training, step by step (CPU or GPU).
+"""Compares the losses of the first steps with those of an eager training, step by step (CPU or GPU).
 
 python tools/benchmark/curves.py --pair resnet32x4_resnet8x4
 
-Each training is the pair's config by MMEngine's runner on the same random images from the same seed, in fp32 with
-deterministic kernels: eager; eager again, which shows what the machine alone does to them; with the whole step in one
-graph; and, in bf16 and compiled, as ``tools/train.py --fast``. The numbers are the largest relative difference of a
-step's loss to the first training's.
+Each training runs the pair's config on the same random images from the same seed, in fp32 with deterministic kernels:
+eager; eager again, which shows the machine's own differences; with the whole step in one graph; and, in bf16 and
+compiled, as by ``tools/train.py --fast``. The numbers are the largest relative differences of a step's loss.
 """
 import argparse
 import os
@@ -21,18 +20,16 @@ from measure import add_arguments, environment, note, prepare, table_line
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from runs import has_graph, train, training_config
-from steps import split_pair
+from runs import METHODS, has_graph, split_pair, train, training_config
 
 from mmkd_atsc import cli
 from mmkd_atsc.errors.checks import check_choice, check_number
 
 MODES = ('eager', 'eager again', 'graph', 'fast')
-METHODS = ('atsc', 'aekt')
 
 
 class Losses(Hook):
-    """Keeps the loss of each step on its device, and makes every kernel deterministic that can be."""
+    """Keeps the loss of each step, with deterministic kernels where PyTorch has them."""
 
     priority = 'LOWEST'
 

@@ -1,10 +1,9 @@
-"""What a distilled student costs where it runs, beside its teachers: parameters, FLOPs, latency, throughput.
+"""Measures a deployed student beside its teachers: parameters, FLOPs, latency of one image, throughput of a batch.
 
 python tools/benchmark/deploy.py configs/atsc/resnet110_resnet32_cifar100.py --batch 64 --out work_dirs/deploy
 
-The student is the deployed one; latency is of one image, throughput of a batch, in PyTorch (on the GPU if there is one)
-and in onnxruntime where it is installed, with random weights, medians of turns. Where the student shares its teachers'
-classifiers (ATSC, SimKD), a row for its encoder alone tells what projector and classifier add. A multiply and its add
+Times are medians with random weights, in PyTorch (on the GPU if there is one) and in onnxruntime where it is installed.
+A student that shares its teachers' classifiers (ATSC, SimKD) has a row for its encoder alone. A multiply and its add
 count as one FLOP, as in the papers. --out writes DIR/deploy.md and DIR/deploy.csv.
 """
 import argparse
@@ -56,7 +55,7 @@ class EncoderAlone(nn.Module):
 
 def build_networks(config: Config, size: tuple[int, int] | None = None) -> tuple[
         dict[str, nn.Module], tuple[int, int]]:
-    """The deployed student, what of it is its encoder if it shares a classifier, the teachers; the images' size."""
+    """The deployed student, its encoder if it shares a classifier, and the teachers, by name; the images' size."""
     training = build_training(config)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         network = MODELS.build(student_model(config, training))
@@ -71,7 +70,7 @@ def build_networks(config: Config, size: tuple[int, int] | None = None) -> tuple
 
 
 def onnx_runner(name: str, network: nn.Module, images: Tensor, folder: Path) -> Callable[[Tensor], object]:
-    """What runs a network in onnxruntime, with as many threads as PyTorch has."""
+    """A function that runs a network in onnxruntime, with as many threads as PyTorch has."""
     import onnxruntime
     path = folder / f'{name.replace(" ", "_")}.onnx'
     write('onnx', network, images.cpu(), path, {})
@@ -107,16 +106,6 @@ def measure(networks: dict[str, nn.Module], size: tuple[int, int], batch: int, r
     return rows
 
 
-def added(rows: list[list]) -> str:
-    """What projector and shared classifier add to the encoder, in a sentence; '' where none are shared."""
-    by_name = {row[0]: row for row in rows}
-    if ENCODER not in by_name:
-        return ''
-    parts = [f'{whole - alone:,.{digits}f} {unit} ({100 * (whole / alone - 1):+.0f}%)' for whole, alone, unit, digits in
-             zip(by_name['student'][1:4], by_name[ENCODER][1:4], ('parameters', 'M FLOPs', 'ms'), (0, 1, 2))]
-    return f'projector and shared classifier add {", ".join(parts)} to the encoder'
-
-
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='the config of a distillation or of one network, or package::path')
@@ -149,7 +138,7 @@ def main(argv: list[str] | None = None) -> None:
         texts = [['-' if value is None else form(value) for form, value in zip(FORMS, row)] for row in rows]
         lines = [f'{Path(args.config).stem}: {size[0]}x{size[1]} pixels, batch {args.batch}, median of {args.repeats}; '
                  f'{environment()}; onnxruntime on the CPU', '', markdown(COLUMNS, texts, left=COLUMNS[:1])]
-        lines += [f'\n{line}' for line in (added(rows), missing) if line]
+        lines += [f'\n{missing}'] * bool(missing)
         print('\n'.join(lines))
         if args.out:
             args.out.mkdir(parents=True, exist_ok=True)

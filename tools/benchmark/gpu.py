@@ -1,18 +1,17 @@
-"""Runs everything that is measured on one GPU, in four minutes at most, and ends with a table of ratios.
+"""Runs all GPU tests and benchmarks on one GPU, in four minutes at most, and ends with a table of ratios.
 
 bash tools/benchmark/gpu.sh OUT
 
-First, together: the tests that need a GPU, a part of those that must not meet it, the loss curves, a training over
-NCCL, and what is compiled, into a cache. Then, one after the other: the timings. Each part is a process of its own with
-a time limit; one that fails or hangs is reported in a line and the rest goes on; at the deadline the rest is skipped.
-``OUT/gpu.log`` has the whole output, ``OUT/numbers.jsonl`` the numbers. Without a GPU, or with ``--rehearse``, all of
-it runs with few steps of four images; those numbers mean nothing.
+First, side by side: the tests that need a GPU, some that must not use it, the loss curves, a training over NCCL, and
+compilation into a cache. Then, one after the other: the timings. Each part is a process with a time limit. A part that
+fails or hangs is reported and the others go on; at the deadline the rest is skipped. ``OUT/gpu.log`` has the whole
+output, ``OUT/numbers.jsonl`` the numbers. Without a GPU, or with ``--rehearse``, few steps of four images run; those
+numbers mean nothing.
 """
 import argparse
 import contextlib
 import json
 import os
-import platform
 import re
 import signal
 import subprocess
@@ -30,13 +29,10 @@ CPU_TESTS = ('tests/test_devices.py', 'tests/test_distributed.py', 'tests/test_p
              'tests/test_runtime/test_step_graph.py', 'tests/test_runtime/test_exact_resume.py',
              'tests/test_runtime/test_accelerate.py', 'tests/test_tools/test_train_and_test.py')
 COUNTS = r'\d (passed|skipped)'  # pytest's last line
-PACKAGES = ('torch', 'torchvision', 'triton', 'mmengine', 'mmcv-lite', 'mmpretrain', 'mmrazor', 'numpy')
 
 
 class Part(NamedTuple):
-    """A process: its name and command, how many seconds it may take, what its environment has more, and which lines of
-    its output are shown if all goes well.
-    """
+    """A process with its time limit; of a part that succeeds, the lines of output that match ``show`` are printed."""
 
     name: str
     command: list[str]
@@ -66,9 +62,7 @@ class Running:
             self.end()
 
     def end(self) -> None:
-        """Ends what is left of it: a compiler's workers, or itself; pytest then still says what failed so far, and
-        torchrun ends its own.
-        """
+        """Ends the process and its children; after SIGINT pytest still prints its failures."""
         for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, sent)
@@ -77,7 +71,7 @@ class Running:
 
 
 class Report:
-    """Prints what parts have said, and keeps all of it."""
+    """Prints results and writes the whole output to ``gpu.log``."""
 
     def __init__(self, out: Path) -> None:
         self.file = (out / 'gpu.log').open('w')
@@ -89,7 +83,7 @@ class Report:
         self.file.flush()
 
     def add(self, running: Running, code: int | None) -> None:
-        """In full if it went well, else its end."""
+        """Logs a part's output; prints the chosen lines of it, or its failed tests or its end."""
         part, seconds = running.part, time.monotonic() - running.begin
         text = running.log.read_text(errors='replace').strip()
         state = 'ok' if code == 0 else 'FAILED, ' + ('out of time' if code is None else f'exit code {code}')
@@ -104,7 +98,7 @@ class Report:
 
 
 def failed_tests(text: str) -> list[str]:
-    """What pytest says of the tests that failed, also of a run that was ended before its summary.
+    """The failed tests in pytest's output, also of a run that was ended before its summary.
 
     >>> failed_tests("[gw0] [ 50%] FAILED tests/a.py::b\\n[gw1] FAILED tests/a.py::c\\nFAILED tests/a.py::b - no")
     ['tests/a.py::b - no', 'tests/a.py::c']
@@ -129,7 +123,7 @@ def pytest(*words: str, workers: int) -> list[str]:
 
 
 def parts_together(rehearse: bool, folder: Path) -> list[Part]:
-    """What is not timed. The longest first, for they may have to wait for each other."""
+    """The parts that are not timed, the longest first."""
     one_thread = dict(OMP_NUM_THREADS='1')
     few = ('--batch', 4, '--warmup', 5, '--steps', 2) if rehearse else ('--warmup', 10, '--steps', 5)
     compiling = [Part(f'compile {method} {pair}',
@@ -139,6 +133,7 @@ def parts_together(rehearse: bool, folder: Path) -> list[Part]:
     short = ('--batch', 4, '--steps', 6, '--pair', SMALL_PAIR) if rehearse else ()
     return [
         *compiling,
+        Part('environment', [sys.executable, '-m', 'mmkd_atsc'], 60, one_thread, '.'),
         Part('loss curves', tool('curves.py', *short), 100, one_thread),
         Part('tests that need a GPU', pytest('tests/gpu', workers=2), 90,
              dict(one_thread, MMKD_TEST_DEVICE='cuda'), COUNTS),
@@ -164,15 +159,15 @@ def parts_alone(rehearse: bool) -> list[Part]:
 
 
 def search_path() -> str:
-    """This checkout before whatever else is installed."""
+    """A Python path with this checkout first."""
     return os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
 
 
 def write_training(folder: Path) -> Path:
-    """A config that trains a tiny pair on random images, for ten steps."""
+    """Writes a config that trains a tiny pair on random images."""
     path = folder / 'tiny.py'
     path.write_text(f"""_base_ = [{str(ROOT / 'configs/atsc/resnet32x4_resnet8x4_cifar100.py')!r}]
-custom_imports = dict(imports=['loader'])
+custom_imports = dict(imports=['runs'])
 network = dict(depth=8, widths=(4, 4, 4, 8))
 model = dict(architecture=dict(backbone=network),
              teacher=dict(backbone=network, head=dict(in_channels=8)), teacher_ckpt=None, allow_random_teacher=True)
@@ -187,7 +182,7 @@ work_dir = {str(folder / 'work_dir')!r}
 
 
 def run_together(parts: list[Part], start, report: Report, deadline: float) -> None:
-    """As many at a time as the processors carry."""
+    """Runs parts side by side, half as many as there are processors."""
     waiting, running = list(parts), []
     while waiting or running:
         while waiting and len(running) < max(2, (os.cpu_count() or 1) // 2):
@@ -204,7 +199,7 @@ def run_together(parts: list[Part], start, report: Report, deadline: float) -> N
 
 
 def run_alone(parts: list[Part], start, report: Report, deadline: float) -> None:
-    """One after the other; each is started while the one before it measures, and waits for the lock."""
+    """Runs parts one after the other; the next one starts early and waits for the lock."""
     started = {}
     for number, part in enumerate(parts):
         if deadline - time.monotonic() < 5:
@@ -220,18 +215,17 @@ def run_alone(parts: list[Part], start, report: Report, deadline: float) -> None
                    started[part.name].wait(min(part.seconds, deadline - time.monotonic())))
 
 
-def ratio(above: float | None, below: float | None, least: float) -> tuple[str, str]:
-    """A ratio and whether it is what was promised."""
+def ratio(above: float | None, below: float | None, least: float) -> str:
+    """A ratio, and whether it is at least ``least``."""
     if not above or not below:
-        return '-', '?'
-    return f'{above / below:.2f}', 'ok' if above / below >= least else 'NO'
+        return '-'
+    return f'{above / below:.2f} {"ok" if above / below >= least else "NO"}({least:g})'
 
 
 def summary(notes: list[dict], rehearse: bool) -> list[str]:
-    """The table of ratios, and the promises."""
+    """The table of ratios, each with its promised least value."""
     steps = {(note['method'], note['pair']): note for note in notes if note['name'] == 'step'}
-    fast = {(note['method'], note['pair']): note for note in notes
-            if note['name'] == 'runner' and note['fast']}
+    fast = {(note['method'], note['pair']): note for note in notes if note['name'] == 'runner' and note['fast']}
     lines = ['| pair | method, rival | rival, ms | ours eager, ms | ours fast, ms | rival / eager | rival / fast '
              '| fast, images a second | graph | idle |\n' + '|---' * 10 + '|']
     for pair in pairs_of(rehearse):
@@ -240,9 +234,7 @@ def summary(notes: list[dict], rehearse: bool) -> list[str]:
             step, quick = steps.get((method, pair), {}), fast.get((method, pair), {})
             times = [step.get(rival), step.get('ours'), quick.get('seconds')]
             cells = [f'{1e3 * value:.2f}' if value else '-' for value in times]
-            cells += [f'{value} {state}({at_least:g})' for at_least, (value, state) in
-                      zip(wanted, (ratio(times[0], value, at_least)
-                                   for value, at_least in zip(times[1:], wanted)))]
+            cells += [ratio(times[0], value, at_least) for value, at_least in zip(times[1:], wanted)]
             cells += [f'{quick["images"]:,.0f}', 'yes' if quick['graph'] else 'no'] if quick else ['-', '-']
             idle = quick.get('idle')
             cells.append('-' if idle is None else f'{100 * idle:.0f}% {"ok" if idle < 0.1 else "NO"}(10%)')
@@ -257,20 +249,8 @@ def summary(notes: list[dict], rehearse: bool) -> list[str]:
     return lines
 
 
-def environment_lines() -> list[str]:
-    from importlib import metadata
-    versions = []
-    for package in PACKAGES:
-        try:
-            versions.append(f'{package} {metadata.version(package)}')
-        except metadata.PackageNotFoundError:
-            versions.append(f'{package} -')
-    return [f'{gpu_line() or "no GPU"}; {os.cpu_count()} processors, Python {platform.python_version()}',
-            ', '.join(versions)]
-
-
 def gpu_line() -> str | None:
-    """The GPU's name, driver and memory, as its driver says."""
+    """The GPU's name, driver and memory."""
     try:
         return subprocess.run(['nvidia-smi', '--query-gpu=name,driver_version,memory.total', '--format=csv,noheader'],
                               capture_output=True, text=True, timeout=20, check=True).stdout.strip() or None
@@ -290,8 +270,7 @@ def main(argv: list[str] | None = None) -> None:
     numbers = (args.out / 'numbers.jsonl').resolve()
     numbers.unlink(missing_ok=True)
     report = Report(args.out)
-    for line in environment_lines():
-        report.say(line)
+    report.say(gpu_line() or 'no GPU')
     rehearse = args.rehearse or gpu_line() is None and not os.path.exists('/dev/nvidia0')
     slow = 4 if rehearse else 1
     end = begin + args.deadline * slow - 5

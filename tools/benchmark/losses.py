@@ -1,28 +1,16 @@
-"""Time, memory and kernels of the AEKT loss, beside MMRazor's DKDLoss and KLDivergence (CPU or GPU).
+"""Compares the AEKT loss with MMRazor's DKDLoss and KLDivergence: time, memory, kernels (CPU or GPU).
 
 python tools/benchmark/losses.py --shapes 64x100 1024x1000 256x21841 --threads 1 2
 
-A step is forward and backward in fp32. The rivals take turns, so that whatever slows the machine down meets all of
-them alike, and the median of the turns counts. Memory is the largest sum of what a step has allocated and not freed, as
-torch's profiler or the GPU's allocator records it: temporaries inside an operator and the gradient count, the logits
-themselves do not. Launches are the kernels, copies and fills that a step starts on the GPU; on the CPU, the operators
-that would start them.
+A step is forward and backward in fp32; the rivals take turns and the median counts. Memory is the most that a step has
+allocated, without the logits. Launches are the kernels, copies and fills that a step starts on the GPU; on the CPU, the
+operators that would start them.
 """
 import argparse
 from collections.abc import Callable
 
 import measure as timing
-from measure import (
-    CPU,
-    Step,
-    block_of,
-    count_launches,
-    default_device,
-    environment,
-    median_times,
-    peak_memory,
-    set_tf32,
-)
+from measure import CPU, Step, count_launches, default_device, environment, peak_memory
 
 # The module beside this one must come before torch.
 # isort: split
@@ -42,14 +30,14 @@ def make_steps(num_samples: int, num_classes: int, device: torch.device = CPU) -
     teacher = 3 * torch.randn(num_samples, num_classes, generator=generator).to(device)
     labels = torch.randint(num_classes, (num_samples, ), generator=generator).to(device)
     aekt = AEKTLoss(tau=4.0, alpha=1.0, beta=8.0, gamma=1.0)
-    # Whatever its reduction, DKDLoss sums: it passes size_average=False as well, and that wins. The work is the same.
+    # DKDLoss sums whatever its reduction; the work is the same.
     dkd = DKDLoss(tau=4.0, alpha=1.0, beta=8.0, reduction='mean')
     kd = KLDivergence(tau=4.0, reduction='batchmean')
 
     def step(loss: Callable[[], torch.Tensor]) -> Step:
         def forward_and_backward() -> None:
             loss().backward()
-            student.grad = None  # freed within the step that made it, so that memory is counted step by step
+            student.grad = None  # so that each step allocates its gradient
         return forward_and_backward
 
     return {'AEKTLoss': step(lambda: aekt(student, teacher, labels)),
@@ -63,7 +51,7 @@ def default_repeats(num_samples: int, num_classes: int) -> int:
 
 def measure(shape: tuple[int, int], repeats: int | None, device: torch.device) -> str:
     steps = make_steps(*shape, device)
-    times = median_times(steps, repeats or default_repeats(*shape), block=block_of(device))
+    times = timing.median_times(steps, repeats or default_repeats(*shape), block=timing.block_of(device))
     memory = {name: peak_memory(step, device) for name, step in steps.items()}
     launches = {name: count_launches(step, device) for name, step in steps.items()}
     ours, dkd = 'AEKTLoss', 'DKDLoss'
@@ -85,7 +73,7 @@ def parse_shape(text: str) -> tuple[int, int]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--shapes', nargs='+', default=['64x100', '1024x1000', '256x21841'], metavar='NxC')
     parser.add_argument('--threads', nargs='+', type=int, default=[1], help='numbers of threads to measure with')
     parser.add_argument('--repeats', type=int, help='turns of each loss (default: 7 to 300, by the size)')
@@ -96,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
             check_number('--repeats', args.repeats, 1, integer=True)
         timing.have_alone()
         device = default_device()
-        set_tf32(False)
+        timing.set_tf32(False)
         for threads in args.threads:
             torch.set_num_threads(check_number('--threads', threads, low=1, integer=True))
             print(f'\n{environment(device)}\n')

@@ -1,4 +1,4 @@
-"""What the benchmarks share: rivals that take turns, memory, and the line that says where it was measured."""
+"""Shared by the benchmarks: times of rivals in turns, peak memory, launches, and a line about the machine."""
 import argparse
 import fcntl
 import json
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare(args: argparse.Namespace) -> torch.device:
-    """Checks and sets what all training benchmarks have in common; the device to measure on, which is then ours."""
+    """Checks the shared arguments, waits for other benchmarks, and returns the device to measure on."""
     check_number('--batch', args.batch, 2, integer=True)
     if args.threads is not None:
         torch.set_num_threads(check_number('--threads', args.threads, 1, integer=True))
@@ -53,7 +53,7 @@ def prepare(args: argparse.Namespace) -> torch.device:
 
 
 def have_alone() -> None:
-    """Waits until no other benchmark measures, where ``MMKD_BENCHMARK_LOCK`` names a file: imports may overlap."""
+    """Waits until no other benchmark measures, where ``MMKD_BENCHMARK_LOCK`` names a file."""
     path = os.environ.get('MMKD_BENCHMARK_LOCK')
     if path:
         fcntl.flock(os.open(path, os.O_CREAT | os.O_RDWR), fcntl.LOCK_EX)  # held until this process ends
@@ -68,15 +68,14 @@ def note(name: str, **numbers: object) -> None:
 
 
 def block_of(device: torch.device) -> int:
-    """How many steps a turn has, so that waiting for the device hides neither a step's own waits nor what overlaps."""
+    """Steps of a turn: many on a GPU, so that the wait at the end of a turn costs little."""
     return GPU_BLOCK if device.type == 'cuda' else 1
 
 
 def median_times(steps: dict[str, Step], repeats: int, warmup: int = 2, block: int = 1) -> dict[str, float]:
-    """Seconds a step, the median over ``repeats`` turns of ``block`` steps, in which nothing waits for the GPU.
+    """Seconds of a step: the median over ``repeats`` turns of ``block`` steps.
 
-    The rivals take turns, so that whatever slows the machine down meets all of them alike; the first turns, which also
-    pay for what is set up once, do not count.
+    The rivals take turns, so that other load on the machine meets all of them alike. The first turns do not count.
     """
     times: dict[str, list] = {name: [] for name in steps}
     for turn in range(repeats + warmup):
@@ -92,7 +91,7 @@ def median_times(steps: dict[str, Step], repeats: int, warmup: int = 2, block: i
 
 
 def in_ms(times: dict[str, float]) -> dict[str, str]:
-    """Seconds as milliseconds, in the digits that they are good for.
+    """Seconds as milliseconds with three digits.
 
     >>> in_ms(dict(ours=1.4731, floor=0.0037624))
     {'ours': '1473', 'floor': '3.76'}
@@ -106,13 +105,13 @@ def table_line(cells: Iterable[object]) -> str:
 
 
 def wait() -> None:
-    """Until the GPU has done what it was given, if there is one."""
+    """Waits until the GPU is idle, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def peak_memory(step: Step, device: torch.device = CPU) -> int:
-    """Bytes that a step holds on its device at once, at most, beyond what was there before it."""
+    """The most bytes that a step holds on its device, beyond those before it."""
     step()
     if device.type == 'cuda':
         torch.cuda.synchronize()
@@ -131,9 +130,9 @@ def peak_memory(step: Step, device: torch.device = CPU) -> int:
 
 
 class _OperatorCount(TorchDispatchMode):
-    """Counts operators that compute or copy something: about what they are in kernels on a GPU."""
+    """Counts operators that compute or copy: about one kernel each on a GPU."""
 
-    # what gives another view of a tensor or memory not written yet, and what only a check on the CPU asks for
+    # views, memory that is not written yet, and checks of the CPU
     NO_KERNEL = frozenset(
         'view _unsafe_view expand unsqueeze squeeze unbind select slice split as_strided t transpose '
         'permute detach alias empty empty_like empty_strided new_empty new_empty_strided '
@@ -149,7 +148,7 @@ class _OperatorCount(TorchDispatchMode):
 
 
 def count_launches(step: Step, device: torch.device = CPU) -> int:
-    """Kernels, copies and fills that a step starts on the GPU; on the CPU the operators that would start them.
+    """Kernels, copies and fills that a step starts on a GPU; on the CPU the operators that would start them.
 
     >>> count_launches(lambda: (torch.ones(3) + 1).view(3, 1) * 2)
     3
@@ -166,10 +165,7 @@ def count_launches(step: Step, device: torch.device = CPU) -> int:
 
 
 def environment(device: torch.device | None = None) -> str:
-    """PyTorch, Python, threads and processor, and the GPU if that is what is measured, in a line.
-
-    The processor counts on a GPU too: small networks wait for it. ``device=None``: the GPU where there is one.
-    """
+    """One line: versions of PyTorch and Python, threads, processor, and the GPU if ``device`` (default) is one."""
     parts = [f'torch {torch.__version__}', f'Python {platform.python_version()}']
     if (device or default_device()).type == 'cuda':
         tf32 = torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32

@@ -1,12 +1,11 @@
-"""How long one training step takes by MMEngine's runner, and what the GPU does in it.
+"""Times a training step by MMEngine's runner, and counts what the GPU does in it.
 
 python tools/benchmark/profile_step.py --pairs resnet32x4_resnet8x4 --fast
 
-A step is an iteration of the pair's config, as it trains or as ``tools/train.py --fast`` does: the batch from the data
-set, ``train_step``, and all hooks with their log. After a warm-up, in which everything is compiled and captured, some
-steps in a row are timed, and then some more recorded by torch's profiler and with ``torch.cuda.set_sync_debug_mode``;
-the numbers are those of one step. Recording takes Python's time, so its idle share is an upper bound; the other one is
-what the recorded kernels, copies and fills leave of a step as it was timed. Without a GPU there is only a time.
+A step is an iteration of the pair's config with data, ``train_step``, hooks and log, as it trains or as by
+``tools/train.py --fast``. After a warm-up, which compiles and captures everything, some steps are timed. Then some are
+recorded by torch's profiler and ``torch.cuda.set_sync_debug_mode``. Recording takes Python's time, so its idle share is
+an upper bound; the other one is what the recorded GPU work leaves of a timed step. Without a GPU there are only times.
 """
 import argparse
 import contextlib
@@ -26,8 +25,7 @@ from measure import add_arguments, environment, in_ms, note, prepare, table_line
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from runs import Stopwatch, train, training_config
-from steps import split_pair
+from runs import METHODS, Stopwatch, split_pair, train, training_config
 from torch.profiler import profile, record_function
 
 from mmkd_atsc import cli
@@ -37,11 +35,10 @@ MARK = 'recorded steps'
 ON_GPU = ('kernel', 'gpu_memcpy', 'gpu_memset')
 # Calls of the driver that wait for the GPU, beside all with 'Synchronize' in their names.
 WAITING = ('cudaMemcpy', 'cudaMemcpy2D', 'cudaFree', 'cudaFreeHost', 'hipMemcpy', 'hipFree', 'hipHostFree')
-METHODS = ('atsc', 'aekt')
 
 
 class Counts(NamedTuple):
-    """What happened between the beginning and the end of :data:`MARK`."""
+    """GPU work and waits between the beginning and the end of :data:`MARK`; ``busy`` in seconds."""
 
     kernels: int
     to_gpu: Counter
@@ -52,10 +49,9 @@ class Counts(NamedTuple):
 
 
 def count_events(events: Iterable[dict]) -> Counts:
-    """Reads the events of a trace in Chrome's format, times in microseconds, as torch's profiler exports them.
+    """Counts the events of a trace in Chrome's format, times in microseconds.
 
-    The idle share is of the time from the mark's beginning to its end, or to that of the GPU's last work if later; the
-    GPU was busy for the rest, in seconds.
+    The idle share is of the time from the mark's beginning to its end, or to the end of the GPU's last work if later.
 
     >>> count_events([dict(cat='user_annotation', name=MARK, ts=0, dur=8), dict(cat='kernel', name='gemm', ts=1, dur=2),
     ...               dict(cat='kernel', name='relu', ts=2, dur=6)])
@@ -129,7 +125,7 @@ class StepRecorder(Hook):
 
 
 class Measured(NamedTuple):
-    """Seconds of a step, whether it was a graph's, and what was recorded of ``args.record`` steps."""
+    """Seconds of a step, whether it was a graph's, and what ``args.record`` recorded steps did."""
 
     seconds: float
     has_graph: bool
@@ -138,7 +134,7 @@ class Measured(NamedTuple):
 
 
 def measure(method: str, pair: str, args: argparse.Namespace) -> Measured:
-    """Trains until the steps are timed and recorded; the epoch has an iteration more, because its end waits."""
+    """Trains until the steps are timed and recorded; the epoch has one iteration more, because its end waits."""
     watch = Stopwatch(args.warmup, args.steps)
     recorder = StepRecorder(args.warmup + args.steps, args.record, args.sync)
     hooks = [watch, *[recorder] * (torch.cuda.is_available() and args.record > 0)]
@@ -146,7 +142,7 @@ def measure(method: str, pair: str, args: argparse.Namespace) -> Measured:
     try:
         train(training_config(method, pair, args.batch, images, args.fast), *hooks)
         counts = count_events(recorder.events) if recorder.events else None
-    except Exception as error:  # what was timed stands, whatever the profiler stumbles over
+    except Exception as error:  # a failing profiler must not lose the times
         if not hasattr(watch, 'seconds') or args.sync == 'error':
             raise
         print(f'{method} {pair}: not recorded: {type(error).__name__}: {error}')
@@ -171,7 +167,7 @@ def idle_share(measured: Measured, recorded: int) -> float:
 
 
 def details(counts: Counts, places: Counter, steps: int) -> list[str]:
-    """What was copied and waited for, by name, and where in the code PyTorch noticed a wait."""
+    """Copies and waits by name, and the places in the code where PyTorch noticed a wait."""
     return [f'{count / steps:g} a step: {name}'
             for names in (counts.to_gpu, counts.from_gpu, counts.waits, places) for name, count in names.most_common()]
 
@@ -204,7 +200,7 @@ def main(argv: list[str] | None = None) -> None:
         lines = []
         for pair in args.pairs:
             for method in args.methods:
-                # What is compiled shares one limit in a process, beyond which all runs as it is, unsaid.
+                # Compiled code shares one limit in a process, beyond which all silently runs uncompiled.
                 torch.compiler.reset()
                 measured = measure(method, pair, args)
                 print(row(method, pair, measured, args), flush=True)

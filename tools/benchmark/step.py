@@ -1,16 +1,13 @@
-"""How long a step of ATSC and of AEKT takes through MMEngine, eager in fp32, beside their rivals (CPU or GPU).
+"""Times a step of ATSC and of AEKT through MMEngine, eager in fp32, beside its rivals (CPU or GPU).
 
 python tools/benchmark/step.py --pairs resnet110_resnet32 resnet32x4_resnet8x4 --repeats 5
 
-Ours is the whole ``train_step``: data preprocessor, one forward of each network, the losses, one backward, the
-optimizer, with the networks laid out as our configs have them. The bare loop has the same maths and layout without
-MMEngine: the floor. What ``tools/train.py --fast`` makes of it, see ``profile_step.py``.
+"ours" is the whole ``train_step``: data preprocessor, one forward of each network, losses, one backward, optimizer. The
+bare loop is the same maths without MMEngine. ``profile_step.py`` times ``tools/train.py --fast``.
 
-ATSC's rival is the authors' loop: the same networks as they are published, two optimizers, a second forward and
-backward of the teacher for its classifier, and a Python loop over the parameters for the penalty; its images come
-normalised. AEKT's is MMRazor's ``SingleTeacherDistill`` with ``DKDLoss``, as it is published; beside it the student
-alone, and ours with a ``TeacherCacheHook``: images from a data set, augmented, and the teacher's logits from a file.
-The rivals take turns, on a GPU of many steps in a row, and the median counts.
+ATSC's rival is the authors' loop: two optimizers, a second forward and backward of the teacher for its classifier, a
+Python loop over the parameters for the penalty. AEKT's rival is MMRazor's ``SingleTeacherDistill`` with ``DKDLoss``;
+beside it the student alone, and ours with a ``TeacherCacheHook``. The rivals take turns and the median counts.
 """
 import argparse
 import tempfile
@@ -23,7 +20,7 @@ from measure import add_arguments, block_of, environment, in_ms, median_times, n
 # isort: split
 
 import steps as rivals
-from loader import RandomBatchedCIFAR100, RandomCIFAR100
+from runs import METHODS, RandomBatchedCIFAR100, RandomCIFAR100, split_pair
 from steps import Batch, Step
 from torch import nn
 
@@ -39,25 +36,25 @@ RATIOS = dict(atsc=[('ours', 'bare'), ('authors', 'ours')],
               aekt=[('ours', 'bare'), ('cached', 'alone'), ('dkd', 'ours')])
 
 
-def make_steps(method: str, teacher: str, student: str, batch: Batch, folder: Path, brief: bool) -> dict[str, Step]:
-    """Ours and its rival; then, unless ``brief``, what ours is made of."""
+def make_steps(method: str, pair: list[str], batch: Batch, folder: Path, brief: bool) -> dict[str, Step]:
+    """Ours and its rival; unless ``brief``, also the bare loops."""
     if method == 'atsc':
-        made = [rivals.atsc_model(student, [teacher]) for _ in range(2 if brief else 4)]
+        made = [rivals.atsc_model(*pair) for _ in range(2 if brief else 4)]
         steps = dict(ours=rivals.engine_step(made[0], batch), authors=rivals.authors_atsc_step(made[1], batch))
         if not brief:
             steps.update(bare=rivals.bare_atsc_step(made[2], batch),
                          free=rivals.bare_atsc_step(made[3], batch, with_anchor=False))
         return steps
-    made = [rivals.aekt_model(student, [teacher]) for _ in range(1 if brief else 4)]
-    steps = dict(ours=rivals.engine_step(made[0], batch), dkd=rivals.dkd_step(student, teacher, batch))
+    made = [rivals.aekt_model(*pair) for _ in range(1 if brief else 4)]
+    steps = dict(ours=rivals.engine_step(made[0], batch), dkd=rivals.dkd_step(*pair, batch))
     if not brief:
         steps.update(bare=rivals.bare_aekt_step(made[1], batch), alone=rivals.student_step(made[2], batch),
-                     cached=cached_step(made[3], batch, folder / f'{teacher}_{student}'))
+                     cached=cached_step(made[3], batch, folder / '_'.join(pair)))
     return steps
 
 
 def cached_step(model: nn.Module, batch: Batch, path: Path) -> Step:
-    """The ``train_step`` of our configs without a teacher, the batch fetched from a data set."""
+    """The ``train_step`` that reads the teacher's logits from a file, with its batch from a data set."""
     RandomCIFAR100.num_images = len(batch.labels)
     dataset = RandomBatchedCIFAR100('none', pipeline=AUGMENT, download=False)
     model.to(batch.device)
@@ -80,7 +77,7 @@ def cached_step(model: nn.Module, batch: Batch, path: Path) -> Step:
 
 
 def row(pair: str, method: str, steps: dict[str, Step], args: argparse.Namespace, batch: Batch) -> list[str]:
-    """Cells of the table: milliseconds, memory, ratios."""
+    """A row's cells: milliseconds, memory, ratios."""
     times = median_times(steps, args.repeats, warmup=1 if args.brief else 2, block=block_of(batch.device))
     note('step', method=method, pair=pair, **times)
     rival = next(name for name in ('authors', 'dkd') if name in steps)
@@ -94,8 +91,8 @@ def ratios_of(method: str, steps: dict[str, Step]) -> list[tuple]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--methods', nargs='+', default=list(RATIOS))
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--methods', nargs='+', default=list(METHODS))
     parser.add_argument('--pairs', nargs='+', default=['resnet110_resnet32', 'resnet32x4_resnet8x4'])
     parser.add_argument('--repeats', type=int, default=5)
     parser.add_argument('--brief', action='store_true', help="only ours and the authors' loop or DKD")
@@ -103,15 +100,15 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     with cli.one_line_errors(), tempfile.TemporaryDirectory() as folder:
         for method in args.methods:
-            check_choice('--methods', method, RATIOS)
+            check_choice('--methods', method, METHODS)
         check_number('--repeats', args.repeats, 1, integer=True)
-        pairs = {pair: rivals.split_pair(pair) for pair in args.pairs}
+        pairs = {pair: split_pair(pair) for pair in args.pairs}
         device = prepare(args)
         batch = Batch(args.batch, device)
         print(f'{environment(device)}; batch {args.batch}, fp32, median of {args.repeats} turns of {block_of(device)}')
         for method in args.methods:
             for number, (pair, networks) in enumerate(pairs.items()):
-                steps = make_steps(method, *networks, batch, Path(folder), args.brief)
+                steps = make_steps(method, networks, batch, Path(folder), args.brief)
                 if not number:
                     heads = [f'{method}: pair', *(f'{NAMES[name]}, ms' for name in steps), "memory, ours / rival's",
                              *(f'{above} / {below}' for above, below in ratios_of(method, steps))]

@@ -1,8 +1,8 @@
-"""Training steps to be compared: ours through MMEngine, the same maths bare, and the rivals'.
+"""Training steps to compare: ours through MMEngine, the same maths in a plain loop, and the rivals'.
 
-Every builder returns a function without arguments that takes one whole step on the same batch.
+Each builder returns a function without arguments that takes one whole step on the same batch.
 """
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import torch
@@ -14,7 +14,7 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 import mmkd_atsc  # noqa: F401  makes mmrazor importable
-from mmkd_atsc.cifar_networks import CIFAR_NETWORKS, classifier
+from mmkd_atsc.cifar_networks import classifier
 from mmkd_atsc.datasets.pad_crop_flip import PadCropFlip
 from mmkd_atsc.models.losses import AEKTLoss, TeacherAnchorLoss
 from mmkd_atsc.runtime.accelerate import AccelerateHook
@@ -30,9 +30,7 @@ MMLogger.get_instance('benchmark', log_level='WARNING')  # else a line for each 
 
 
 class Batch:
-    """Random images of CIFAR's kind: as our data set gives them (``batched``), as MMPretrain's does (``classic``), and
-    on the device and normalised, for a bare loop.
-    """
+    """Random images: as our data set gives them (``batched``), as MMPretrain's does (``classic``), and normalised."""
 
     def __init__(self, size: int, device: torch.device) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -45,48 +43,32 @@ class Batch:
         self.device = device
 
 
-def split_pair(pair: str) -> list[str]:
-    """Teacher and student of ``<teacher>_<student>``, both names of the table.
-
-    >>> split_pair('wrn_40_2_resnet8x4')
-    ['wrn_40_2', 'resnet8x4']
-    """
-    words = pair.split('_')
-    for cut in range(1, len(words)):
-        teacher, student = '_'.join(words[:cut]), '_'.join(words[cut:])
-        if teacher in CIFAR_NETWORKS and student in CIFAR_NETWORKS:
-            return [teacher, student]
-    raise ValueError(f'{pair}: not <teacher>_<student> of {", ".join(CIFAR_NETWORKS)}')
+def atsc_model(teacher: str, student: str) -> nn.Module:
+    """ATSC as its config has it, with a teacher of random weights."""
+    network = dict(classifier(student), neck=dict(type='mmkd_atsc.FeatureProjector'),
+                   head=dict(type='mmkd_atsc.SharedClassifierHead'))
+    return _built(dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=network, teacher=classifier(teacher),
+                       allow_random_teacher=True, data_preprocessor=BATCHED))
 
 
-def atsc_model(student: str, teachers: Sequence[str]) -> nn.Module:
-    """ATSC as its config has it, with teachers of random weights."""
-    network = classifier(student)
-    network['neck'] = dict(type='mmkd_atsc.FeatureProjector')
-    network['head'] = dict(type='mmkd_atsc.SharedClassifierHead')
-    return _built(dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=network,
-                       teacher=[classifier(teacher) for teacher in teachers] if len(teachers) > 1
-                       else classifier(teachers[0]), allow_random_teacher=True, data_preprocessor=BATCHED))
-
-
-def aekt_model(student: str, teachers: Sequence[str]) -> nn.Module:
-    """AEKT as its config has it, with teachers of random weights."""
+def aekt_model(teacher: str, student: str) -> nn.Module:
+    """AEKT as its config has it, with a teacher of random weights."""
     return _built(dict(type='mmkd_atsc.MultiTeacherDistill', architecture=classifier(student),
-                       teacher=[classifier(teacher) for teacher in teachers], allow_random_teacher=True,
-                       distiller=dict(type='mmkd_atsc.AEKTDistiller'),
-                       data_preprocessor=BATCHED))
+                       teacher=classifier(teacher), allow_random_teacher=True,
+                       distiller=dict(type='mmkd_atsc.AEKTDistiller'), data_preprocessor=BATCHED))
 
 
-def dkd_model(student: str, teacher: str) -> nn.Module:
+def dkd_model(teacher: str, student: str) -> nn.Module:
     """MMRazor's own algorithm with its own loss."""
     mapping = dict(preds_S=dict(from_student=True, recorder='logits'),
                    preds_T=dict(from_student=False, recorder='logits'),
                    gt_labels=dict(from_student=True, recorder='labels', data_idx=1))
     labels = dict(type='mmrazor.ModuleInputs', source='head.loss_module')
-    student, teacher = (dict(classifier(name), data_preprocessor=CLASSIC) for name in (student, teacher))
+    networks = dict(architecture=dict(classifier(student), data_preprocessor=CLASSIC),
+                    teacher=dict(classifier(teacher), data_preprocessor=CLASSIC))
     with DefaultScope.overwrite_default_scope('mmrazor'):
         return _built(dict(
-            type='mmrazor.SingleTeacherDistill', architecture=student, teacher=teacher,
+            type='mmrazor.SingleTeacherDistill', **networks,
             distiller=dict(type='ConfigurableDistiller', student_recorders=dict(LOGITS, labels=labels),
                            teacher_recorders=LOGITS,
                            distill_losses=dict(loss_dkd=dict(type='DKDLoss', tau=4, beta=8, loss_weight=1 / 64)),
@@ -96,14 +78,13 @@ def dkd_model(student: str, teacher: str) -> nn.Module:
 
 def _built(config: dict) -> nn.Module:
     model = MODELS.build(config)
-    student = model.architecture
-    student.init_weights()
+    model.architecture.init_weights()
     model.train()  # MMRazor's returns nothing
     return model
 
 
 def stand_in(model: nn.Module, batch: Batch, channels_last: bool | str = 'auto') -> SimpleNamespace:
-    """What a hook sees of a runner: the model on its device, laid out as our configs train it, and its optimizer."""
+    """A runner as hooks see it: the model on its device, laid out as our configs train it, and its optimizer."""
     model = model.to(batch.device)
     runner = SimpleNamespace(model=model, optim_wrapper=build_optim_wrapper(model, dict(
         type='OptimWrapper', constructor='mmkd_atsc.DistillOptimWrapperConstructor',
@@ -119,13 +100,13 @@ def engine_step(model: nn.Module, batch: Batch, data: Callable[[], dict] | None 
     return lambda: runner.model.train_step(data(), runner.optim_wrapper)
 
 
-def dkd_step(student: str, teacher: str, batch: Batch) -> Step:
-    """``train_step`` of MMRazor's algorithm, contiguous, with MMPretrain's data."""
-    return engine_step(dkd_model(student, teacher), batch, data=lambda: batch.classic, channels_last=False)
+def dkd_step(teacher: str, student: str, batch: Batch) -> Step:
+    """``train_step`` of MMRazor's algorithm with MMPretrain's data and layout."""
+    return engine_step(dkd_model(teacher, student), batch, data=lambda: batch.classic, channels_last=False)
 
 
 def student_step(model: nn.Module, batch: Batch) -> Step:
-    """The student's own training: forward, cross-entropy, backward, optimizer; no teacher."""
+    """The student alone: forward, cross-entropy, backward, optimizer."""
     student = stand_in(model, batch).model.architecture
     optimizer = torch.optim.SGD(student.parameters(), **SGD)
 
@@ -160,7 +141,7 @@ def bare_atsc_step(model: nn.Module, batch: Batch, with_anchor: bool = True) -> 
 
 
 def bare_aekt_step(model: nn.Module, batch: Batch) -> Step:
-    """AEKT's maths in a plain loop, its serialization layer and the terms that are logged included."""
+    """AEKT's maths in a plain loop, with its serialization layer and the logged terms."""
     model = stand_in(model, batch).model
     student, teacher, fc = model.student, model.teacher.eval(), model.distiller.fc
     loss_aekt = AEKTLoss()
@@ -180,7 +161,7 @@ def bare_aekt_step(model: nn.Module, batch: Batch) -> Step:
 
 
 def authors_atsc_step(model: nn.Module, batch: Batch) -> Step:
-    """What the published loop does: the teacher runs twice, the penalty is a Python loop over its parameters."""
+    """The authors' published loop: the teacher runs twice, the penalty is a Python loop over its parameters."""
     model = model.to(batch.device)
     student, neck, teacher = model.student.backbone, model.student.neck, model.teacher
     anchors = {name: p.detach().clone() for name, p in teacher.named_parameters()}

@@ -5,6 +5,7 @@ data_preprocessor = dict(
 train_dataloader = dict(
     batch_size=40,
     num_workers=0,
+    persistent_workers=False,  # MMPretrain's tools/train.py would set it to True
     dataset=dict(
         type='mmkd_atsc.Digits',
         split='train',
@@ -15,6 +16,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=200,
     num_workers=0,
+    persistent_workers=False,
     dataset=dict(type='mmkd_atsc.Digits', split='test', pipeline=[dict(type='mmpretrain.PackInputs')]),
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'))

@@ -1,4 +1,4 @@
-"""ATSC: a teacher that keeps learning while it teaches, and whose classifier the student uses."""
+"""ATSC: the teacher keeps learning while it teaches, and the student uses its classifier."""
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,33 +30,30 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         :math:`\beta\,\mathrm{MSE}(P(E_S(x)), E_T(x)) + \lambda\lVert\theta_{E_T}-\theta^*\rVert^2`;
     (b) :math:`C` descends :math:`\mathrm{CE}(C(E_T(x)), y)` with :math:`E_T` detached.
 
-    The student in the config is the network that will be deployed: its neck a ``FeatureProjector``, which finds its
-    channels in both networks, its head a ``SharedClassifierHead`` that uses the teacher's own modules while training.
-    With ``adaptive=False`` nothing of the teacher learns: that is SimKD.
+    The student in the config is the network that is deployed: its neck is a ``FeatureProjector``, its head a
+    ``SharedClassifierHead``, which uses the teacher's own modules in training. With ``adaptive=False`` nothing of the
+    teacher learns: that is SimKD.
 
-    With several teachers neck and head have a projector and a classifier for each, whose answers are combined. Every
-    teacher adapts under its own anchor, and every branch (projector, teacher) learns as it would alone; what the
-    branches share, the student's encoder, descends
+    With several teachers, neck and head have a projector and a classifier for each, whose answers are combined. Every
+    teacher has its own anchor, and every branch (projector, teacher) learns as it would alone. The student's encoder,
+    which the branches share, descends, with weights that sum to one,
 
-    .. math:: \sum_i w_i\,\beta\,\mathrm{MSE}(P_i(E_S(x)), E_{T_i}(x)),
-
-    where the weights sum to one. That is gradient descent on the weighted sum of the teachers' (a), with the learning
-    rate of branch i multiplied by :math:`1/w_i`: the weights say who is followed, not who learns fast.
+    .. math:: \sum_i w_i\,\beta\,\mathrm{MSE}(P_i(E_S(x)), E_{T_i}(x)).
 
     Args:
         architecture, teacher, teacher_ckpt, teacher_weights, allow_random_teacher, data_preprocessor, init_cfg: As in
             :class:`MultiTeacherDistill`.
         distiller: An ``mmkd_atsc.ATSCDistiller``; None takes its defaults.
         adaptive: The teacher adapts (within the epochs of an ``AdaptiveTeacherHook``, if there is one).
-        classifier_step: 'joint': (a) and (b) from one forward of the teacher, one backward, one optimizer step.
-            'alternate': (b) after (a)'s optimizer step, with a fresh forward of the changed encoder, as the authors'
-            loop does; on one process. (a) does not depend on C, so both give the same encoders and projector while
-            no loss reads C (``student_ce_weight``, losses on the heads) and no ``clip_grad`` takes the gradients of
-            one optimizer step together; C itself is a step behind.
-        student_ce_weight: Weight of a cross-entropy of the student through the shared classifier, which learns
-            nothing from it. 0, the papers' value: none; the student then needs a long training.
+        classifier_step: 'joint': (a) and (b) from one forward of the teacher, in one optimizer step. 'alternate': (b)
+            after (a)'s optimizer step, with a fresh forward of the changed encoder, as in the authors' loop; on one
+            process. Both give the same encoders and projector while no loss reads C (``student_ce_weight``, losses on
+            the heads) and no ``clip_grad`` combines the gradients of a step.
+        student_ce_weight: Weight of a cross-entropy of the student through the shared classifier, from which the
+            classifier does not learn. 0, as in the papers: none; the student then needs a long training.
         teacher_lr_mult: The teacher's learning rate, as a multiple of the optimizer's: one number, or a list or dict of
-            them for several teachers. The papers' is 1. Read by ``DistillOptimWrapperConstructor``.
+            them for several teachers. The papers' is 1. It needs ``DistillOptimWrapperConstructor``. For a teacher that
+            does not learn set ``adaptive=False``.
     """
 
     shares_classifier = True
@@ -72,19 +69,21 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
                  data_preprocessor: dict | nn.Module | None = None,
                  teacher_weights: None | list | dict = None, init_cfg: dict | None = None,
                  teacher_lr_mult: float | list | dict = 0.1) -> None:
-        self_options = dict(
-            adaptive=check_flag('adaptive', adaptive),
-            classifier_step=check_choice('classifier_step', classifier_step, ('joint', 'alternate')),
-            student_ce_weight=check_number('student_ce_weight', student_ce_weight, 0))
+        check_number('student_ce_weight', student_ce_weight, 0)
         super().__init__(architecture, teacher, distiller or dict(type='mmkd_atsc.ATSCDistiller'), teacher_ckpt,
                          allow_random_teacher, student_ce_weight > 0, data_preprocessor, teacher_weights, init_cfg)
-        for name, value in self_options.items():
-            setattr(self, name, value)
-        self.teacher_lr_mults = learning_rates(list(self.teachers), teacher_lr_mult)
+        self.adaptive = check_flag('adaptive', adaptive)
+        self.classifier_step = check_choice('classifier_step', classifier_step, ('joint', 'alternate'))
+        self.student_ce_weight = student_ce_weight
+        if not isinstance(teacher_lr_mult, (list, tuple, dict)):
+            teacher_lr_mult = [teacher_lr_mult] * len(self.teachers)
+        multiples = for_each('teacher_lr_mult', list(self.teachers), teacher_lr_mult)
+        self.teacher_lr_mults = {name: check_number(f'teacher_lr_mult: {name}', multiple, above=0)
+                                 for name, multiple in zip(self.teachers, multiples)}
         self.set_adapting(adaptive)
 
     def param_group_options(self) -> Iterator[tuple[nn.Parameter, dict]]:
-        """What the optimizer's constructor is asked for: the teachers' own learning rates."""
+        """Requests the teachers' own learning rates."""
         for name, multiple in self.teacher_lr_mults.items():
             for parameter in self.teachers[name].parameters() if multiple != 1 else ():
                 yield parameter, dict(lr_mult=multiple)
@@ -93,10 +92,10 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         if not isinstance(self.distiller, ATSCDistiller):
             raise TypeError(f'AdaptiveTeacherDistill needs an ATSCDistiller, not a {type(self.distiller).__name__}')
         teachers = {name: split_classifier(teacher.model, role=name) for name, teacher in self.teachers.items()}
-        bind_student(self.student, teachers, self.teacher_weights)  # before the recorders look for its branches
+        bind_student(self.student, teachers, self.teacher_weights)  # it makes the branches that recorders may name
         super().prepare_distiller()
         if getattr(self.data_preprocessor, 'to_onehot', False) and not self.data_preprocessor.num_classes:
-            # Mixup and CutMix ask the student's head, which has no number of its own.
+            # Mixup and CutMix ask the student's head, which does not know it.
             self.data_preprocessor.num_classes = self.first_teacher.num_classes
 
     @property
@@ -105,7 +104,7 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         return self.first_teacher.adapting
 
     def set_adapting(self, adapting: bool) -> None:
-        """Lets the teachers learn, or freezes them as they are; between two epochs (``AdaptiveTeacherHook``)."""
+        """Lets the teachers learn, or freezes them as they are; for ``AdaptiveTeacherHook``, between two steps."""
         if adapting and not self.adaptive:
             raise ValueError('the teacher was built with adaptive=False and is not in the optimizer')
         for teacher in self.teachers.values():
@@ -139,7 +138,7 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         return losses
 
     def check_step(self) -> None:
-        """Refuses a step that would teach nothing, or hold a teacher to weights that nobody knows."""
+        """Refuses a step in which the student would learn nothing, or without the weights to anchor a teacher to."""
         if self.distillation_stopped and not self.calculate_student_loss:
             raise TrainingStopped('StopDistillHook leaves the student of AdaptiveTeacherDistill nothing to learn from: '
                                   'it learns by distillation alone; set student_ce_weight, or take the hook out')
@@ -151,13 +150,13 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
             raise ValueError("classifier_step='alternate' trains on one process only; 'joint' gives the same student")
 
     def classifier_losses(self, features: dict[str, Any], data_samples: list | None) -> dict[str, Tensor]:
-        """Part (b): each classifier's own loss on its teacher's features, which get no gradient from it."""
+        """Part (b): each classifier's loss on its teacher's features, without a gradient for them."""
         return {f'{name}.{key}': value for name, teacher in self.teachers.items()
                 for key, value in teacher.classifier_loss(features[name], data_samples).items()}
 
     @property
     def has_usual_step(self) -> bool:
-        """Whether a step is one forward, one backward, one optimizer step, as in any MMEngine model."""
+        """Whether a step is one forward, one backward and one optimizer step."""
         return self.classifier_step == 'joint'
 
     def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
@@ -174,29 +173,10 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         optim_wrapper.update_params(total)
         with optim_wrapper.optim_context(self):
             with torch.no_grad():
-                # Its batch norm has counted this batch in (a) already.
-                features = {name: teacher.encode(data['inputs'], keep_statistics=True)
+                features = {name: teacher.encode(data['inputs'], keep_statistics=True)  # (a) counted this batch
                             for name, teacher in self.teachers.items()}
             classifier_losses = self.classifier_losses(features, data['data_samples'])
         total, classifier_log = self.parse_losses(classifier_losses)
         optim_wrapper.update_params(total)
         return {**log, **classifier_log, 'loss': log['loss'] + classifier_log['loss']}
 
-
-def learning_rates(teachers: list[str], multiples: float | list | dict) -> dict[str, float]:
-    """Each teacher's multiple of the learning rate, by name.
-
-    >>> learning_rates(['big', 'small'], dict(small=0.1, big=1.0))
-    {'big': 1.0, 'small': 0.1}
-    >>> learning_rates(['teacher'], 0)
-    Traceback (most recent call last):
-    ValueError: teacher_lr_mult=0 must be greater than 0; a teacher that does not learn is adaptive=False
-    """
-    alike = not isinstance(multiples, (list, tuple, dict))
-    values = [multiples] * len(teachers) if alike else for_each('teacher_lr_mult', teachers, multiples)
-    for name, value in zip(teachers, values):
-        option = 'teacher_lr_mult' if alike else f'teacher_lr_mult: {name}'
-        if check_number(option, value, low=0) == 0:
-            raise ValueError(f'{option}={value!r} must be greater than 0; a teacher that does not learn is '
-                             'adaptive=False')
-    return dict(zip(teachers, values))

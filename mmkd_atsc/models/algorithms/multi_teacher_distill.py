@@ -1,6 +1,7 @@
 """Distillation from frozen teachers, one or several."""
 import difflib
 import functools
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +22,6 @@ from mmkd_atsc.recorders import MultiTeacherRecorder
 from mmkd_atsc.registry import MODELS, short_name
 
 from ..distillers import MultiTeacherDistiller
-from ..distillers.multi_teacher_distiller import check_mapping_options
 from ..param_groups import check_optimizer_at_first_step
 from ..teacher import Teacher, fingerprint, named_teachers
 
@@ -30,20 +30,16 @@ from ..teacher import Teacher, fingerprint, named_teachers
 class MultiTeacherDistill(BaseAlgorithm):
     """A student that learns from any number of frozen teachers by any MMRazor distiller.
 
-    What MMRazor's ``SingleTeacherDistill`` does, with these differences: a teacher's checkpoint is loaded strictly and
-    must be given; the teacher runs in eval mode, without gradients, and computes no loss; it sees its own input
-    normalisation; the student may be named by a config file.
+    Unlike MMRazor's ``SingleTeacherDistill``, it needs a teacher's checkpoint and loads it strictly; a teacher runs in
+    eval mode without gradients, computes no loss, and gets the images in its own normalisation.
 
     Args:
         architecture: The student: config dict, ``package::path``, config file, or a built model.
-        teacher: The teacher likewise, a list of them (``teacher0``, ``teacher1``, ...), or a dict of named ones. Their
-            heads must have the same number of classes.
-        distiller: Config of the distiller (``mmrazor.ConfigurableDistiller``, ``mmkd_atsc.AEKTDistiller``, ...). For
-            several teachers an ``mmkd_atsc.MultiTeacherDistiller`` or one of its kind.
+        teacher: The teacher likewise, a list of them (``teacher0``, ``teacher1``, ...), or a dict of named ones.
+        distiller: Config of the distiller; for several teachers of a class derived from ``MultiTeacherDistiller``.
         teacher_ckpt: File or URL with the teacher's weights; a list or dict of them for several.
-        teacher_weights: How much each of several teachers counts, a list or dict of numbers; they count in proportion
-            to their sum. None: alike.
-        allow_random_teacher: Accept teachers without a checkpoint. Only tests want that.
+        teacher_weights: Weights of several teachers, a list or dict, in proportion to their sum. None: equal ones.
+        allow_random_teacher: Accept teachers without a checkpoint, for tests.
         calculate_student_loss: Also train the student on its own loss.
         data_preprocessor: Default: the config's, or else the student's.
     """
@@ -63,11 +59,16 @@ class MultiTeacherDistill(BaseAlgorithm):
         self.teachers = nn.ModuleDict({
             name: Teacher(source.network, source.checkpoint, self.data_preprocessor, allow_random_teacher, name)
             for name, source in sources.items()})
-        check_class_counts(self.teachers)
+        counts = {name: teacher.num_classes for name, teacher in self.teachers.items()}
+        if len(set(counts.values()) - {None}) > 1:
+            raise ValueError('the teachers have different numbers of classes: '
+                             + ', '.join(f'{name} {count}' for name, count in counts.items()))
         for name, teacher in self.teachers.items():
+            kind = type(getattr(teacher.model, 'backbone', teacher.model)).__name__
+            size = sum(parameter.numel() for parameter in teacher.model.parameters())
             weight = f', weight {self.teacher_weights[name]:.3g}' if len(sources) > 1 else ''
-            print_log(f'{name}: {describe(teacher.model)} from {teacher.origin}{weight}', logger='current')
-        # As MMRazor does for the student: what a recorder holds must not be overwritten by the next layer.
+            print_log(f'{name}: {kind} ({size:,} parameters) from {teacher.origin}{weight}', logger='current')
+        # As MMRazor does for the student: the next layer must not overwrite what a recorder holds.
         for module in self.teachers.modules():
             if hasattr(module, 'inplace'):
                 module.inplace = False
@@ -91,7 +92,7 @@ class MultiTeacherDistill(BaseAlgorithm):
         return next(iter(self.teachers.values()))
 
     def prepare_distiller(self) -> None:
-        """Tells the distiller's recorders which networks they listen to."""
+        """Connects the distiller's recorders with the networks."""
         networks = {name: teacher.model for name, teacher in self.teachers.items()}
         check_recorder_sources(self.distiller.student_recorders, {'student': self.student}, 'student')
         check_recorder_sources(self.distiller.teacher_recorders, networks, 'teacher')
@@ -99,7 +100,6 @@ class MultiTeacherDistill(BaseAlgorithm):
         if isinstance(self.distiller, MultiTeacherDistiller):
             self.distiller.prepare_from_teachers(networks, self.teacher_weights)
         elif len(networks) == 1:
-            check_mapping_options(getattr(self.distiller, 'loss_forward_mappings', {}))
             self.distiller.prepare_from_teacher(self.teacher)
         else:
             raise ValueError(f'{type(self.distiller).__name__} records one teacher, {len(networks)} are given '
@@ -111,7 +111,7 @@ class MultiTeacherDistill(BaseAlgorithm):
         return super().train(mode)
 
     def init_weights(self) -> None:
-        """Initialises the student; an ``init_cfg`` of the algorithm that would reach a teacher is refused."""
+        """Initialises the student; refuses an ``init_cfg`` of the algorithm that would overwrite a teacher."""
         before = [fingerprint(teacher.model.state_dict()) for teacher in self.teachers.values()]
         super().init_weights()
         for name, teacher, own in zip(self.teachers, self.teachers.values(), before):
@@ -131,7 +131,7 @@ class MultiTeacherDistill(BaseAlgorithm):
 
     @contextmanager
     def recording_teacher(self, name: str) -> Iterator[None]:
-        """In this block the recorders listen to a teacher, and the deliveries take what they will hand on."""
+        """In this block the recorders listen to a teacher, and the deliveries record what they will hand on."""
         distiller = self.distiller
         distiller.set_deliveries_override(False)
         several = isinstance(distiller, MultiTeacherDistiller)
@@ -140,27 +140,29 @@ class MultiTeacherDistill(BaseAlgorithm):
 
     @contextmanager
     def recording_student(self) -> Iterator[None]:
-        """In this block the recorders listen to the student, and the deliveries hand it what the teacher did."""
+        """In this block the recorders listen to the student, and the deliveries hand it the teacher's records."""
         self.distiller.set_deliveries_override(True)
         with self.distiller.student_recorders, self.distiller.deliveries:
             yield
 
     def distill_losses(self, data_samples: list | None) -> dict[str, Any]:
-        """The distiller's losses of what was recorded, which is forgotten then."""
+        """The distiller's losses of what was recorded; then drops the records."""
         distiller, losses = self.distiller, {}
         if not self.distillation_stopped:
             given = (data_samples, ) if isinstance(distiller, MultiTeacherDistiller) else ()
             losses = add_prefix(distiller.compute_distill_losses(*given), 'distill')
-        # What was recorded has a graph, with which nothing can be copied; and it is memory.
+        # Records hold memory, and tensors with a graph cannot be copied.
         for recorders in (distiller.student_recorders, distiller.teacher_recorders):
             for recorder in recorders.recorders.values():
                 recorder.reset_data_buffer()
         return losses
 
     def parse_losses(self, losses: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """MMEngine's, without the kernels by which it takes the mean of single numbers and adds them to zero."""
-        log = {name: value if isinstance(value, Tensor) and value.dim() == 0 else super(
-            MultiTeacherDistill, self).parse_losses({name: value})[1][name] for name, value in losses.items()}
+        """MMEngine's, without its two kernels for each loss: the mean of a single number, and a sum with zero."""
+        log = {}
+        for name, value in losses.items():
+            is_number = isinstance(value, Tensor) and value.dim() == 0
+            log[name] = value if is_number else super().parse_losses({name: value})[1][name]
         total = functools.reduce(torch.add, (value for name, value in log.items() if 'loss' in name))
         return total, dict(loss=total, **log)
 
@@ -169,36 +171,18 @@ class MultiTeacherDistill(BaseAlgorithm):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def describe(network: nn.Module) -> str:
-    """A network's kind and size, for the log."""
-    kind = type(getattr(network, 'backbone', network)).__name__
-    return f'{kind} ({sum(parameter.numel() for parameter in network.parameters()):,} parameters)'
-
-
-def check_class_counts(teachers: dict[str, Teacher]) -> None:
-    """Refuses teachers that answer different questions."""
-    counts = {name: teacher.num_classes for name, teacher in teachers.items() if teacher.num_classes is not None}
-    if len(set(counts.values())) > 1:
-        raise ValueError('the teachers have different numbers of classes: '
-                         + ', '.join(f'{name} {count}' for name, count in counts.items()))
-
-
 def check_recorder_sources(recorders: RecorderManager, networks: dict[str, nn.Module], role: str) -> None:
     """Refuses a recorder of a module or parameter that a network does not have, with the nearest that it has."""
-    for name, recorder in recorders.recorders.items():
-        for owner, network in networks.items():
-            if isinstance(recorder, MultiTeacherRecorder):
-                source, kind = recorder.source_in(owner, networks), short_name(recorder.kind)
-            else:
-                source, kind = recorder.source, type(recorder).__name__.replace('Recorder', '')
-            if kind in ('ModuleOutputs', 'ModuleInputs'):
-                what, known = 'module', [path for path, _ in network.named_modules() if path]
-            elif kind == 'Parameter':
-                what, known = 'parameter', [path for path, _ in network.named_parameters()]
-            else:  # functions and methods, which MMRazor imports by their paths
-                continue
-            if source in known:
-                continue
+    for (name, recorder), (owner, network) in itertools.product(recorders.recorders.items(), networks.items()):
+        source, kind = recorder.source, type(recorder).__name__.replace('Recorder', '')
+        if isinstance(recorder, MultiTeacherRecorder):
+            source, kind = recorder.source_in(owner, networks), short_name(recorder.kind)
+        if kind not in ('ModuleOutputs', 'ModuleInputs', 'Parameter'):  # MMRazor imports functions by their paths
+            continue
+        what, named = ('parameter', network.named_parameters()) if kind == 'Parameter' else \
+            ('module', network.named_modules())
+        known = [path for path, _ in named if path]
+        if source not in known:
             close = difflib.get_close_matches(str(source), known, n=3)
             children = [path for path, _ in network.named_children() if path != 'data_preprocessor']
             hint = f'did you mean {" or ".join(map(repr, close))}?' if close else f'it has {", ".join(children)}'
@@ -207,25 +191,21 @@ def check_recorder_sources(recorders: RecorderManager, networks: dict[str, nn.Mo
 
 
 def build_preprocessor(config: dict | nn.Module | None, student: BaseModel) -> nn.Module:
-    """The data preprocessor of a whole config for a student that becomes a part of it.
-
-    What MMPretrain's ``ImageClassifier`` does for itself: a config without a type is a ``ClsDataPreprocessor``, and the
-    mixup and CutMix of the student's ``train_cfg`` belong to it.
-    """
+    """The algorithm's data preprocessor; it applies mixup and CutMix of the student's ``train_cfg``, as MMPretrain."""
     own = student.data_preprocessor
     if config is None:
         return own
-    decided = isinstance(config, dict) and 'batch_augments' in config
     built: nn.Module = config
     if isinstance(config, dict):
         built = MODELS.build({'type': 'mmpretrain.ClsDataPreprocessor', **config})
     augments = getattr(own, 'batch_augments', None)
+    decided = isinstance(config, dict) and 'batch_augments' in config
     if augments is None or decided or getattr(built, 'batch_augments', None) is not None:
         return built
     if not hasattr(built, 'batch_augments'):
         raise ValueError(f"the student's batch augmentations would be lost: {type(built).__name__} has none, "
                          'use mmpretrain.ClsDataPreprocessor')
-    # They mix labels as scores: MMPretrain leaves them out, without a word, where there are none.
+    # MMPretrain leaves them out silently where labels are not turned into scores.
     built.batch_augments, built.to_onehot = augments, True
     built.num_classes = built.num_classes or getattr(getattr(student, 'head', None), 'num_classes', own.num_classes)
     return built

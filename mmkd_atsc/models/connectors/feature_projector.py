@@ -63,7 +63,8 @@ class FeatureProjector(BaseModule):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.factor, self.pool = check_choice('factor', factor, (2, 4, 8)), pool
         self.spatial, self.final_relu = spatial, final_relu
-        self.out_size, self.image_size = height_and_width('out_size', out_size), height_and_width('image_size', image_size)
+        self.out_size = height_and_width('out_size', out_size)
+        self.image_size = height_and_width('image_size', image_size)
         self.layers: nn.Sequential | None = None
         self.projectors: ModuleDict | None = None
         # Factor on the gradient that each projector gives to the student's encoder.

@@ -1,4 +1,4 @@
-"""Logits on one scale for student and teacher, whatever confidence each of them has."""
+"""Brings the logits of student and teacher to one scale."""
 from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from torch import Tensor
 
@@ -13,26 +13,23 @@ class LogitStandardization(BaseConnector):
     .. math::
         z \mapsto \frac{z - \bar z}{\tau \sqrt{\sigma(z)^2 + \epsilon^2}}
 
-    Applied to the student's and to the teacher's logits before a loss, it lets the student learn how the teacher ranks
-    the classes without taking over how far apart the teacher's logits are: each sample gets a temperature of its own,
-    :math:`\tau\, \sigma(z)`. This is `Logit Standardization in Knowledge Distillation
-    <https://arxiv.org/abs/2403.01427>`_ (Sun et al., CVPR 2024); :math:`\sigma` divides by C - 1, as the authors' code
-    does. The loss behind it gets ``tau=1`` and a weight that holds the factor
-    :math:`\tau^2`, which losses with a temperature of their own bring along.
+    Before a loss on student and teacher, it gives each sample a temperature of its own, :math:`\tau\, \sigma(z)`: the
+    student learns how the teacher ranks the classes, not how far apart its logits are. This is `Logit Standardization
+    in Knowledge Distillation <https://arxiv.org/abs/2403.01427>`_ (Sun et al., CVPR 2024); :math:`\sigma` divides by
+    C - 1, as in the authors' code. Give the loss behind it ``tau=1`` and a weight that holds the factor :math:`\tau^2`.
 
     The computation is in fp32 (fp64 for fp64 logits), under autocast too.
 
     Args:
         tau: Temperature.
-        eps: A deviation that is small beside that of any logits; it makes zeros of equal logits.
+        eps: A small deviation that makes zeros of equal logits.
 
-    Examples:
-        >>> import torch
-        >>> standardize = LogitStandardization(tau=2.0)
-        >>> standardize(torch.tensor([[1.0, 2.0, 3.0], [100.0, 300.0, 500.0], [7.0, 7.0, 7.0]]))
-        tensor([[-0.5000,  0.0000,  0.5000],
-                [-0.5000,  0.0000,  0.5000],
-                [ 0.0000,  0.0000,  0.0000]])
+    >>> import torch
+    >>> standardize = LogitStandardization(tau=2.0)
+    >>> standardize(torch.tensor([[1.0, 2.0, 3.0], [100.0, 300.0, 500.0], [7.0, 7.0, 7.0]]))
+    tensor([[-0.5000,  0.0000,  0.5000],
+            [-0.5000,  0.0000,  0.5000],
+            [ 0.0000,  0.0000,  0.0000]])
     """
 
     method_note = 'standardized logits'  # stands behind the method's name in tables
@@ -49,6 +46,3 @@ class LogitStandardization(BaseConnector):
         logits = feature if feature.dtype.itemsize > 4 else feature.float()
         centred = logits - logits.mean(1, keepdim=True)
         return centred / (self.tau * (centred.var(1, keepdim=True) + self.eps**2).sqrt())
-
-    def extra_repr(self) -> str:
-        return f'tau={self.tau}'

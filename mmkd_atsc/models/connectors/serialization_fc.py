@@ -1,4 +1,4 @@
-"""AEKT's task serialization: the layer between the student's answer and what the teacher's answer is compared with."""
+"""AEKT's task serialization: a linear layer after the student's logits, in training only."""
 from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from torch import Tensor, nn
 
@@ -13,23 +13,20 @@ class SerializationFC(BaseConnector):
     .. math::
         u = W z + b
 
-    The cross-entropy teaches z, the distillation loss compares u with the teacher's logits: classifying comes first,
-    and imitating the teacher builds on it. At inference z is the answer and this layer is gone.
+    The cross-entropy teaches z, the distillation loss compares u with the teacher's logits. At inference z is the
+    answer and this layer is gone.
 
     Args:
-        num_classes: Number of classes, the length of a sample's logits. None: that of the networks' heads, which
-            ``AEKTDistiller`` hands to :meth:`bind`.
+        num_classes: Number of classes. None: that of the networks' heads, by ``AEKTDistiller`` and :meth:`bind`.
         bias: Whether there is a b.
-        init: ``'identity'`` begins with u = z, exactly, so that training starts as if there were no layer;
-            ``'default'`` is torch's for linear layers.
-        init_cfg: MMEngine's initialization config; it has the last word over ``init``.
+        init: ``'identity'`` begins with exactly u = z; ``'default'`` is torch's for linear layers.
+        init_cfg: MMEngine's initialization config, which overrides ``init``.
 
-    Examples:
-        >>> import torch
-        >>> connector = SerializationFC(num_classes=10)
-        >>> logits = torch.randn(4, 10)
-        >>> torch.equal(connector(logits), logits)
-        True
+    >>> import torch
+    >>> connector = SerializationFC(num_classes=10)
+    >>> logits = torch.randn(4, 10)
+    >>> torch.equal(connector(logits), logits)
+    True
     """
 
     def __init__(self, num_classes: int | None = None, bias: bool = True, init: str = 'identity',
@@ -43,7 +40,7 @@ class SerializationFC(BaseConnector):
             self.bind(num_classes)
 
     def bind(self, num_classes: int) -> None:
-        """Makes the layer for so many classes; refuses to be one for two numbers of them."""
+        """Makes the layer for a number of classes; refuses another number later."""
         if self.num_classes not in (None, num_classes):
             raise ValueError(f'SerializationFC has num_classes={self.num_classes}, the heads have {num_classes}')
         if self.fc is None:
@@ -52,17 +49,15 @@ class SerializationFC(BaseConnector):
             self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        if self.fc is None:
-            return
-        if self.init == 'default':
+        if self.fc is not None:
             self.fc.reset_parameters()
-            return
-        nn.init.eye_(self.fc.weight)
-        if self.fc.bias is not None:
-            nn.init.zeros_(self.fc.bias)
+        if self.fc is not None and self.init == 'identity':
+            nn.init.eye_(self.fc.weight)
+            if self.fc.bias is not None:
+                nn.init.zeros_(self.fc.bias)
 
     def init_weights(self) -> None:
-        # The init_cfg of a model around this one initializes every linear layer in it, this one too, before this call.
+        # The init_cfg of a model around this one has initialized every linear layer in it, this one too.
         if not self.is_init:
             self.reset_parameters()
         super().init_weights()
@@ -70,10 +65,4 @@ class SerializationFC(BaseConnector):
     def forward_train(self, feature: Tensor) -> Tensor:
         if self.fc is None:
             raise RuntimeError('SerializationFC has no layer yet: AEKTDistiller finds num_classes; elsewhere give it')
-        if feature.shape[-1] != self.num_classes:
-            raise ValueError(f'SerializationFC has num_classes={self.num_classes}, but the logits it got have '
-                             f'{feature.shape[-1]} (shape {tuple(feature.shape)})')
         return self.fc(feature)
-
-    def extra_repr(self) -> str:
-        return f'num_classes={self.num_classes}, init={self.init!r}'

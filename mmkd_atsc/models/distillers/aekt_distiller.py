@@ -13,38 +13,36 @@ from mmkd_atsc.registry import MODELS
 from ..classifier import is_distilled
 from ..connectors import SerializationFC
 from ..losses import AEKTLoss
-from .multi_teacher_distiller import MultiTeacherDistiller
+from .multi_teacher_distiller import MultiTeacherDistiller, with_defaults
 
-LOSS_OPTIONS = tuple(signature(AEKTLoss.__init__).parameters)[1:]
+
+def options_of(kind: type) -> tuple[str, ...]:
+    return tuple(signature(kind).parameters)
 
 
 @MODELS.register_module()
 class AEKTDistiller(MultiTeacherDistiller):
     r"""Adaptive explicit knowledge transfer for any MMPretrain classifier.
 
-    Fills in MMRazor's recorders, connector, loss and mapping: the logits of both heads are recorded, the student's pass
-    the serialization layer and enter :class:`AEKTLoss` with the teacher's and the labels that the student's own loss
-    saw (so mixup's and CutMix's soft ones too). The student's own cross-entropy is on the logits *before* that layer,
-    and at inference there is no such layer.
+    The logits of both heads are recorded. The student's pass the serialization layer and enter :class:`AEKTLoss` with
+    the teacher's and the labels of the student's own loss (soft ones with mixup and CutMix). The student's
+    cross-entropy is on the logits before that layer.
 
-    The layer needs a slow learning rate, or it does the student's work and the logits that count learn little. It gets
-    one from ``optim_wrapper=dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor')``, which ``tools/train.py``
-    sets; an optimizer without it is refused at its first step.
+    The layer must learn slowly, or it does the student's work. ``DistillOptimWrapperConstructor`` sees to it; an
+    optimizer without it is refused at its first step.
 
     Args:
-        num_classes: Classes of student and teacher; other heads are refused. None: what their heads say.
-        teacher: How several teachers teach: 'all' of them a loss each, averaged by their weights; one by its name; or
-            one answer of all, 'mean_prob', 'mean_logit' or 'confidence' (see :class:`MultiTeacherDistiller`).
+        num_classes: Classes of student and teacher; other heads are refused. None: that of their heads.
         with_fc: Use the serialization layer. False is AEKT's loss on the student's logits themselves.
         fc_init: 'identity', or 'default' for PyTorch's random one.
         fc_bias: Give it a bias.
         fc_lr_mult: Its learning rate, as a multiple of the optimizer's; 0 freezes it.
         fc_weight_decay: Its weight decay.
         log_terms: Log the loss's terms, the confidences and the accuracies before and after the layer.
-        student_recorders, teacher_recorders, connectors, distill_losses, loss_forward_mappings, distill_deliveries: As
-            in MMRazor's ``ConfigurableDistiller``; entries add to the defaults (recorders ``logits`` and ``labels``,
-            connector ``fc``, loss and mapping ``loss_aekt``) or replace those of the same name.
-        loss_options: Options of :class:`AEKTLoss`: tau, alpha, beta, gamma, target_form, max_ratio, ...
+        teacher: Which of several teachers the loss reads, or how it combines them; see :class:`MultiTeacherDistiller`.
+        options: Those of :class:`AEKTLoss` (tau, alpha, beta, ...), and those of :class:`MultiTeacherDistiller`, which
+            add to the defaults (recorders ``logits`` and ``labels``, connector ``fc``, loss and mapping ``loss_aekt``)
+            or replace those of the same name.
 
     >>> import mmkd_atsc
     >>> distiller = AEKTDistiller(num_classes=10, beta=2.0)  # a config needs no num_classes
@@ -62,42 +60,38 @@ class AEKTDistiller(MultiTeacherDistiller):
 
     def __init__(self, num_classes: int | None = None, with_fc: bool = True, fc_init: str = 'identity',
                  fc_bias: bool = True, fc_lr_mult: float = 0.01, fc_weight_decay: float = 0.0, log_terms: bool = True,
-                 teacher: str | int = 'all', student_recorders: dict | None = None,
-                 teacher_recorders: dict | None = None, connectors: dict | None = None,
-                 distill_losses: dict | None = None,
-                 loss_forward_mappings: dict | None = None, distill_deliveries: dict | None = None,
-                 init_cfg: dict | None = None, **loss_options: Any) -> None:
-        check_loss_options(loss_options, distill_losses)
+                 teacher: str | int = 'all', **options: Any) -> None:
+        given = {name: options.pop(name) or {} for name in options.keys() & set(options_of(MultiTeacherDistiller))}
+        for name in options.keys() - set(options_of(AEKTLoss)):
+            known = (*options_of(AEKTLoss), *options_of(AEKTDistiller), *options_of(MultiTeacherDistiller))
+            raise TypeError(f'AEKTDistiller has no option {name!r}{nearest(name, known)}')
+        if options and 'loss_aekt' in given.get('distill_losses', {}):
+            raise ValueError(f'{", ".join(options)} would be lost: distill_losses gives loss_aekt of its own, set it '
+                             'there')
         if num_classes is not None:
             check_number('num_classes', num_classes, 2, integer=True)
-        self.num_classes = num_classes
         # The prefixes let it be built whatever the default scope is. A head is called by name in training and in
         # inference alike, whatever layers it has inside.
         logits = dict(type='mmrazor.ModuleOutputs', source='head')
-        student_logits = dict(from_student=True, recorder='logits')
-        default_connectors = {}
-        reads_heads = 'logits' not in {**(student_recorders or {}), **(teacher_recorders or {})} and \
-            'loss_aekt' not in (loss_forward_mappings or {})
+        student_logits, fc = dict(from_student=True, recorder='logits'), {}
         if check_flag('with_fc', with_fc):
             student_logits['connector'] = 'fc'
-            default_connectors['fc'] = dict(type='mmkd_atsc.SerializationFC', num_classes=num_classes, bias=fc_bias,
-                                            init=fc_init)
-        super().__init__(
-            student_recorders={
-                'logits': logits, 'labels': dict(type='mmrazor.ModuleInputs', source='head.loss_module'),
-                **(student_recorders or {})},
-            teacher_recorders={'logits': logits, **(teacher_recorders or {})},
-            connectors={**default_connectors, **(connectors or {})},
-            distill_losses={'loss_aekt': dict(type='mmkd_atsc.AEKTLoss', **loss_options), **(distill_losses or {})},
-            loss_forward_mappings={'loss_aekt': dict(
+            fc = dict(fc=dict(type='mmkd_atsc.SerializationFC', num_classes=num_classes, bias=fc_bias, init=fc_init))
+        super().__init__(**with_defaults(
+            given,
+            student_recorders=dict(logits=logits, labels=dict(type='mmrazor.ModuleInputs', source='head.loss_module')),
+            teacher_recorders=dict(logits=logits), connectors=fc,
+            distill_losses=dict(loss_aekt=dict(type='mmkd_atsc.AEKTLoss', **options)),
+            loss_forward_mappings=dict(loss_aekt=dict(
                 preds_S=student_logits, preds_T=dict(from_student=False, recorder='logits', teacher=teacher),
-                gt_labels=dict(from_student=True, recorder='labels', data_idx=1)), **(loss_forward_mappings or {})},
-            distill_deliveries=distill_deliveries, init_cfg=init_cfg)
+                gt_labels=dict(from_student=True, recorder='labels', data_idx=1)))))
         if with_fc and not any(record.get('connector') == 'fc' for mapping in self.loss_forward_mappings.values()
                                for record in mapping.values()):
             # Distributed training would stop at parameters that no loss reaches.
             raise ValueError("with_fc=True, but no loss_forward_mappings entry has connector='fc'; set with_fc=False")
-        self.reads_heads = reads_heads
+        self.num_classes = num_classes
+        self.reads_heads = 'loss_aekt' not in given.get('loss_forward_mappings', {}) and not any(
+            'logits' in given.get(recorders, {}) for recorders in ('student_recorders', 'teacher_recorders'))
         self.log_terms = check_flag('log_terms', log_terms)
         self.fc_lr_mult = check_number('fc_lr_mult', fc_lr_mult, 0)
         self.fc_weight_decay = check_number('fc_weight_decay', fc_weight_decay, 0)
@@ -108,12 +102,12 @@ class AEKTDistiller(MultiTeacherDistiller):
         return self.connectors['fc'] if 'fc' in self.connectors else None
 
     def param_group_options(self) -> Iterator[tuple[nn.Parameter, dict]]:
-        """What the optimizer's constructor is asked for: a slow, undecayed group for the layer."""
+        """Requests a slow group without weight decay for the layer."""
         for parameter in self.fc.parameters() if self.fc is not None else ():
             yield parameter, dict(lr_mult=self.fc_lr_mult, weight_decay=self.fc_weight_decay)
 
     def prepare_from_student(self, model: nn.Module) -> None:
-        self._check_head(model, 'student', learns=True)
+        self._check_head(model, 'student')
         super().prepare_from_student(model)
 
     def prepare_from_teachers(self, teachers: dict[str, nn.Module], weights: dict[str, float] | None = None) -> None:
@@ -128,21 +122,27 @@ class AEKTDistiller(MultiTeacherDistiller):
             self.fc.requires_grad_(False)
         super().prepare_from_teachers(teachers, weights)
 
-    def _check_head(self, model: nn.Module, role: str, learns: bool = False) -> None:
+    def _check_head(self, model: nn.Module, role: str) -> None:
+        """Refuses heads that give no single tensor of logits, that MMPretrain does not train, or of other classes."""
         head = getattr(model, 'head', None)
+        name, refused = type(head).__name__, ''
         if isinstance(head, MultiLabelClsHead):
-            raise ValueError(f'{role}: {type(head).__name__} gives several labels an image, AEKT needs a head of one '
-                             'label')
-        if self.reads_heads:
-            check_logit_head(head, role, learns)
+            refused = f'{name} gives several labels an image, AEKT needs a head of one label'
+        elif self.reads_heads and isinstance(head, ConformerHead):
+            refused = (f'{name} gives the logits of two branches apart, one tensor is needed; choose a branch by '
+                       'data_idx in loss_forward_mappings')
+        elif self.reads_heads and role == 'student' and is_distilled(head) and not isinstance(head, DeiTClsHead):
+            refused = f'MMPretrain does not train {name} with its distillation branch, set distillation=False'
+        if refused:
+            raise ValueError(f'{role}: {refused}')
         # LeNet and VGG classify in the backbone, timm's networks as a whole.
-        said = (getattr(part, 'num_classes', None) for part in (head, model, getattr(model, 'backbone', None)))
-        classes = next((count for count in said if count and count > 0), self.num_classes)
+        counts = (getattr(part, 'num_classes', None) for part in (head, model, getattr(model, 'backbone', None)))
+        classes = next((count for count in counts if count and count > 0), self.num_classes)
         if self.num_classes not in (None, classes):
             raise ValueError(f"AEKTDistiller has num_classes={self.num_classes}, the {role}'s head has {classes}")
         self.num_classes = classes
 
-    def run_loss(self, name: str, arguments: dict[str, Any], teacher: str | None) -> dict[str, Any]:
+    def run_loss(self, name: str, arguments: dict[str, Any], teacher: str) -> dict[str, Any]:
         losses = super().run_loss(name, arguments, teacher)
         if name == 'loss_aekt' and self.log_terms:
             # No name holds 'loss', so MMEngine adds none of them to the total.
@@ -150,45 +150,14 @@ class AEKTDistiller(MultiTeacherDistiller):
         return losses
 
     def log_arguments(self, name: str, arguments: dict[str, Any]) -> dict[str, Tensor]:
-        """How well the student does before and after the layer, in the batch at hand."""
+        """The student's accuracy before and after the layer, in this batch."""
         if name != 'loss_aekt' or not self.log_terms or not {'preds_S', 'gt_labels'} <= arguments.keys():
             return {}
-        mapping, labels = self.loss_forward_mappings[name]['preds_S'], arguments['gt_labels']
-        logits = dict(accuracy_before_fc=self.get_record(**{**mapping, 'connector': None}))
-        if mapping.get('connector') == 'fc':
+        record, labels = self.loss_inputs[name].shared['preds_S'], arguments['gt_labels']
+        logits = dict(accuracy_before_fc=self.get_record(**{**record, 'connector': None}))
+        if record.get('connector') == 'fc':
             logits['accuracy_after_fc'] = arguments['preds_S']
         labels = labels if labels.dim() == 1 else labels.argmax(1)
         answers = torch.stack([value.detach().argmax(1) for value in logits.values()])
         return dict(zip(logits, (100 * (answers == labels).float().mean(1)).unbind()))
 
-
-def check_loss_options(options: dict[str, Any], distill_losses: dict | None) -> None:
-    """Refuses options that no loss would read: misspelt ones, and those of a loss that is replaced.
-
-    >>> check_loss_options(dict(bta=2.0), None)
-    Traceback (most recent call last):
-    TypeError: AEKTDistiller has no option 'bta'; did you mean 'beta'?
-    """
-    for name in options:
-        if name not in LOSS_OPTIONS:
-            known = (*LOSS_OPTIONS, *list(signature(AEKTDistiller.__init__).parameters)[1:-1])
-            raise TypeError(f'AEKTDistiller has no option {name!r}{nearest(name, known)}')
-    if options and 'loss_aekt' in (distill_losses or {}):
-        raise ValueError(f'{", ".join(options)} would be lost: distill_losses gives loss_aekt of its own, set it there')
-
-
-def check_logit_head(head: nn.Module | None, role: str, learns: bool = False) -> None:
-    """Refuses, in one line, a head that gives no tensor of logits, or that MMPretrain does not train.
-
-    >>> from mmpretrain.models.heads import LeViTClsHead
-    >>> check_logit_head(LeViTClsHead(num_classes=5, in_channels=8), 'student', learns=True)
-    Traceback (most recent call last):
-    ValueError: student: MMPretrain does not train LeViTClsHead with its distillation branch, set distillation=False
-    """
-    name = type(head).__name__
-    if isinstance(head, ConformerHead):
-        raise ValueError(f'{role}: {name} gives the logits of two branches apart, one tensor is needed; choose a '
-                         'branch by data_idx in loss_forward_mappings')
-    if learns and is_distilled(head) and not isinstance(head, DeiTClsHead):  # which trains the mean of its branches
-        raise ValueError(f'{role}: MMPretrain does not train {name} with its distillation branch, set '
-                         'distillation=False')

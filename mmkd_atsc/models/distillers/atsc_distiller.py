@@ -1,5 +1,4 @@
-"""ATSC's losses: the student's feature meets the teacher's, the teacher stays near where it started."""
-
+"""ATSC's losses: alignment of the student's feature with the teacher's, and the anchor of the teacher."""
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,7 +14,7 @@ from mmkd_atsc.registry import MODELS
 from ..classifier import Features, last_feature, split_classifier
 from ..losses import TeacherAnchorLoss
 from ..losses.feature_align_loss import align_features
-from .multi_teacher_distiller import MultiTeacherDistiller
+from .multi_teacher_distiller import MultiTeacherDistiller, with_defaults
 
 # A projector ends in a batch norm, whose variance begins near 1: far smaller features would make its first steps long.
 LEAST_VARIANCE = 0.1
@@ -23,28 +22,25 @@ LEAST_VARIANCE = 0.1
 
 @MODELS.register_module()
 class ATSCDistiller(MultiTeacherDistiller):
-    r"""Adaptive teaching with a shared classifier, the losses of one teacher:
+    r"""Adaptive teaching with a shared classifier (ATSC):
 
     .. math::
         \frac{\beta}{v}\,\mathrm{MSE}(P(E_S(x)), E_T(x)) + \lambda \lVert \theta_{E_T} - \theta^* \rVert^2
 
-    The first term records the student's neck (the projector :math:`P`) and the teacher's encoder (its backbone, or the
-    part of its neck that belongs to it); the second is for that encoder and counts only while it adapts. Both are for
-    :class:`AdaptiveTeacherDistill`, which adds the classifier's cross-entropy. With several teachers there is one of
-    each a teacher. Further losses can be given as in :class:`MultiTeacherDistiller`.
-
-    Teachers differ in the scale of their features, so the alignment is measured in the variance v that they have in the
-    first batch; ``normalize=False`` takes v = 1, as the papers do.
+    The first term records the student's neck (the projector :math:`P`) and the output of the teacher's encoder; the
+    second counts only while the encoder adapts. :class:`AdaptiveTeacherDistill` adds the classifier's cross-entropy.
+    With several teachers each has both terms. Teachers differ in the scale of their features, so the alignment is
+    measured in the variance v that they have in the first batch.
 
     Args:
         align_weight: The weight beta of the alignment.
-        normalize: Divide the alignment by v.
-        anchor_weight: The weight lambda of the anchor; the papers' is 1 on CIFAR-100, with an alignment of 1.
+        normalize: Divide the alignment by v; False, as in the papers, takes v = 1.
+        anchor_weight: The weight lambda of the anchor. The papers' is 1 on CIFAR-100, with an alignment of 1.
         anchor_reduction: 'sum' of squares (the authors' code) or their 'mean' (the paper).
-        anchor_min_dims: Anchor the parameters of at least so many dimensions: 1 is all of them. 2 (the authors' code)
-            leaves biases and norm layers free, and so the teacher free to shrink its features to meet the student.
-        student_recorders, teacher_recorders, connectors, distill_losses, loss_forward_mappings, distill_deliveries:
-            Entries add to the defaults, or replace those of the same name.
+        anchor_min_dims: Anchor the parameters of at least so many dimensions: 1 is all of them; 2 (the authors' code)
+            leaves biases and norm layers free, and so the teacher to shrink its features to meet the student.
+        options: Those of :class:`MultiTeacherDistiller`. They add to the defaults (recorder ``features``, loss and
+            mapping ``loss_align``) or replace those of the same name.
 
     >>> import mmkd_atsc
     >>> distiller = ATSCDistiller(align_weight=2.0)
@@ -53,65 +49,54 @@ class ATSCDistiller(MultiTeacherDistiller):
     """
 
     def __init__(self, align_weight: float = 10.0, anchor_weight: float = 10.0, anchor_reduction: str = 'sum',
-                 anchor_min_dims: int = 1, normalize: bool = True, student_recorders: dict | None = None,
-                 teacher_recorders: dict | None = None, connectors: dict | None = None,
-                 distill_losses: dict | None = None,
-                 loss_forward_mappings: dict | None = None, distill_deliveries: dict | None = None,
-                 init_cfg: dict | None = None) -> None:
+                 anchor_min_dims: int = 1, normalize: bool = True, **options: Any) -> None:
         check_number('align_weight', align_weight, 0)
         check_number('anchor_weight', anchor_weight, 0)
-        # Losses that were added may listen to the heads, which alignment alone does not run.
-        self_needs_heads = bool(student_recorders), bool(teacher_recorders)
-        finds_feature = 'features' not in (teacher_recorders or {})
-        super().__init__(
-            student_recorders={
-                'features': dict(type='mmrazor.ModuleOutputs', source='neck'), **(student_recorders or {})},
-            teacher_recorders={
-                'features': dict(type='mmrazor.ModuleOutputs', source='backbone'), **(teacher_recorders or {})},
-            connectors=connectors,
-            distill_losses={'loss_align': dict(type='mmkd_atsc.FeatureAlignLoss', loss_weight=align_weight),
-                            **(distill_losses or {})},
-            loss_forward_mappings={'loss_align': dict(
+        super().__init__(**with_defaults(
+            options,
+            student_recorders=dict(features=dict(type='mmrazor.ModuleOutputs', source='neck')),
+            teacher_recorders=dict(features=dict(type='mmrazor.ModuleOutputs', source='backbone')),
+            distill_losses=dict(loss_align=dict(type='mmkd_atsc.FeatureAlignLoss', loss_weight=align_weight)),
+            loss_forward_mappings=dict(loss_align=dict(
                 preds_S=dict(from_student=True, recorder='features', data_idx='teacher'),
-                preds_T=dict(from_student=False, recorder='features')), **(loss_forward_mappings or {})},
-            distill_deliveries=distill_deliveries, init_cfg=init_cfg)
-        self.needs_student_head, self.needs_teacher_head = self_needs_heads
-        self.finds_feature = finds_feature
-        self.normalize = check_flag('normalize', normalize) and 'loss_align' not in (distill_losses or {})
-        self.variances = FeatureVariances()
+                preds_T=dict(from_student=False, recorder='features')))))
+        # Losses that were added may record the heads, which alignment alone does not run.
+        self.needs_student_head = bool(options.get('student_recorders'))
+        self.needs_teacher_head = bool(options.get('teacher_recorders'))
+        self.finds_feature = 'features' not in (options.get('teacher_recorders') or {})
         self.anchor_min_dims = check_number('anchor_min_dims', anchor_min_dims, 1, 2, integer=True)
         self.anchor_options: dict[str, Any] = dict(loss_weight=anchor_weight, reduction=anchor_reduction)
-        TeacherAnchorLoss(**self.anchor_options)  # says at once what is wrong with them
         self.anchors = nn.ModuleDict()
+        # A loss of the user's own is as it is written.
+        has_own_loss = 'loss_align' in (options.get('distill_losses') or {})
+        self.normalize = check_flag('normalize', normalize) and not has_own_loss
+        self.variances = FeatureVariances()
 
     def prepare_from_teachers(self, teachers: dict[str, nn.Module], weights: dict[str, float] | None = None) -> None:
         splits = {name: split_classifier(teacher, role=name) for name, teacher in teachers.items()}
-        if self.finds_feature:  # behind the backbone, but for networks whose necks belong to the encoder
+        if self.finds_feature:  # behind the backbone, or behind a neck that belongs to the encoder
             self.teacher_recorders.recorders['features'] = MultiTeacherRecorder(
                 {name: split.source for name, split in splits.items()})
         super().prepare_from_teachers(teachers, weights)
-        if self.normalize:
-            self.variances.bind(teachers)
+        self.variances.bind(teachers if self.normalize else ())
         # Now, while the weights are those of the teachers' checkpoints: a resumed state comes later.
         for name, split in splits.items():
             self.anchors[name] = TeacherAnchorLoss(**self.anchor_options)
             self.anchors[name].bind(split.encoder, self.anchor_min_dims)
 
-    def run_loss(self, name: str, arguments: dict[str, Any], teacher: str | None) -> dict[str, Any]:
+    def run_loss(self, name: str, arguments: dict[str, Any], teacher: str) -> dict[str, Any]:
         losses = super().run_loss(name, arguments, teacher)
-        if name == 'loss_align' and self.normalize and teacher is not None:
+        if name == 'loss_align' and self.normalize:
             losses[name] = losses[name] / self.variances(teacher, arguments['preds_S'], arguments['preds_T'])
         return losses
 
     def loss_share(self, name: str, teacher: str) -> float:
-        """Of what the student answers each teacher, its projectors weigh the gradients; see MultiFeatureProjector."""
-        answers_each = any(record.get('data_idx') == 'teacher' or isinstance(record.get('data_idx'), dict)
-                           or isinstance(record['recorder'], dict)
-                           for record in self.loss_forward_mappings[name].values() if record['from_student'])
-        return 1 if answers_each else super().loss_share(name, teacher)
+        """1 where the student answers each teacher apart: its projectors weigh those gradients already."""
+        answers_each = any(record.get('data_idx') == 'teacher' for record in self.loss_forward_mappings[name].values())
+        return 1.0 if answers_each else super().loss_share(name, teacher)
 
     def anchor_losses(self) -> dict[str, Tensor]:
-        """How far each teacher's encoder is from where it began; for the steps in which it adapts."""
+        """The penalty on each teacher's encoder, for the steps in which it adapts."""
         return {'loss_anchor' if len(self.anchors) == 1 else f'{name}.loss_anchor': anchor()
                 for name, anchor in self.anchors.items()}
 

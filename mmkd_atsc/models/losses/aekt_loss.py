@@ -1,4 +1,4 @@
-"""AEKT's distillation loss: three terms for each sample, in log space, on few kernels."""
+"""AEKT's distillation loss: three terms for each sample, in log space, in few kernels."""
 import math
 
 import torch
@@ -18,15 +18,11 @@ _ABSENT = -1e30  # added to a logit, it removes the class: exp gives 0, and unli
 def aekt_loss(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, tau: float = 4.0, alpha: float = 1.0,
               beta: float = 8.0, gamma: float = 1.0, target_form: str = 'ratio', max_ratio: float | None = 2.0,
               soft_target_topk: int = 2, reduction: str = 'mean') -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss and the batch means of its terms; :class:`AEKTLoss` has the formula and says what the arguments are.
-
-    >>> logits = torch.tensor([[1.0, 0.0, 0.0]])
-    >>> loss, terms = aekt_loss(logits, logits, torch.tensor([0]))  # equal networks: a ratio of 1, times tau**2
-    >>> loss.item(), terms['tckd'].item(), terms['nckd'].item(), terms['ratio'].item()
-    (16.0, 0.0, 0.0, 1.0)
-    """
+    """The loss and the batch means of its terms; :class:`AEKTLoss` has the formula and the arguments."""
     check_settings(tau, alpha, beta, gamma, target_form, max_ratio, soft_target_topk, reduction)
-    check_logits(student_logits, teacher_logits)
+    if student_logits.shape != teacher_logits.shape or student_logits.dim() != 2 or student_logits.shape[1] < 2:
+        raise ValueError('logits must be (N, C) with at least 2 classes, of one shape: student '
+                         f'{tuple(student_logits.shape)}, teacher {tuple(teacher_logits.shape)}')
     targets, shares = pick_targets(labels, student_logits, soft_target_topk)  # (N, K), K is 1 for hard labels
     dtype = torch.promote_types(torch.promote_types(student_logits.dtype, teacher_logits.dtype), torch.float32)
     mask = torch.zeros((*targets.shape, student_logits.shape[1]), dtype=dtype, device=targets.device)
@@ -57,8 +53,8 @@ def _split(logits: Tensor, targets: Tensor, mask: Tensor, tau: float) -> tuple[T
     """log p̂ of the classes other than the label (N, K, C), and the label's log-odds against them (N, K, 1)."""
     others = torch.add(mask, logits.unsqueeze(1), alpha=1 / tau)
     log_prob = others.log_softmax(2)
-    # The log-odds are u_t - logsumexp(others). In the label's place log_softmax holds just that, with its gradient,
-    # but _ABSENT took the digits of the value: it is written anew.
+    # The log-odds are u_t - logsumexp(others). log_softmax has them in the label's place, with their gradient, but
+    # _ABSENT took the digits of the value: it is computed again.
     odds = log_prob.gather(2, targets.unsqueeze(2)) if log_prob.requires_grad else None
     with torch.no_grad():
         minus_logsumexp = log_prob.amax(2, keepdim=True) - others.amax(2, keepdim=True)
@@ -68,7 +64,7 @@ def _split(logits: Tensor, targets: Tensor, mask: Tensor, tau: float) -> tuple[T
 
 def _target_term(log_ratio: Tensor, log_odds: Tensor, form: str, max_ratio: float | None) -> tuple[Tensor, Tensor]:
     """The target term, and the ratio itself for the log."""
-    # Confidences e^-10000 apart: where a bare ratio has no room left for a batch's sum, it too goes on linearly.
+    # Beyond the largest number that leaves room for a batch's sum, a bare ratio goes on linearly too.
     log_highest = math.log(torch.finfo(log_ratio.dtype).max) - 40 * math.log(2)
     ratio = log_ratio.detach().clamp(max=log_highest).exp()
     if form == 'no_confidence':
@@ -80,49 +76,22 @@ def _target_term(log_ratio: Tensor, log_odds: Tensor, form: str, max_ratio: floa
 
 
 def pick_targets(labels: Tensor, logits: Tensor, soft_target_topk: int) -> tuple[Tensor, Tensor | None]:
-    """Class indices (N, K), and for soft labels their shares (N, K), which sum to 1.
-
-    Values are checked on the CPU only: to read them from a GPU is to wait for it.
-
-    >>> pick_targets(torch.tensor([[0.125, 0.5, 0.25, 0.125]]), torch.zeros(1, 4), 2)[0]
-    tensor([[1, 2]])
-    """
+    """Class indices (N, K), and for soft labels their shares (N, K), which sum to 1."""
     num_samples, num_classes = logits.shape
-    if labels.device != logits.device:
-        raise ValueError(f'labels are on {labels.device}, the logits on {logits.device}')
-    on_cpu = labels.device.type == 'cpu' and num_samples > 0
     if labels.shape == (num_samples, ):
         if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
             raise TypeError(f'labels of shape (N,) must be integers, got {labels.dtype}')
-        low, high = map(int, labels.aminmax()) if on_cpu else (0, 0)
-        if low < 0 or high >= num_classes:
-            raise ValueError(f'label {low if low < 0 else high} is out of range: the logits have {num_classes} '
-                             f'classes, 0 to {num_classes - 1}')
         return labels.long().unsqueeze(1), None
     if labels.shape != (num_samples, num_classes):
         raise ValueError(f'labels of shape {tuple(labels.shape)} must be ({num_samples},) class indices or '
                          f'({num_samples}, {num_classes}) scores, as the logits')
     scores = labels.detach().to(torch.promote_types(logits.dtype, torch.float32))
     mass = scores.sum(1)
-    # nan fails every comparison, so a row that holds one is refused as well.
-    if on_cpu and not bool((scores >= 0).all() & (mass > 0).all() & (mass < math.inf).all()):
+    # Checked on the CPU only: to read from a GPU is to wait for it. nan fails every comparison.
+    if labels.device.type == 'cpu' and not bool((scores >= 0).all() & (mass > 0).all() & (mass < math.inf).all()):
         raise ValueError('soft labels must be finite, not negative, and hold a positive score in every row')
     shares, targets = scores.topk(min(soft_target_topk, num_classes), dim=1)
     return (targets, None) if targets.shape[1] == 1 else (targets, shares / shares.sum(1, keepdim=True))
-
-
-def check_logits(student: Tensor, teacher: Tensor) -> None:
-    """Refuses, in one line, what are no two floating-point (N, C) tensors of one shape on one device, C at least 2."""
-    for name, logits in (('student', student), ('teacher', teacher)):
-        if not logits.is_floating_point():
-            raise TypeError(f'{name} logits must be floating-point numbers, got {logits.dtype}')
-        if logits.dim() != 2 or logits.shape[1] < 2:
-            raise ValueError(f'{name} logits of shape {tuple(logits.shape)} must be (N, C) with at least 2 classes')
-    if student.shape != teacher.shape:
-        raise ValueError(f'student logits of shape {tuple(student.shape)} and teacher logits of shape '
-                         f'{tuple(teacher.shape)} differ')
-    if student.device != teacher.device:
-        raise ValueError(f'student logits are on {student.device}, teacher logits on {teacher.device}')
 
 
 def check_settings(tau: float, alpha: float, beta: float, gamma: float, target_form: str, max_ratio: float | None,
@@ -150,31 +119,30 @@ class AEKTLoss(nn.Module):
 
         R(r) = r \ \text{if}\ r \le m, \quad m\,(1 + \log(r / m)) \ \text{else}
 
-    The first two terms are DKD's (``gamma=0`` is DKD). The third pulls the student's confidence in the target class up,
-    the harder the further it is below the teacher's, and with ``m = max_ratio`` never harder than ``m`` times.
+    The first two terms are DKD's (``gamma=0`` is DKD). The third raises the student's confidence in the target class:
+    the lower it is beside the teacher's, the stronger the pull, and never stronger than ``m = max_ratio``.
 
-    The published abstract and figures fix the three terms, the ratio, the FC layer after the student's logits
-    (:class:`~mmkd_atsc.models.connectors.SerializationFC`) and where the cross-entropy sits. The paper's equations were
-    not available to us: the form of the ratio term is our reading of it, hence the choice by ``target_form``.
+    The paper's abstract and figures fix the three terms, the ratio, the layer after the student's logits
+    (:class:`~mmkd_atsc.models.connectors.SerializationFC`) and the place of the cross-entropy. Its equations were not
+    available to us: the form of the ratio term is our reading, hence ``target_form``.
 
-    It computes in fp32 (fp64 for fp64 logits), under autocast too. The teacher gets no gradient. ``max_ratio=None``
-    takes the ratio bare: a fresh student's is 30 to 90 at ``tau=4``, times ``tau**2``, and training diverges.
+    The loss is computed in fp32 (fp64 for fp64 logits), under autocast too. The teacher gets no gradient.
 
     Args:
         tau: Temperature.
         alpha, beta, gamma: Weights of the target class term (TCKD), of the other classes (NCKD), of the ratio term.
         target_form: 'ratio' is the formula above; 'no_confidence' leaves the factor 1 - p^S_t out of its gradient: the
-            term is -min(r, m), taken as a constant, times the student's log-odds of the target class.
-        max_ratio: The bound m; None for the bare ratio.
+            term is -min(r, m), as a constant, times the student's log-odds of the target class.
+        max_ratio: The bound m; None for the bare ratio, with which training diverges (a fresh student's is 30 to 90).
         soft_target_topk: With soft labels the loss is the expectation over this many of a sample's largest ones.
         loss_weight: Weight w, read at each forward: a warm-up may change it.
-        max_pull: No sample's gradient on its logits is longer than this (:func:`bound_pull`): a loss that pulls tens of
-            times as hard as the cross-entropy spoils a short training. None, the published loss, has no such bound.
-        reduction: 'mean' and 'sum' over samples, or 'none' for a loss each.
+        max_pull: The longest gradient of a sample on its logits (:func:`bound_pull`); the cross-entropy's is at most
+            1.4. None is the published loss, whose tens of times that spoil a short training.
+        reduction: 'mean' and 'sum' over samples, or 'none'.
 
-    ``terms`` has the last forward's batch means, detached: 'tckd', 'nckd' and 'target' (without weights and tau**2),
-    'ratio' (p^T_t / p^S_t, unbounded), 'student_confidence' and 'teacher_confidence' (p_t at ``tau``). ``max_pull``
-    adds 'pull', the mean length of a sample's gradient before the bound, and 'pull_factor', by which it is shortened.
+    ``terms`` has the last forward's batch means, detached: 'tckd', 'nckd' and 'target' without weights and tau**2,
+    'ratio' (unbounded), 'student_confidence' and 'teacher_confidence' (p_t at ``tau``); with ``max_pull`` also 'pull',
+    the mean length of a sample's gradient before the bound, and 'pull_factor', by which it is shortened.
 
     Examples:
         >>> loss = MODELS.build(dict(type='mmkd_atsc.AEKTLoss', tau=4.0, beta=8.0))
@@ -218,8 +186,8 @@ class AEKTLoss(nn.Module):
             return aekt_loss(logits, preds_T, gt_labels, self.tau, alpha, beta, gamma, self.target_form,
                              self.max_ratio, self.soft_target_topk, reduction)
 
-        if self.max_pull is None or not preds_S.is_floating_point():
+        if self.max_pull is None:
             value, self.terms = loss(preds_S, self.reduction)
             return value
         losses, self.terms = bound_pull(lambda logits: loss(logits, 'none'), preds_S, self.max_pull)
-        return losses if self.reduction == 'none' else getattr(losses, self.reduction)()
+        return losses if self.reduction == 'none' else losses.mean() if self.reduction == 'mean' else losses.sum()

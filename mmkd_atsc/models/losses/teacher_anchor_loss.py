@@ -1,4 +1,5 @@
 """The penalty that holds an adapting teacher near its pretrained weights."""
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -7,11 +8,9 @@ from torch import Tensor, nn
 from mmkd_atsc.errors.checks import check_choice, check_number
 from mmkd_atsc.registry import MODELS
 
-REDUCTIONS = ('sum', 'mean')
-
 
 class _SquaredDistance(torch.autograd.Function):
-    """``scale * sum ||parameter - anchor||^2``: one node and a fixed number of calls for any number of tensors."""
+    """``scale * sum ||parameter - anchor||^2`` in a fixed number of calls for any number of tensors."""
 
     @staticmethod
     def forward(ctx, scale: float, anchors: Sequence[Tensor], *parameters: Tensor) -> Tensor:
@@ -25,21 +24,15 @@ class _SquaredDistance(torch.autograd.Function):
         # once_differentiable would stay silent here: it only looks at whether ``grad`` itself has a graph.
         if torch.is_grad_enabled():
             raise RuntimeError('TeacherAnchorLoss cannot be differentiated twice (create_graph=True)')
-        wanted = [i for i, needed in enumerate(ctx.needs_input_grad[2:]) if needed]
-        parameters, grads = ctx.saved_tensors, [None] * len(ctx.anchors)
-        slopes = torch._foreach_sub([parameters[i] for i in wanted], [ctx.anchors[i] for i in wanted])
+        slopes = torch._foreach_sub(ctx.saved_tensors, ctx.anchors)
         # In the slopes' dtype: foreach has no fused path for a factor of another one.
         torch._foreach_mul_(slopes, (2 * ctx.scale * grad).to(slopes[0].dtype))
-        for i, slope in zip(wanted, slopes):
-            grads[i] = slope
-        return None, None, *grads
+        return None, None, *slopes
 
 
 def _norms(tensors: Sequence[Tensor]) -> Tensor:
     """The L2 norm of each tensor, as one vector in fp32 or better."""
-    dtype = torch.float32
-    for tensor_dtype in {tensor.dtype for tensor in tensors}:
-        dtype = torch.promote_types(dtype, tensor_dtype)
+    dtype = functools.reduce(torch.promote_types, {tensor.dtype for tensor in tensors}, torch.float32)
     return torch.stack(torch._foreach_norm(tensors, 2, dtype=dtype))
 
 
@@ -50,56 +43,43 @@ class TeacherAnchorLoss(nn.Module):
     .. math::
         L = \lambda \sum_k \lVert \theta_k - \theta^*_k \rVert_2^2
 
-    over the parameters :math:`\theta_k` of more than one dimension, that is without biases and norm layers;
-    :math:`\theta^*` are their values when :meth:`bind` was called.
+    over the parameters :math:`\theta_k` of at least two dimensions (neither biases nor norm layers); the anchors
+    :math:`\theta^*` are their values when :meth:`bind` was called. Norms are computed in fp32 or better.
 
-    The anchors have the parameters' dtype and move with this module (``to``, ``cuda``, ``half``), but are neither
-    parameters nor in the state dict: on resume they come from the teacher's checkpoint again. For fp16 and bf16
-    parameters the norms are accumulated and returned in fp32; the differences, and the gradients, have the parameters'
-    own precision.
-
-    The encoder is used, not registered: its owner saves, moves and optimizes it. A copy (``copy.deepcopy``) of the
-    whole algorithm is anchored to the copied encoder. Parameters that are frozen count in the value and get no
-    gradient. The loss cannot be differentiated twice.
+    The anchors move with this module but are not in the state dict: on resume they come from the teacher's checkpoint
+    again. The encoder is used, not registered. The loss cannot be differentiated twice.
 
     Args:
-        loss_weight: Factor of the loss. 0 gives exactly 0, and no work.
+        loss_weight: Factor of the loss.
         reduction: 'sum' of the squares (the authors' code), or their 'mean' (the paper).
 
-    Examples:
-        >>> encoder = nn.Linear(3, 2)
-        >>> loss = TeacherAnchorLoss(loss_weight=0.5)
-        >>> loss.bind(encoder)
-        >>> _ = encoder.weight.data.add_(1)
-        >>> loss()
-        tensor(3.0000, grad_fn=<_SquaredDistanceBackward>)
-        >>> sorted(loss.drift())
-        ['total', 'weight']
+    >>> encoder = nn.Linear(3, 2)
+    >>> loss = TeacherAnchorLoss(loss_weight=0.5)
+    >>> loss.bind(encoder)
+    >>> _ = encoder.weight.data.add_(1)
+    >>> loss()
+    tensor(3.0000, grad_fn=<_SquaredDistanceBackward>)
     """
 
     def __init__(self, loss_weight: float = 1.0, reduction: str = 'sum') -> None:
         super().__init__()
         self.loss_weight = check_number('loss_weight', loss_weight, low=0)
-        self.reduction = check_choice('reduction', reduction, REDUCTIONS)
+        self.reduction = check_choice('reduction', reduction, ('sum', 'mean'))
         self._names: list[str] = []
-        # Where each parameter lives, not the parameter itself: a copy or a cast may put another tensor there.
+        # Where each parameter is, not the parameter itself: a copy or a cast may put another tensor there.
         self._owners: list[tuple[nn.Module, str]] = []
         self._anchors: list[Tensor] = []
 
     def bind(self, encoder: nn.Module, min_dims: int = 2) -> None:
-        """Takes the encoder's weights of now as anchors. Only once: a second call would forget the pretrained ones."""
+        """Takes the encoder's present weights as anchors; a second call is refused, as it would lose them."""
         if self._names:
-            raise RuntimeError('TeacherAnchorLoss is bound already, and binding it again would lose the pretrained '
-                               'weights: build a new one')
-        if not isinstance(encoder, nn.Module):
-            raise TypeError(f'TeacherAnchorLoss anchors a module, not a {type(encoder).__name__}')
+            raise RuntimeError('TeacherAnchorLoss is bound already: build a new one')
         names = [name for name, parameter in encoder.named_parameters() if parameter.dim() >= min_dims]
         if not names:
             raise ValueError(f'{type(encoder).__name__} has no parameter of {min_dims} dimensions or more to anchor')
         self._names = names
-        for name in names:
-            path, _, leaf = name.rpartition('.')
-            self._owners.append((encoder.get_submodule(path), leaf))
+        places = [name.rpartition('.') for name in names]
+        self._owners = [(encoder.get_submodule(path), leaf) for path, _, leaf in places]
         self._anchors = [parameter.detach().clone() for parameter in self._parameters_now()]
 
     def forward(self) -> Tensor:
@@ -114,12 +94,7 @@ class TeacherAnchorLoss(nn.Module):
 
     @torch.no_grad()
     def drift(self) -> dict[str, Tensor]:
-        r"""How far the encoder went: :math:`\lVert\theta-\theta^*\rVert / \lVert\theta^*\rVert`, without host syncs.
-
-        Returns:
-            dict[str, Tensor]: 'total', and one for each child of the encoder ('conv1', 'layer1', ...); a parameter of
-            the encoder itself (``cls_token``) goes by its own name.
-        """
+        r""":math:`\lVert\theta-\theta^*\rVert / \lVert\theta^*\rVert`: in 'total' and for each child of the encoder."""
         parameters = self._parameters_now()
         moved = _norms(torch._foreach_sub(parameters, self._anchors))
         start = _norms(self._anchors)
@@ -127,31 +102,16 @@ class TeacherAnchorLoss(nn.Module):
         for i, name in enumerate(self._names):
             stages.setdefault(name.split('.')[0], []).append(i)
         # named_parameters goes child by child, so a stage is a slice; indexing by a list would wait for the device.
-        drift = {'total': _ratio(moved, start)}
-        drift.update((stage, _ratio(moved[rows[0]:rows[-1] + 1], start[rows[0]:rows[-1] + 1]))
-                     for stage, rows in stages.items())
-        return drift
+        slices = {'total': slice(None), **{name: slice(rows[0], rows[-1] + 1) for name, rows in stages.items()}}
+        # The floor is for layers that start at zero.
+        return {name: moved[rows].norm() / start[rows].norm().clamp_min(1e-12) for name, rows in slices.items()}
 
     def _parameters_now(self) -> list[Tensor]:
         if not self._owners:
-            raise RuntimeError("TeacherAnchorLoss has no encoder yet: call bind(encoder) once the teacher's checkpoint "
-                               'is loaded')
-        parameters = [getattr(owner, leaf) for owner, leaf in self._owners]
-        for name, parameter, anchor in zip(self._names, parameters, self._anchors):
-            if parameter.dtype != anchor.dtype or parameter.device != anchor.device:
-                raise RuntimeError(f'{name} is {parameter.dtype} on {parameter.device}, its anchor {anchor.dtype} on '
-                                   f'{anchor.device}: move TeacherAnchorLoss together with the encoder')
-        return parameters
+            raise RuntimeError('TeacherAnchorLoss has no encoder: call bind(encoder) when the teacher is loaded')
+        return [getattr(owner, leaf) for owner, leaf in self._owners]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args, **kwargs) -> 'TeacherAnchorLoss':
-        # Anchors are no buffers: DDP would broadcast them and averaged models copy them at every step.
+        # Anchors are not buffers: DDP would broadcast them, and averaged models would copy them, at every step.
         self._anchors = [fn(anchor) for anchor in self._anchors]
         return super()._apply(fn, *args, **kwargs)
-
-    def extra_repr(self) -> str:
-        return f'loss_weight={self.loss_weight}, reduction={self.reduction!r}, anchors={len(self._anchors)}'
-
-
-def _ratio(moved: Tensor, start: Tensor) -> Tensor:
-    # A stage that starts at zero (zero-initialised layers) has no relative drift; the floor keeps it finite.
-    return moved.norm() / start.norm().clamp_min(1e-12)

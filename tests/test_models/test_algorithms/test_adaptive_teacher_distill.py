@@ -3,16 +3,12 @@ import copy
 
 import pytest
 import torch
-from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
-from mmpretrain.structures import DataSample
 from torch import nn
 from torch.nn import functional as F
 
-import mmkd_atsc.engine  # noqa: F401
 from tests.conftest import tiny_classifier
-
-SGD = dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4)
+from tests.test_models.distillation import LABELS, SGD, batches, divergence, kd, optimizer_of
 
 
 def student_config(teacher_channels=16, **neck):
@@ -23,31 +19,18 @@ def student_config(teacher_channels=16, **neck):
 
 
 PAPERS = dict(student_ce_weight=0.0, teacher_lr_mult=1.0)
-PAPERS_LOSSES = dict(type='mmkd_atsc.ATSCDistiller', align_weight=1.0, normalize=False, anchor_weight=1.0,
-                     anchor_min_dims=2)
+PAPERS_LOSSES = dict(align_weight=1.0, normalize=False, anchor_weight=1.0, anchor_min_dims=2)
 
 
 def build(checkpoint, distiller=None, student=None, **options):
-    """With the papers' values, but for what is given."""
+    """With the papers' values, but for those that are given."""
     torch.manual_seed(0)
-    model = MODELS.build(dict(
-        type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student or student_config(), teacher=tiny_classifier(8),
-        teacher_ckpt=checkpoint, distiller=dict(PAPERS_LOSSES, **(distiller or {})), **{**PAPERS, **options}))
+    model = MODELS.build({
+        'type': 'mmkd_atsc.AdaptiveTeacherDistill', 'architecture': student or student_config(),
+        'teacher': tiny_classifier(8), 'teacher_ckpt': checkpoint,
+        'distiller': {'type': 'mmkd_atsc.ATSCDistiller', **PAPERS_LOSSES, **(distiller or {})}, **PAPERS, **options})
     model.init_weights()
     return model.train()
-
-
-def optimizer_of(model, **extra):
-    return build_optim_wrapper(model, dict(
-        constructor='mmkd_atsc.DistillOptimWrapperConstructor', optimizer=SGD, **extra))
-
-
-def batches(count, size=8):
-    generator = torch.Generator().manual_seed(5)
-    for _ in range(count):
-        images = torch.randint(0, 256, (size, 3, 32, 32), generator=generator).float()
-        labels = torch.randint(0, 10, (size, ), generator=generator)
-        yield dict(inputs=images, data_samples=[DataSample().set_gt_label(label) for label in labels.tolist()]), labels
 
 
 class AsTheyAre(nn.Module):
@@ -109,26 +92,14 @@ def test_twenty_steps_follow_the_plain_transcription(teacher_checkpoint, classif
     assert not torch.allclose(model.teacher.backbone.conv1.weight.float(), start['backbone.conv1.weight'], atol=1e-3)
     for ours, theirs in ((model.student.backbone, plain.student), (model.student.neck, plain.projector),
                          (model.teacher.backbone, plain.encoder), (model.teacher.head, plain.head)):
-        for key, value in ours.state_dict().items():
-            torch.testing.assert_close(value, theirs.state_dict()[key], atol=1e-5, rtol=1e-5, msg=key)
-
-
-def test_gradients_stay_on_their_side(teacher_checkpoint, batch):
-    """The classifier learns from (b) only, the encoder from (a) only."""
-    model = build(teacher_checkpoint)
-    losses = model(*batch, mode='loss')
-    assert set(losses) == {'distill.loss_align', 'distill.loss_anchor', 'teacher.loss'}
-    classifier, encoder = list(model.teacher.head.parameters()), list(model.teacher.backbone.parameters())
-    kept = dict(retain_graph=True, allow_unused=True)
-    assert all(g is None for g in torch.autograd.grad(losses['teacher.loss'], encoder, **kept))
-    assert all(g is not None for g in torch.autograd.grad(losses['teacher.loss'], classifier, **kept))
-    assert all(g is None for g in torch.autograd.grad(losses['distill.loss_align'], classifier, **kept))
-    assert all(g is not None for g in torch.autograd.grad(losses['distill.loss_align'], encoder, **kept))
+        torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), atol=1e-5, rtol=1e-5)
 
 
 def test_every_parameter_is_used_and_is_in_the_optimizer_once(teacher_checkpoint, batch):
     model = build(teacher_checkpoint)
-    sum(model(*batch, mode='loss').values()).backward()
+    losses = model(*batch, mode='loss')
+    assert set(losses) == {'distill.loss_align', 'distill.loss_anchor', 'teacher.loss'}
+    sum(losses.values()).backward()
     assert all(p.grad is not None for p in model.parameters())
     listed = [p for group in optimizer_of(model).param_groups for p in group['params']]
     assert len(listed) == len({id(p) for p in listed}) == len(list(model.parameters()))
@@ -199,10 +170,9 @@ def test_students_own_loss_teaches_the_student_only(teacher_checkpoint, batch):
     assert all(g is None for g in grads)
     student = torch.autograd.grad(losses['student.loss'], model.student.backbone.conv1.weight)[0]
     assert student.abs().sum() > 0
-    labels = torch.cat([sample.gt_label for sample in batch[1]])
     # The projector's batch norm sees this batch in train mode both times.
     logits = model.student.head(model.student.extract_feat(batch[0]))
-    torch.testing.assert_close(losses['student.loss'], 0.5 * F.cross_entropy(logits, labels))
+    torch.testing.assert_close(losses['student.loss'], 0.5 * F.cross_entropy(logits, LABELS))
 
 
 def test_nothing_is_saved_twice(teacher_checkpoint):
@@ -227,6 +197,8 @@ def test_a_copy_shares_its_own_classifier(teacher_checkpoint, batch):
     (dict(distiller=dict(type='mmkd_atsc.ATSCDistiller', anchor_reduction='max')), ValueError, "'sum', 'mean'"),
     (dict(distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=10)), TypeError, 'needs an ATSCDistiller'),
     (dict(architecture=tiny_classifier(4)), TypeError, 'its head is a LinearClsHead'),
+    (dict(architecture=student_config(teacher_channels=32)), ValueError,
+     'has out_channels=32, but .* out_channels=16, or leave it out'),
 ])
 def test_wrong_configs_are_refused_at_build(teacher_checkpoint, change, error, words):
     config = dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student_config(), teacher=tiny_classifier(8),
@@ -235,54 +207,23 @@ def test_wrong_configs_are_refused_at_build(teacher_checkpoint, change, error, w
         MODELS.build({**config, **change})
 
 
-def test_a_projector_that_does_not_fit_is_refused(teacher_checkpoint):
-    with pytest.raises(ValueError, match='has out_channels=32, but .* out_channels=16, or leave it out'):
-        build(teacher_checkpoint, student=student_config(teacher_channels=32))
-
-
 def test_alternate_does_not_go_with_accumulation(teacher_checkpoint):
     model = build(teacher_checkpoint, classifier_step='alternate')
     with pytest.raises(ValueError, match='accumulative_counts'):
         model.train_step(next(batches(1))[0], optimizer_of(model, accumulative_counts=2))
 
 
-LOGITS = dict(logits=dict(type='mmrazor.ModuleOutputs', source='head'))
-KD = dict(
-    student_recorders=LOGITS, teacher_recorders=LOGITS,
-    distill_losses=dict(loss_kd=dict(type='mmrazor.KLDivergence', tau=4, teacher_detach=False)),
-    loss_forward_mappings=dict(loss_kd=dict(
-        preds_S=dict(from_student=True, recorder='logits'), preds_T=dict(from_student=False, recorder='logits'))))
-
-
 @pytest.mark.parametrize('options', [dict(student_ce_weight=0.5), dict(adaptive=False)])
 def test_a_loss_on_the_logits_can_be_added(teacher_checkpoint, batch, options):
-    model = build(teacher_checkpoint, copy.deepcopy(KD), **options)
+    model = build(teacher_checkpoint, kd(teacher_detach=False), **options)
     losses = model(*batch, mode='loss')
     features = model.student.extract_feat(batch[0])  # train mode, so the same batch statistics again
-    logits = model.student.head(features), model.teacher(batch[0])
-    kd = 16 * F.kl_div(F.log_softmax(logits[0] / 4, 1), F.softmax(logits[1] / 4, 1), reduction='batchmean')
-    torch.testing.assert_close(losses['distill.loss_kd'], kd)
+    torch.testing.assert_close(losses['distill.loss_kd'],
+                               divergence(model.student.head(features), model.teacher(batch[0])))
     # The teacher's side of it is a target, even where the loss does not detach it.
-    grads = torch.autograd.grad(losses['distill.loss_kd'], [p for p in model.parameters() if p.requires_grad],
-                                allow_unused=True)
-    learning = {name.split('.')[0] for (name, _), grad in zip(
-        [(n, p) for n, p in model.named_parameters() if p.requires_grad], grads) if grad is not None}
-    assert learning == {'architecture'}
-
-
-def test_vector_features(batch):
-    backbone = dict(type='mmpretrain.VisionTransformer', img_size=32, patch_size=8, arch=dict(
-        embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=32))
-    teacher = dict(type='mmpretrain.ImageClassifier', backbone=backbone, head=dict(
-        type='mmpretrain.VisionTransformerClsHead', num_classes=10, in_channels=32))
-    student = dict(teacher, head=dict(type='mmkd_atsc.SharedClassifierHead'), neck=dict(
-        type='mmkd_atsc.FeatureProjector'))
-    config = dict(type='mmkd_atsc.AdaptiveTeacherDistill', teacher=teacher, allow_random_teacher=True)
-    model = MODELS.build(dict(config, architecture=student)).train()
-    sum(model(*batch, mode='loss').values()).backward()
-    assert all(p.grad is not None for p in model.parameters())
-    with pytest.raises(ValueError, match='has spatial=True, but .* spatial=False, or leave it out'):
-        MODELS.build(dict(config, architecture=student_config(32)))
+    learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    grads = torch.autograd.grad(losses['distill.loss_kd'], list(learning.values()), allow_unused=True)
+    assert {name.split('.')[0] for name, grad in zip(learning, grads) if grad is not None} == {'architecture'}
 
 
 def test_a_teacher_is_not_anchored_to_weights_it_did_not_begin_with(teacher_checkpoint, batch):

@@ -3,25 +3,13 @@ import copy
 
 import pytest
 import torch
-from mmengine.registry import MODELS
 from torch.nn import functional as F
 
-import mmkd_atsc.engine  # noqa: F401
 from mmkd_atsc.models.aggregate import aggregate_logits
 from tests.conftest import tiny_classifier
-from tests.test_models.test_algorithms.test_adaptive_teacher_distill import (
-    PAPERS,
-    PAPERS_LOSSES,
-    AsTheyAre,
-    batches,
-    optimizer_of,
-)
-
-VIT = dict(
-    type='mmpretrain.ImageClassifier', data_preprocessor=dict(mean=[0.] * 3, std=[255.] * 3, to_rgb=True),
-    backbone=dict(type='mmpretrain.VisionTransformer', img_size=32, patch_size=8, arch=dict(
-        embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=32)),
-    head=dict(type='mmpretrain.VisionTransformerClsHead', num_classes=10, in_channels=32))
+from tests.test_models.distillation import LABELS, VIT, batches, divergence, kd, optimizer_of, train
+from tests.test_models.test_algorithms.test_adaptive_teacher_distill import AsTheyAre
+from tests.test_models.test_algorithms.test_adaptive_teacher_distill import build as build_one
 
 
 def student_config(names=(), **head):
@@ -34,68 +22,37 @@ def student_config(names=(), **head):
     return config
 
 
-def build(teachers, distiller=None, student=None, **options):
-    torch.manual_seed(0)
-    options.setdefault('allow_random_teacher', True)
-    model = MODELS.build(dict(
-        type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student or student_config(), teacher=teachers,
-        distiller=dict(PAPERS_LOSSES, **(distiller or {})), **{**PAPERS, **options}))
-    model.init_weights()
-    return model.train()
+def build(teachers, checkpoints=None, student=None, **options):
+    return build_one(checkpoints, student=student or student_config(), teacher=teachers,
+                     allow_random_teacher=not checkpoints, **options)
 
 
 def two(**options):
     return build(dict(big=tiny_classifier(8), deep=tiny_classifier(4, depth=14)), **options)
 
 
-def single(checkpoint, **options):
-    torch.manual_seed(0)
-    student = tiny_classifier(4)
-    student['neck'] = dict(type='mmkd_atsc.FeatureProjector', in_channels=8, out_channels=16)
-    student['head'] = dict(type='mmkd_atsc.SharedClassifierHead')
-    model = MODELS.build(dict(
-        type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student, teacher=tiny_classifier(8),
-        teacher_ckpt=checkpoint, distiller=PAPERS_LOSSES, **{**PAPERS, **options}))
-    model.init_weights()
-    return model.train()
-
-
-def logits_too(how):
-    logits = dict(logits=dict(type='mmrazor.ModuleOutputs', source='head'))
-    return dict(distiller=dict(
-        type='mmkd_atsc.ATSCDistiller', student_recorders=logits, teacher_recorders=logits,
-        distill_losses=dict(loss_kd=dict(type='mmrazor.KLDivergence', tau=4)),
-        loss_forward_mappings=dict(loss_kd=dict(
-            preds_S=dict(from_student=True, recorder='logits'),
-            preds_T=dict(from_student=False, recorder='logits', teacher=how)))))
-
-
 @pytest.mark.parametrize('count, options', [
     (1, {}), (2, {}), (2, dict(classifier_step='alternate')), (2, dict(adaptive=False)),
-    (2, dict(student_ce_weight=0.5)), (2, logits_too('all')), (2, logits_too('mean_prob'))])
+    (2, dict(student_ce_weight=0.5)), (2, dict(distiller=kd())), (2, dict(distiller=kd(dict(teacher='mean_prob'))))])
 def test_ten_steps_with_one_teacher_or_twice_the_same(teacher_checkpoint, count, options):
     """In train mode; with weights of one half every network goes where it goes with one teacher."""
     names = [f'teacher{i}' for i in range(count)]
-    alone = single(teacher_checkpoint, **copy.deepcopy(options))
-    several = build({name: tiny_classifier(8) for name in names}, teacher_ckpt=[teacher_checkpoint] * count,
+    alone = build_one(teacher_checkpoint, **copy.deepcopy(options))
+    several = build({name: tiny_classifier(8) for name in names}, [teacher_checkpoint] * count,
                     teacher_weights=[1 / count] * count, student=student_config(names), **options)
     several.student.backbone.load_state_dict(alone.student.backbone.state_dict())
     for name in names:
         several.student.neck.projectors[name].load_state_dict(alone.student.neck.state_dict())
     start = alone.student.backbone.conv1.weight.detach().clone()
     for model in (alone, several):
-        wrapper = optimizer_of(model)
-        for data, _ in batches(10):
-            data['inputs'] = data['inputs'] / 64 - 2
-            model.train_step(data, wrapper)
+        train(model, 10)
     assert not torch.allclose(alone.student.backbone.conv1.weight, start, atol=1e-3)
     pairs = [(alone.student.backbone, several.student.backbone)]
     for name in names:
         pairs += [(alone.student.neck, several.student.neck.projectors[name]),
                   (alone.teacher, several.teachers[name].model)]
     for ours, theirs in pairs:
-        for key, value in ours.state_dict().items():
-            torch.testing.assert_close(theirs.state_dict()[key], value, atol=1e-6, rtol=1e-6, msg=key)
+        torch.testing.assert_close(theirs.state_dict(), ours.state_dict(), atol=1e-6, rtol=1e-6)
 
 
 def test_losses_are_those_of_each_branch(batch):
@@ -109,7 +66,7 @@ def test_losses_are_those_of_each_branch(batch):
         seen = network.backbone(batch[0])[-1]
         torch.testing.assert_close(losses[f'distill.{name}.loss_align'], 2 * F.mse_loss(feature, seen))
         torch.testing.assert_close(losses[f'{name}.loss'], F.cross_entropy(
-            network.head(network.neck((seen, ))), torch.tensor([0, 3, 9, 1])))
+            network.head(network.neck((seen, ))), LABELS))
 
 
 def test_the_encoder_descends_the_weighted_sum_and_each_branch_its_own(batch):
@@ -130,16 +87,7 @@ def test_the_encoder_descends_the_weighted_sum_and_each_branch_its_own(batch):
     for name in ('big', 'deep'):
         for mine, other in ((model.student.neck.projectors[name], plain.student.neck.projectors[name]),
                             (model.teachers[name], plain.teachers[name])):
-            for a, b in zip(mine.parameters(), other.parameters()):
-                torch.testing.assert_close(a.grad, b.grad)
-
-
-def test_every_parameter_is_used_and_is_in_the_optimizer_once(batch):
-    model = two()
-    sum(model(*batch, mode='loss').values()).backward()
-    assert all(p.grad is not None for p in model.parameters())
-    listed = [p for group in optimizer_of(model).param_groups for p in group['params']]
-    assert len(listed) == len({id(p) for p in listed}) == len(list(model.parameters()))
+            torch.testing.assert_close(*([p.grad for p in module.parameters()] for module in (mine, other)))
 
 
 @pytest.mark.parametrize('aggregate', ['mean_prob', 'vote'])
@@ -157,12 +105,12 @@ def test_families_sizes_and_normalisations_mix(batch):
     teachers = dict(cnn=tiny_classifier(8), vit=VIT)
     model = build(teachers, data_preprocessor=dict(mean=[127.5] * 3, std=[64.] * 3))
     wrapper = optimizer_of(model)
+    listed = [p for group in wrapper.param_groups for p in group['params']]
+    assert len(listed) == len({id(p) for p in listed}) == len(list(model.parameters()))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     for data, _ in batches(2):
-        log = model.train_step(data, wrapper)
-    assert log['loss'].isfinite()
-    still = [key for key, value in model.named_parameters() if torch.equal(before[key], value)]
-    assert not still
+        assert model.train_step(data, wrapper)['loss'].isfinite()
+    assert not [key for key, value in model.named_parameters() if torch.equal(before[key], value)]
     model.eval()
     vit = model.teachers['vit']
     images = batch[0] * 64 + 127.5
@@ -170,37 +118,14 @@ def test_families_sizes_and_normalisations_mix(batch):
     torch.testing.assert_close(vit.encode(batch[0])[-1], expected, atol=1e-5, rtol=1e-4)
 
 
-def test_a_branch_of_its_own_is_weighed_once(batch):
-    """However a loss says that it reads the student's answer to each teacher."""
-    def gradient(**which):
-        distiller = dict(loss_forward_mappings=dict(loss_align=dict(
-            preds_S=dict(from_student=True, **which), preds_T=dict(from_student=False, recorder='features'))))
-        distiller['student_recorders'] = {f'to_{name}': dict(
-            type='mmrazor.ModuleOutputs', source=f'neck.projectors.{name}') for name in ('big', 'deep')}
-        model = two(distiller=distiller, teacher_weights=[3, 1])
-        model.distiller.needs_student_head = False
-        sum(model(*batch, mode='loss').values()).backward()
-        return model.student.backbone.conv1.weight.grad
-    plain = gradient(recorder='features', data_idx='teacher')
-    torch.testing.assert_close(gradient(recorder='features', data_idx=dict(big=0, deep=1)), plain)
-    torch.testing.assert_close(gradient(recorder=dict(big='to_big', deep='to_deep')), plain)
-
-
 def test_a_loss_on_the_common_answer_is_averaged_over_the_teachers(batch):
     """An AEKT term beside the alignment: it is weighted in the loss, the alignment in the projectors."""
-    logits = dict(logits=dict(type='mmrazor.ModuleOutputs', source='head'))
-    model = two(distiller=dict(
-        student_recorders=logits, teacher_recorders=logits,
-        distill_losses=dict(loss_kd=dict(type='mmrazor.KLDivergence', tau=4)),
-        loss_forward_mappings=dict(loss_kd=dict(preds_S=dict(from_student=True, recorder='logits'),
-                                                preds_T=dict(from_student=False, recorder='logits')))),
-        teacher_weights=[3, 1])
+    model = two(distiller=kd(), teacher_weights=[3, 1])
     losses = model(*batch, mode='loss')
     student = model.student.head(model.student.extract_feat(batch[0]))
     for name, weight in (('big', 0.75), ('deep', 0.25)):
-        teacher = model.teachers[name](batch[0])
-        kd = 16 * F.kl_div(F.log_softmax(student / 4, 1), F.softmax(teacher / 4, 1), reduction='batchmean')
-        torch.testing.assert_close(losses[f'distill.{name}.loss_kd'], weight * kd)
+        torch.testing.assert_close(losses[f'distill.{name}.loss_kd'],
+                                   weight * divergence(student, model.teachers[name](batch[0])))
 
 
 @pytest.mark.parametrize('student, error, words', [

@@ -1,10 +1,10 @@
 """The learning rate of teachers that adapt."""
 import pytest
-import torch
-from mmengine.registry import MODELS
 
 from tests.conftest import tiny_classifier
-from tests.test_models.test_algorithms.test_adaptive_teacher_distill import batches, build, optimizer_of
+from tests.test_models.distillation import optimizer_of
+from tests.test_models.test_algorithms.test_adaptive_teacher_distill import build
+from tests.test_models.test_algorithms.test_several_adaptive_teachers import build as build_several
 
 
 def rates(model, **options):
@@ -15,13 +15,7 @@ def rates(model, **options):
 
 
 def several(**options):
-    student = tiny_classifier(4)
-    student['neck'] = dict(type='mmkd_atsc.MultiFeatureProjector', projectors={
-        name: dict(in_channels=8, out_channels=16) for name in ('big', 'small')})
-    student['head'] = dict(type='mmkd_atsc.MultiClassifierHead')
-    return MODELS.build(dict(
-        type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student, allow_random_teacher=True,
-        teacher=dict(big=tiny_classifier(8), small=tiny_classifier(8)), **options))
+    return build_several(dict(big=tiny_classifier(8), small=tiny_classifier(8)), **options)
 
 
 def test_encoder_and_classifier_of_the_teacher_have_it(teacher_checkpoint):
@@ -29,16 +23,6 @@ def test_encoder_and_classifier_of_the_teacher_have_it(teacher_checkpoint):
     for name, rate in found.items():
         assert rate == pytest.approx(0.005 if name.startswith('teachers.') else 0.05), name
     assert any(name.startswith('teachers.teacher.model.head.') for name in found)
-
-
-def test_it_is_what_the_teacher_moves_by(teacher_checkpoint):
-    moved = []
-    for multiple in (1.0, 0.25):
-        model = build(teacher_checkpoint, teacher_lr_mult=multiple)
-        before = model.teacher.backbone.conv1.weight.detach().clone()
-        model.train_step(next(batches(1))[0], optimizer_of(model))
-        moved.append(model.teacher.backbone.conv1.weight.detach() - before)
-    torch.testing.assert_close(moved[1], 0.25 * moved[0], atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize('multiples, big, small', [
@@ -51,9 +35,9 @@ def test_each_of_several_teachers_has_its_own(multiples, big, small):
 
 
 @pytest.mark.parametrize('multiples, error, words', [
-    (0, ValueError, 'teacher_lr_mult=0 must be greater than 0; .* adaptive=False'),
-    ('fast', TypeError, "teacher_lr_mult='fast' must be a number"),
-    ([1.0, 0.0], ValueError, 'teacher_lr_mult: small=0.0 must be greater than 0'),
+    (0, ValueError, 'teacher_lr_mult: big=0 must be a number greater than 0'),
+    ('fast', TypeError, "teacher_lr_mult: big='fast' must be a number"),
+    ([1.0, 0.0], ValueError, 'teacher_lr_mult: small=0.0 must be a number greater than 0'),
     ([1.0], ValueError, r'teacher_lr_mult has 1 entries for 2 teachers \(big, small\)'),
     (dict(big=1.0, smal=1.0), ValueError, 'teacher_lr_mult is for big, smal, the teachers are big, small'),
 ])

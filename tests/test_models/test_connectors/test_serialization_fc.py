@@ -5,7 +5,6 @@ from mmengine.model import BaseModule, ModuleList
 from torch import nn
 
 from mmkd_atsc.models.connectors import SerializationFC
-from mmkd_atsc.registry import MODELS
 
 
 def random_logits(num_samples=32, num_classes=100, scale=10.0, dtype=torch.float32):
@@ -30,31 +29,6 @@ def test_it_computes_w_z_plus_b():
     torch.testing.assert_close(connector(z), expected)
     assert [name for name, _ in connector.named_parameters()] == ['fc.weight', 'fc.bias']
     assert [name for name, _ in SerializationFC(3, bias=False).named_parameters()] == ['fc.weight']
-
-
-def test_default_init_is_that_of_a_linear_layer():
-    torch.manual_seed(0)
-    connector = SerializationFC(50, init='default')
-    assert not torch.equal(connector.fc.weight, torch.eye(50))
-    assert connector.fc.weight.abs().max() <= 50**-0.5 and connector.fc.bias.abs().max() > 0
-
-
-@pytest.mark.parametrize('bias', [True, False])
-def test_both_networks_learn_through_it(bias):
-    connector = SerializationFC(4, bias=bias)
-    z = random_logits(6, 4).requires_grad_()
-    upstream = random_logits(6, 4, scale=1.0)
-    connector(z).backward(upstream)
-    assert torch.equal(z.grad, upstream)  # through the identity
-    torch.testing.assert_close(connector.fc.weight.grad, upstream.t() @ z.detach())
-    if bias:
-        torch.testing.assert_close(connector.fc.bias.grad, upstream.sum(0))
-
-
-def test_identity_survives_the_runner_s_init_weights():
-    connector = SerializationFC(10)
-    connector.init_weights()
-    assert torch.equal(connector.fc.weight, torch.eye(10)) and not connector.fc.bias.any()
 
 
 def test_identity_survives_the_init_cfg_of_the_model_around_it():
@@ -86,12 +60,6 @@ def test_trained_weights_survive_a_second_init_weights():
     assert torch.equal(connector.fc.weight, trained)
 
 
-def test_it_is_built_from_a_config_as_a_connector_of_mmrazor():
-    from mmrazor.models.architectures.connectors.base_connector import BaseConnector
-    connector = MODELS.build(dict(type='mmkd_atsc.SerializationFC', num_classes=7, bias=False, init='default'))
-    assert isinstance(connector, BaseConnector) and connector.fc.weight.shape == (7, 7)
-
-
 @pytest.mark.parametrize('settings, error, message', [
     (dict(num_classes=1), ValueError, 'num_classes=1 must be an integer at least 2'),
     (dict(num_classes=10.0), TypeError, 'num_classes=10.0 must be an integer'),
@@ -102,9 +70,3 @@ def test_bad_settings_are_refused_in_one_line(settings, error, message):
     with pytest.raises(error) as caught:
         SerializationFC(**settings)
     assert message in str(caught.value) and '\n' not in str(caught.value)
-
-
-def test_logits_of_another_number_of_classes_are_refused_in_one_line():
-    with pytest.raises(ValueError) as caught:
-        SerializationFC(10)(torch.zeros(4, 12))
-    assert str(caught.value) == 'SerializationFC has num_classes=10, but the logits it got have 12 (shape (4, 12))'

@@ -1,21 +1,17 @@
 """AEKTDistiller: what it computes, where it fits in, what of it can be replaced, and that it leaves nothing behind."""
-import copy
 
 import numpy as np
 import pytest
 import torch
-from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from mmpretrain.models import ImageClassifier
 from mmpretrain.models.heads import (
     ConformerHead,
-    CSRAClsHead,
     EfficientFormerClsHead,
     LeViTClsHead,
     MultiLabelClsHead,
     MultiLabelLinearClsHead,
 )
-from mmpretrain.structures import DataSample
 from torch import nn
 from torch.nn import functional as F
 
@@ -23,18 +19,19 @@ from mmkd_atsc.models.algorithms import MultiTeacherDistill
 from mmkd_atsc.models.connectors import SerializationFC
 from mmkd_atsc.models.distillers import AEKTDistiller
 from tests.conftest import tiny_classifier
+from tests.test_models.distillation import LABELS, batches, divergence, kd, optimizer_of, train
 from tests.test_models.test_losses.aekt_cases import aekt_loss
 
 TERMS = {'tckd', 'nckd', 'target', 'ratio', 'student_confidence', 'teacher_confidence', 'accuracy_before_fc',
          'accuracy_after_fc', 'pull', 'pull_factor'}
-LABELS = torch.tensor([0, 3, 9, 1])
 
 
-def build(checkpoint, distiller=None, student=None, **options):
+def build(checkpoint, distiller=None, student=None, algorithm=None, **options):
     torch.manual_seed(0)
     distiller = distiller or dict(type='mmkd_atsc.AEKTDistiller', **options)
     return MODELS.build(dict(type='mmkd_atsc.MultiTeacherDistill', architecture=student or tiny_classifier(4),
-                             teacher=tiny_classifier(8), teacher_ckpt=checkpoint, distiller=distiller))
+                             teacher=tiny_classifier(8), teacher_ckpt=checkpoint, distiller=distiller,
+                             **(algorithm or {})))
 
 
 def scramble(connector):
@@ -58,24 +55,13 @@ def test_the_loss_is_aekts_after_the_layer_and_the_cross_entropy_is_before_it(te
     losses = model(*batch, mode='loss')
     z, u, v = logits_by_hand(model, batch[0])
     assert (z - u).abs().max() > 0.1
-    torch.testing.assert_close(losses['distill.loss_aekt'], aekt_loss(u, v, LABELS, **options))
-    torch.testing.assert_close(losses['student.loss'], F.cross_entropy(z, LABELS))
-
-
-def test_gradients_reach_student_and_layer_as_by_hand(teacher_checkpoint, batch):
-    model, twin = build(teacher_checkpoint).eval(), build(teacher_checkpoint).eval()
-    for one in (model, twin):
-        scramble(one.distiller.fc)
-    total, _ = model.parse_losses(model(*batch, mode='loss'))
-    total.backward()
-    z, u, v = logits_by_hand(twin, batch[0])
-    (F.cross_entropy(z, LABELS) + aekt_loss(u, v, LABELS)).backward()
-    for mine, other in zip(model.parameters(), twin.parameters()):
-        assert (mine.grad is None) == (other.grad is None)
-        if mine.grad is not None:
-            torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-6)
-    assert model.distiller.fc.fc.weight.grad.abs().max() > 0
-    assert all(parameter.grad is None for parameter in model.teachers.parameters())
+    by_hand = [F.cross_entropy(z, LABELS), aekt_loss(u, v, LABELS, **options)]
+    torch.testing.assert_close([losses['student.loss'], losses['distill.loss_aekt']], by_hand)
+    learning = [*model.student.parameters(), *model.distiller.parameters()]
+    total, _ = model.parse_losses(losses)
+    torch.testing.assert_close(torch.autograd.grad(total, learning), torch.autograd.grad(sum(by_hand), learning),
+                               rtol=1e-4, atol=1e-6)
+    assert not any(parameter.requires_grad for parameter in model.teachers.parameters())
 
 
 def test_the_log_has_the_terms_as_an_independent_computation_gives_them(teacher_checkpoint, batch):
@@ -103,19 +89,11 @@ def test_the_log_has_the_terms_as_an_independent_computation_gives_them(teacher_
     assert {f'distill.{name}' for name in TERMS} <= log.keys()
 
 
-def test_accuracies_are_of_their_own_logits(teacher_checkpoint, batch):
-    model = build(teacher_checkpoint).eval()
-    before, after = torch.eye(10)[[0, 3, 9, 2]], torch.eye(10)[[0, 3, 5, 5]]  # three and two of four are right
-    model.student.head.fc.register_forward_hook(lambda *_: before)  # inside of what is recorded
-    model.distiller.fc.register_forward_hook(lambda *_: after)
-    losses = model(*batch, mode='loss')
-    assert losses['distill.accuracy_before_fc'] == 75 and losses['distill.accuracy_after_fc'] == 50
-
-
 def test_without_the_layer_and_without_the_log(teacher_checkpoint, batch):
-    model = build(teacher_checkpoint, with_fc=False).eval()
+    model = build(teacher_checkpoint, with_fc=False, max_pull=None).eval()
     losses = model(*batch, mode='loss')
-    assert {name[8:] for name in losses if name.startswith('distill.')} == TERMS - {'accuracy_after_fc'} | {'loss_aekt'}
+    assert {name[8:] for name in losses if name.startswith('distill.')} == TERMS - {
+        'accuracy_after_fc', 'pull', 'pull_factor'} | {'loss_aekt'}
     assert not list(model.distiller.parameters())
     torch.testing.assert_close(losses['distill.loss_aekt'],
                                aekt_loss(model.student(batch[0]), model.teacher(batch[0]), LABELS))
@@ -160,101 +138,34 @@ def test_the_raw_parts_inside_mmrazors_configurable_distiller(teacher_checkpoint
     assert losses['distill.loss_aekt'] == ours(*batch, mode='loss')['distill.loss_aekt']
 
 
-def vision_transformer():
-    return dict(
-        type='mmpretrain.ImageClassifier',
-        backbone=dict(type='VisionTransformer', img_size=32, patch_size=8, arch=dict(
-            embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)),
-        head=dict(type='VisionTransformerClsHead', num_classes=10, in_channels=16, hidden_dim=8))
-
-
-def test_a_transformer_learns_from_a_cnn(teacher_checkpoint, batch):
-    model = build(teacher_checkpoint, student=vision_transformer()).eval()
-    losses = model(*batch, mode='loss')
-    z, v = model.student(batch[0]), model.teacher(batch[0])
-    torch.testing.assert_close(losses['distill.loss_aekt'], aekt_loss(z, v, LABELS))
-    torch.testing.assert_close(losses['student.loss'], F.cross_entropy(z, LABELS))
-    losses['distill.loss_aekt'].backward()
-    assert model.student.backbone.patch_embed.projection.weight.grad.abs().max() > 0
-
-
 # MMPretrain's DeiT: mixup and CutMix stand in the student's train_cfg, the data_preprocessor beside the model.
 
-def deit(**head):
-    return dict(cfg_path='mmpretrain::deit/deit-tiny_4xb256_in1k.py', head=dict(num_classes=10, **head),
-                backbone=dict(img_size=32, patch_size=8))
+DEIT = dict(cfg_path='mmpretrain::deit/deit-tiny_4xb256_in1k.py', head=dict(num_classes=10),
+            backbone=dict(img_size=32, patch_size=8))
 
 
-def build_deit(checkpoint, student, **extra):
-    torch.manual_seed(0)
-    return MODELS.build(dict(type='mmkd_atsc.MultiTeacherDistill', architecture=student, teacher=tiny_classifier(8),
-                             teacher_ckpt=checkpoint, distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=10),
-                             **extra))
-
-
-def raw_batch():
-    generator = torch.Generator().manual_seed(3)
-    images = torch.randint(256, (8, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    return dict(inputs=images, data_samples=[DataSample().set_gt_label(label) for label in range(8)])
-
-
-TOP_LEVEL = dict(data_preprocessor=dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3))
-SOFT = dict(loss=dict(_delete_=True, type='CrossEntropyLoss', use_soft=True))
-
-
-@pytest.mark.parametrize('head, smoothing', [({}, 0.1), (SOFT, 0.0)])
-@pytest.mark.parametrize('augment', ['Mixup', 'CutMix'])
-def test_mixed_images_and_labels_reach_both_losses(teacher_checkpoint, head, smoothing, augment):
+@pytest.mark.parametrize('student, algorithm', [
+    (DEIT, dict(data_preprocessor=dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3))),
+    (dict(DEIT, data_preprocessor=dict(num_classes=10)), {})])  # its config says 1000 classes
+def test_deits_own_config_trains_with_both(teacher_checkpoint, student, algorithm):
     np.random.seed(0)
-    student = dict(deit(**head), train_cfg=dict(augments=[dict(type=augment, alpha=0.8)]))
-    model = build_deit(teacher_checkpoint, student, **TOP_LEVEL).eval()
-    plain = model.data_preprocessor(raw_batch(), training=False)['inputs']
-    mixed = model.data_preprocessor(raw_batch(), training=True)
-    scores = torch.stack([sample.gt_score for sample in mixed['data_samples']])
-    assert not torch.equal(mixed['inputs'], plain)
-    assert (scores.sum(1) - 1).abs().max() < 1e-6 and ((scores > 0).sum(1) == 2).any()
-
-    losses = model(**mixed, mode='loss')
-    z, v = model.student(mixed['inputs']), model.teacher(mixed['inputs'])
-    torch.testing.assert_close(losses['distill.loss_aekt'], aekt_loss(z, v, scores))
-    smooth = scores * (1 - smoothing) + smoothing / 10
-    torch.testing.assert_close(losses['student.loss'], -(smooth * z.log_softmax(1)).sum(1).mean())
-    right = (z.argmax(1) == scores.argmax(1)).float().mean()
-    assert losses['distill.accuracy_before_fc'] == pytest.approx(100 * right.item())
-
-
-@pytest.mark.parametrize('extra', [TOP_LEVEL, {}, dict(data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3))])
-def test_deits_own_config_trains_with_both(teacher_checkpoint, extra):
-    student = deit()
-    if not extra:  # its config says 1000 classes
-        student['data_preprocessor'] = dict(num_classes=10)
-    np.random.seed(0)
-    model = build_deit(teacher_checkpoint, student, **extra).train()
+    model = build(teacher_checkpoint, student=student, algorithm=algorithm).train()
     assert [type(one).__name__ for one in model.data_preprocessor.batch_augments.augments] == ['Mixup', 'CutMix']
-    optimizer = build_optim_wrapper(model, dict(
-        constructor='mmkd_atsc.DistillOptimWrapperConstructor', optimizer=dict(type='AdamW', lr=1e-3)))
-    logs = [model.train_step(raw_batch(), optimizer) for _ in range(12)]
+    optimizer = optimizer_of(model, optimizer=dict(type='AdamW', lr=1e-3))
+    logs = [model.train_step(next(batches(1))[0], optimizer) for _ in range(12)]
     assert all(value.isfinite().all() for log in logs for value in log.values())
     assert sum(log['loss'] for log in logs[-4:]) < sum(log['loss'] for log in logs[:4])
 
 
 def test_batch_augmentations_are_the_users_to_switch_off_and_never_lost(teacher_checkpoint):
     off = dict(data_preprocessor=dict(num_classes=10, batch_augments=None))
-    assert build_deit(teacher_checkpoint, deit(), **off).data_preprocessor.batch_augments is None
+    assert build(teacher_checkpoint, student=DEIT, algorithm=off).data_preprocessor.batch_augments is None
+    lost = dict(data_preprocessor=dict(type='mmengine.ImgDataPreprocessor'))
     with pytest.raises(ValueError, match='batch augmentations would be lost: ImgDataPreprocessor has none'):
-        build_deit(teacher_checkpoint, deit(), data_preprocessor=dict(type='mmengine.ImgDataPreprocessor'))
+        build(teacher_checkpoint, student=DEIT, algorithm=lost)
 
 
 # What can be replaced.
-
-def test_replaced_recorders(teacher_checkpoint, batch):
-    expected = build(teacher_checkpoint).eval()(*batch, mode='loss')
-    fc = dict(type='ModuleOutputs', source='head.fc')
-    model = build(teacher_checkpoint, student_recorders=dict(logits=fc), teacher_recorders=dict(logits=fc)).eval()
-    assert model.distiller.student_recorders.get_recorder('logits').source == 'head.fc'
-    assert model.distiller.student_recorders.get_recorder('labels').source == 'head.loss_module'
-    assert model(*batch, mode='loss')['distill.loss_aekt'] == expected['distill.loss_aekt']
-
 
 def test_replaced_connector(teacher_checkpoint, batch):
     torch.manual_seed(2)
@@ -267,31 +178,13 @@ def test_replaced_connector(teacher_checkpoint, batch):
 
 
 def test_replaced_and_added_losses_with_their_mappings(teacher_checkpoint, batch):
-    model = build(
-        teacher_checkpoint, distill_losses=dict(
-            loss_aekt=dict(type='mmkd_atsc.AEKTLoss', tau=1.0), loss_kd=dict(type='mmrazor.KLDivergence', tau=2.0)),
-        loss_forward_mappings=dict(loss_kd=dict(
-            preds_S=dict(from_student=True, recorder='logits'), preds_T=dict(from_student=False, recorder='logits')))
-    ).eval()
+    options = kd()
+    options['distill_losses']['loss_aekt'] = dict(type='mmkd_atsc.AEKTLoss', tau=1.0)
+    model = build(teacher_checkpoint, **options).eval()
     losses = model(*batch, mode='loss')
     z, v = model.student(batch[0]), model.teacher(batch[0])
     torch.testing.assert_close(losses['distill.loss_aekt'], aekt_loss(z, v, LABELS, tau=1.0))
-    kd = 4 * F.kl_div((z / 2).log_softmax(1), (v / 2).softmax(1), reduction='batchmean')
-    torch.testing.assert_close(losses['distill.loss_kd'], kd)
-
-
-def test_replaced_mapping(teacher_checkpoint, batch):
-    """The logs follow the records that the mapping names."""
-    model = build(
-        teacher_checkpoint, student_recorders=dict(answer=dict(type='ModuleOutputs', source='head.fc')),
-        loss_forward_mappings=dict(loss_aekt=dict(
-            preds_S=dict(from_student=True, recorder='answer', connector='fc'),
-            preds_T=dict(from_student=False, recorder='logits'),
-            gt_labels=dict(from_student=True, recorder='labels', data_idx=1)))).eval()
-    losses = model(*batch, mode='loss')
-    torch.testing.assert_close(losses['distill.loss_aekt'], aekt_loss(model.student(batch[0]), model.teacher(batch[0]),
-                                                                      LABELS))
-    assert {f'distill.{name}' for name in TERMS} <= losses.keys()
+    torch.testing.assert_close(losses['distill.loss_kd'], divergence(z, v))
 
 
 def test_another_loss_in_the_place_of_ours(teacher_checkpoint, batch):
@@ -307,27 +200,19 @@ def test_another_loss_in_the_place_of_ours(teacher_checkpoint, batch):
 
 @pytest.mark.parametrize('rules', [None, dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
                                    dict(custom_keys={'fc': dict(lr_mult=3.0)})])
-def test_the_layer_has_a_slow_group_without_decay(teacher_checkpoint, rules):
-    model = build(teacher_checkpoint)
-    rest = {} if rules is None else dict(paramwise_cfg=rules)
-    optimizer = build_optim_wrapper(model, dict(
-        constructor='mmkd_atsc.DistillOptimWrapperConstructor', **rest,
-        optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4))).optimizer
+def test_the_layer_has_a_group_of_its_own(teacher_checkpoint, rules):
+    model = build(teacher_checkpoint, fc_lr_mult=0.02, fc_weight_decay=0.25)
+    optimizer = optimizer_of(model, **({} if rules is None else dict(paramwise_cfg=rules))).optimizer
     layer = set(model.distiller.parameters())
     groups = [group for group in optimizer.param_groups if layer & set(group['params'])]
     assert all(set(group['params']) <= layer for group in groups)
     assert {parameter for group in groups for parameter in group['params']} == layer and len(layer) == 2
-    assert all(group['lr'] == pytest.approx(0.001) and group['weight_decay'] == 0 for group in groups)
+    assert all(group['lr'] == pytest.approx(0.001) and group['weight_decay'] == 0.25 for group in groups)
     conv = next(group for group in optimizer.param_groups
                 if any(parameter is model.student.backbone.conv1.weight for parameter in group['params']))
-    assert conv['lr'] == 0.1 and conv['weight_decay'] == 5e-4
+    assert conv['lr'] == 0.05 and conv['weight_decay'] == 5e-4
     in_all = [parameter for group in optimizer.param_groups for parameter in group['params']]
     assert len(in_all) == len(set(in_all)) and set(in_all) == layer | set(model.student.parameters())
-
-
-def test_the_groups_options_are_the_distillers(teacher_checkpoint):
-    model = build(teacher_checkpoint, fc_lr_mult=0.5, fc_weight_decay=0.25)
-    assert [wish for _, wish in model.distiller.param_group_options()] == [dict(lr_mult=0.5, weight_decay=0.25)] * 2
 
 
 def test_the_layer_is_absent_at_inference(teacher_checkpoint, batch):
@@ -338,40 +223,23 @@ def test_the_layer_is_absent_at_inference(teacher_checkpoint, batch):
     expected = torch.stack([sample.pred_score for sample in model.student(*batch, mode='predict')])
     assert torch.equal(found, expected)
     assert torch.equal(model(*batch, mode='tensor'), model.student(batch[0]))
-    # What an exported student is: everything below `architecture.`, strictly.
-    exported = {key[len('architecture.'):]: value for key, value in model.state_dict().items()
-                if key.startswith('architecture.')}
-    MODELS.build(tiny_classifier(4)).load_state_dict(exported)
-    assert not any('connectors' in key for key in exported)
+    exported = {key for key in model.state_dict() if key.startswith('architecture.')}
+    assert exported == {f'architecture.{key}' for key in MODELS.build(tiny_classifier(4)).state_dict()}
     assert {key for key in model.state_dict() if 'connectors' in key} == {
         'distiller.connectors.fc.fc.weight', 'distiller.connectors.fc.fc.bias'}
 
 
-def train(model, steps=5):
-    optimizer = build_optim_wrapper(model, dict(
-        constructor='mmkd_atsc.DistillOptimWrapperConstructor',
-        optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4)))
-    generator, history = torch.Generator().manual_seed(7), []
-    model.train()
-    for _ in range(steps):
-        images = torch.randn(8, 3, 32, 32, generator=generator)
-        labels = torch.randint(10, (8, ), generator=generator).tolist()
-        log = model.train_step(dict(inputs=images, data_samples=[DataSample().set_gt_label(y) for y in labels]),
-                               optimizer)
-        history.append(log['loss'].item())
-    return history
-
-
 def test_a_frozen_identity_changes_nothing_bit_for_bit(teacher_checkpoint):
     with_layer, without = build(teacher_checkpoint, fc_lr_mult=0), build(teacher_checkpoint, with_fc=False)
-    start = copy.deepcopy(without.student.state_dict())
-    assert train(with_layer) == train(without)
+    start = without.student.head.fc.weight.detach().clone()
+    train(with_layer, 5)
+    train(without, 5)
     expected = without.student.state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in with_layer.student.state_dict().items())
-    assert not torch.equal(expected['head.fc.weight'], start['head.fc.weight'])
+    assert not torch.equal(expected['head.fc.weight'], start)
     assert torch.equal(with_layer.distiller.fc.fc.weight, torch.eye(10))
     moving = build(teacher_checkpoint)
-    train(moving)
+    train(moving, 5)
     assert not torch.equal(moving.distiller.fc.fc.weight, torch.eye(10))
 
 
@@ -410,20 +278,6 @@ def test_heads_of_other_classes_are_refused_at_once(teacher_checkpoint, with_fc)
               distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=12, with_fc=with_fc))
 
 
-@pytest.mark.parametrize('recorders', [{}, dict(logits=dict(type='ModuleOutputs', source='head'))])
-@pytest.mark.parametrize('head', [
-    MultiLabelLinearClsHead(10, 4), CSRAClsHead(10, 4, num_heads=1, lam=0.1), MultiLabelClsHead()])
-def test_multi_label_heads_are_refused(head, recorders):
-    several, one = MODELS.build(tiny_classifier(4)), MODELS.build(tiny_classifier(4))
-    several.head = head
-    distiller = dict(type='mmkd_atsc.AEKTDistiller', num_classes=10, student_recorders=recorders,
-                     teacher_recorders=recorders)
-    for role, student, teacher in (('student', several, one), ('teacher', one, several)):
-        with pytest.raises(ValueError, match=f'^{role}: {type(head).__name__} gives several labels an') as error:
-            MultiTeacherDistill(student, teacher, distiller, allow_random_teacher=True)
-        assert '\n' not in str(error.value)
-
-
 class TwoVectors(nn.Module):
     """A backbone whose last output is two vectors, as Conformer's is."""
 
@@ -435,37 +289,32 @@ class TwoVectors(nn.Module):
         return ([self.conv(images).mean((2, 3)), self.conv(images).amax((2, 3))], )
 
 
-def test_two_answers_are_refused_unless_one_is_chosen(teacher_checkpoint, batch):
+@pytest.mark.parametrize('head, roles, words', [
+    (MultiLabelLinearClsHead(10, 4), ('student', 'teacher'), 'gives several labels an image'),
+    (MultiLabelClsHead(), ('student', 'teacher'), 'gives several labels an image'),
+    (ConformerHead(10, [6, 6]), ('student', 'teacher'), 'gives the logits of two branches apart'),
+    (LeViTClsHead(10, in_channels=6), ('student', ), 'distillation branch, set distillation=False'),
+    (EfficientFormerClsHead(10, 6), ('student', ), 'distillation branch, set distillation=False')])
+def test_heads_without_one_answer_to_train_are_refused(head, roles, words):
+    distiller = dict(type='mmkd_atsc.AEKTDistiller')
+    one, several = MODELS.build(tiny_classifier(4)), ImageClassifier(TwoVectors(), head=head)
+    for role in roles:
+        student, teacher = (several if role == name else one for name in ('student', 'teacher'))
+        with pytest.raises(ValueError, match=f'^{role}: .*{words}'):
+            MultiTeacherDistill(student, teacher, distiller, allow_random_teacher=True)
+    if 'teacher' not in roles:
+        MultiTeacherDistill(one, several, distiller, allow_random_teacher=True)
+
+
+def test_one_of_two_answers_can_be_chosen(teacher_checkpoint, batch):
     student = ImageClassifier(TwoVectors(), head=ConformerHead(10, [6, 6]))
-    with pytest.raises(ValueError, match='student: ConformerHead gives the logits of two branches apart'):
-        build(teacher_checkpoint, student=student)
-    with pytest.raises(ValueError, match='teacher: ConformerHead gives the logits of two branches apart'):
-        MultiTeacherDistill(tiny_classifier(4), student, dict(type='mmkd_atsc.AEKTDistiller', num_classes=10),
-                            allow_random_teacher=True)
-    model = build(teacher_checkpoint, student=student, loss_forward_mappings=dict(loss_aekt=dict(
+    model = build(teacher_checkpoint, student=student, max_pull=None, loss_forward_mappings=dict(loss_aekt=dict(
         preds_S=dict(from_student=True, recorder='logits', data_idx=1, connector='fc'),
         preds_T=dict(from_student=False, recorder='logits'),
         gt_labels=dict(from_student=True, recorder='labels', data_idx=1)))).eval()
     losses = model(*batch, mode='loss')
     _, answer = model.student(batch[0])
     torch.testing.assert_close(losses['distill.loss_aekt'], aekt_loss(answer, model.teacher(batch[0]), LABELS))
-
-
-@pytest.mark.parametrize('head', [EfficientFormerClsHead(10, 6), LeViTClsHead(10, in_channels=6)])
-def test_a_distillation_branch_teaches_but_does_not_learn(teacher_checkpoint, batch, head):
-    network = ImageClassifier(TwoVectors(), GlobalMean(), head)
-    with pytest.raises(ValueError, match='student: MMPretrain does not train .* set distillation=False'):
-        build(teacher_checkpoint, student=network)
-    model = MultiTeacherDistill(MODELS.build(tiny_classifier(4)), network, dict(
-        type='mmkd_atsc.AEKTDistiller', num_classes=10), allow_random_teacher=True)
-    assert model.train()(*batch, mode='loss')['distill.loss_aekt'].isfinite()
-
-
-class GlobalMean(nn.Module):
-    """One vector out of two."""
-
-    def forward(self, features):
-        return (torch.stack(list(features[-1])).mean(0), )
 
 
 def test_the_number_of_classes_is_that_of_the_heads(teacher_checkpoint):
@@ -479,8 +328,6 @@ def test_the_number_of_classes_is_that_of_the_heads(teacher_checkpoint):
     assert 'distiller.connectors.fc.fc.weight' in build(teacher_checkpoint).state_dict()
     with pytest.raises(ValueError, match='SerializationFC has num_classes=7, the heads have 10'):
         build(teacher_checkpoint, connectors=dict(fc=dict(type='mmkd_atsc.SerializationFC', num_classes=7)))
-    with pytest.raises(ValueError, match="num_classes=12, the teacher's head has 10"):
-        build(teacher_checkpoint, student=tiny_classifier(4, num_classes=12))
     with pytest.raises(RuntimeError, match='no layer yet'):
         SerializationFC()(torch.zeros(2, 10))
 

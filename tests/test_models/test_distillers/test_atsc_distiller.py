@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.test_models.test_algorithms.test_adaptive_teacher_distill import batches, build, optimizer_of
+from tests.test_models.distillation import batches, optimizer_of
+from tests.test_models.test_algorithms.test_adaptive_teacher_distill import build
 
 
 def features_of(model, images):

@@ -1,4 +1,4 @@
-"""Identities and pinned values of AEKT, and its module."""
+"""Identities, pinned values and derivatives of AEKT, and its module."""
 import math
 
 import pytest
@@ -40,19 +40,6 @@ def test_without_the_ratio_term_it_is_dkd(beta=8.0):
                                rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize('form', ['ratio', 'no_confidence'])
-def test_constants_added_to_the_logits_change_nothing(form):
-    student, teacher, labels = logits(10, 8)
-    soft = torch.rand(10, 8, generator=torch.Generator().manual_seed(3))
-    shift = 100 * torch.randn(2, 10, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    for targets in (labels, soft):
-        still = aekt_loss(student, teacher, targets, target_form=form, reduction='none')
-        moved = aekt_loss(student + shift[0], teacher + shift[1], targets, target_form=form, reduction='none')
-        torch.testing.assert_close(moved, still, rtol=1e-11, atol=1e-11)
-        torch.testing.assert_close(*(torch.autograd.grad(losses.sum(), student) for losses in (moved, still)),
-                                   rtol=1e-10, atol=1e-11)
-
-
 @pytest.mark.parametrize('topk', [1, 5])
 def test_one_hot_labels_equal_indices(topk):
     student, teacher, labels = logits(12, 5)
@@ -62,21 +49,6 @@ def test_one_hot_labels_equal_indices(topk):
         torch.testing.assert_close(soft, hard, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(*(torch.autograd.grad(losses.sum(), student, retain_graph=True)
                                      for losses in (soft, hard)), rtol=1e-11, atol=1e-12)
-
-
-@pytest.mark.parametrize('topk', [2, 6])
-@pytest.mark.parametrize('form', ['ratio', 'no_confidence'])
-def test_soft_labels_give_the_expectation_over_the_largest(topk, form):
-    student, teacher, _ = logits(7, 6)
-    scores = torch.rand(7, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
-    shares, classes = scores.topk(topk, dim=1)
-    shares = shares / shares.sum(1, keepdim=True)
-    settings = dict(target_form=form, reduction='none')
-    expected = sum(shares[:, k] * aekt_loss(student, teacher, classes[:, k], **settings) for k in range(topk))
-    soft = aekt_loss(student, teacher, scores, soft_target_topk=topk, **settings)
-    torch.testing.assert_close(soft, expected, rtol=1e-11, atol=1e-11)
-    torch.testing.assert_close(*(torch.autograd.grad(losses.sum(), student) for losses in (soft, expected)),
-                               rtol=1e-10, atol=1e-11)
 
 
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float16])
@@ -96,25 +68,6 @@ def test_equal_networks_have_no_kl_and_a_ratio_of_one():
     losses, loss = statistics(student, student.detach().clone(), labels)
     assert torch.equal(losses, torch.full((9, ), 16.0))
     assert [loss.terms[name].item() for name in ('tckd', 'nckd', 'target', 'ratio')] == [0, 0, 1, 1]
-
-
-def test_two_classes_by_hand():
-    """p = 1/2 and q = 3/4 at temperature 2: everything is a fraction or its logarithm."""
-    student = torch.zeros(1, 2, dtype=torch.float64, requires_grad=True)
-    teacher = torch.tensor([[2 * math.log(3), 0.0]], dtype=torch.float64)
-    label = torch.tensor([0])
-    tckd = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
-    losses, loss = statistics(student, teacher, label, tau=2.0, alpha=3.0, gamma=5.0)
-    assert losses.item() == pytest.approx(4 * (3 * tckd + 5 * 1.5), rel=1e-12)
-    # 2 * (3 * (1/2 - 3/4) - 5 * 3/2 * 1/2)
-    torch.testing.assert_close(torch.autograd.grad(losses.sum(), student)[0],
-                               torch.tensor([[-9.0, 9.0]], dtype=torch.float64))
-    bounded = aekt_loss(student, teacher, label, tau=2.0, alpha=0, gamma=1, max_ratio=1.2)
-    assert bounded.item() == pytest.approx(4 * 1.2 * (1 + math.log(1.5 / 1.2)), rel=1e-12)
-    free = aekt_loss(student, teacher, label, tau=2.0, alpha=0, gamma=1, target_form='no_confidence')
-    assert free.item() == 0  # the student's log-odds
-    torch.testing.assert_close(torch.autograd.grad(free, student)[0],
-                               torch.tensor([[-3.0, 3.0]], dtype=torch.float64))  # 2 * 3/2, without the 1 - p = 1/2
 
 
 def test_three_classes_by_hand():
@@ -172,3 +125,78 @@ def test_nothing_makes_the_host_wait(soft):
     loss = AEKTLoss()
     loss(student, torch.empty(4, 10, device='meta'), labels).backward()
     assert student.grad.shape == (4, 10) and all(term.device.type == 'meta' for term in loss.terms.values())
+
+
+@pytest.mark.parametrize('max_ratio', [None, 2.0, 5.0])
+@pytest.mark.parametrize('topk', [0, 2, 6])
+def test_gradcheck_of_the_ratio_form(max_ratio, topk):
+    student, teacher, labels = logits()
+    if topk:
+        labels = torch.rand(5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    ratios = (teacher.softmax(1) / student.softmax(1)).detach()
+    assert (ratios > 5).any() and (ratios < 1).any()  # both sides of every bound
+    assert torch.autograd.gradcheck(
+        lambda u: aekt_loss(u, teacher, labels, tau=2.0, max_ratio=max_ratio, soft_target_topk=max(topk, 1),
+                            reduction='none'), student)
+
+
+def test_the_loss_is_smooth_where_the_bound_sets_in():
+    """Equal logits have a ratio of exactly 1: from a little below to a little above it, nothing jumps."""
+    teacher = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)
+    step = torch.tensor([[1e-6, 0.0, 0.0]], dtype=torch.float64)
+    results = []
+    for student in (teacher - step, teacher + step):
+        student.requires_grad_()
+        loss = aekt_loss(student, teacher, torch.tensor([0]), alpha=0, beta=0, max_ratio=1.0)
+        results.append((loss.detach(), *torch.autograd.grad(loss, student)))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-5)
+
+
+def test_second_derivative():
+    student, teacher, labels = logits()
+    assert torch.autograd.gradgradcheck(lambda u: aekt_loss(u, teacher, labels), student)
+
+
+BAD_SETTINGS = [
+    (dict(tau=0), ValueError, 'tau=0 must be a number greater than 0'),
+    (dict(tau='4'), TypeError, "tau='4'"),
+    (dict(alpha=-1), ValueError, 'alpha=-1 must be a number at least 0'),
+    (dict(beta=math.nan), ValueError, 'beta=nan'),
+    (dict(target_form='no_confidense'), ValueError, "'no_confidence'; did you mean 'no_confidence'"),
+    (dict(max_ratio=0), ValueError, 'max_ratio=0 must be a number greater than 0'),
+    (dict(soft_target_topk=0), ValueError, 'soft_target_topk=0 must be an integer at least 1'),
+    (dict(reduction='batchmean'), ValueError, "reduction='batchmean' is not one of 'mean', 'sum', 'none'"),
+]
+
+
+def refused(error, message, function, *args, **kwargs):
+    with pytest.raises(error) as caught:
+        function(*args, **kwargs)
+    assert message in str(caught.value) and '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('settings, error, message', BAD_SETTINGS)
+def test_bad_settings_are_refused_in_one_line(settings, error, message):
+    refused(error, message, AEKTLoss, **settings)
+    refused(error, message, aekt_loss, *logits(), **settings)
+
+
+Z = torch.zeros
+INDICES = Z(4, dtype=torch.long)
+
+
+@pytest.mark.parametrize('student, teacher, labels, error, message', [
+    (Z(4, 1), Z(4, 1), INDICES, ValueError, 'must be (N, C) with at least 2 classes, of one shape: student (4, 1)'),
+    (Z(4), Z(4), INDICES, ValueError, 'must be (N, C)'),
+    (Z(4, 5), Z(4, 6), INDICES, ValueError, 'student (4, 5), teacher (4, 6)'),
+    (Z(4, 5), Z(4, 5), INDICES + 5, RuntimeError, 'index 5 is out of bounds'),
+    (Z(4, 5), Z(4, 5), INDICES - 1, RuntimeError, 'index -1 is out of bounds'),
+    (Z(4, 5), Z(4, 5), INDICES.float(), TypeError, 'labels of shape (N,) must be integers, got torch.float32'),
+    (Z(4, 5), Z(4, 5), INDICES[:3], ValueError, 'labels of shape (3,) must be (4,) class indices or (4, 5) scores'),
+    (Z(4, 5), Z(4, 5), Z(4, 6), ValueError, 'labels of shape (4, 6)'),
+    (Z(4, 5), Z(4, 5), Z(4, 5), ValueError, 'soft labels must be finite, not negative, and hold a positive score'),
+    (Z(1, 3), Z(1, 3), torch.tensor([[2.0, -1.0, 0.0]]), ValueError, 'soft labels must be'),
+    (Z(4, 5), Z(4, 5), Z(4, 5) + math.nan, ValueError, 'soft labels must be'),
+])
+def test_bad_tensors_are_refused_in_one_line(student, teacher, labels, error, message):
+    refused(error, message, AEKTLoss(), student, teacher, labels)

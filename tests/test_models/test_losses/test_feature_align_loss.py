@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,16 +10,6 @@ from mmkd_atsc.models import FeatureAlignLoss
 def features(*shapes, dtype=torch.float64):
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes]
-
-
-@pytest.mark.parametrize('shape', [(3, 4, 5, 5), (3, 4)])
-def test_teacher_moves_against_the_student(shape):
-    student, teacher = features(shape, shape)
-    loss = FeatureAlignLoss(loss_weight=2.5)(student, teacher)
-    loss.backward()
-    assert torch.equal(student.grad, -teacher.grad)
-    expected = 2.5 * 2 * (student - teacher) / student.numel()
-    torch.testing.assert_close(student.grad, expected.detach(), rtol=0, atol=1e-14)
 
 
 def test_value_by_hand():
@@ -54,13 +46,9 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(FeatureAlignLoss(0.7), (student, teacher))
 
 
-@pytest.mark.parametrize('shapes, words', [
-    (((2, 3, 4, 4), (2, 5, 4, 4)), r'student \(2, 3, 4, 4\), teacher \(2, 5, 4, 4\); .*out_channels to 5'),
-    (((2, 3), (4, 3)), r'different batches: student \(2, 3\), teacher \(4, 3\)'),
-    (((2, 3), (2, 3, 4, 4)), r'different kind: student \(2, 3\), teacher \(2, 3, 4, 4\); .*spatial'),
-    (((2, 7, 3), (2, 7, 3)), r'vectors \(N, C\) or maps \(N, C, H, W\)'),
-])
-def test_features_that_do_not_fit(shapes, words):
-    with pytest.raises(ValueError, match=words) as caught:
+@pytest.mark.parametrize('shapes', [((2, 3, 4, 4), (2, 5, 4, 4)), ((2, 3), (4, 3)), ((2, 3), (2, 3, 4, 4)),
+                                    ((2, 7, 3), (2, 7, 3))])
+def test_features_that_do_not_fit_are_refused(shapes):
+    words = f'with the same N and C: student {re.escape(str(shapes[0]))}, teacher {re.escape(str(shapes[1]))}$'
+    with pytest.raises(ValueError, match=words):
         FeatureAlignLoss()(*features(*shapes))
-    assert '\n' not in str(caught.value)

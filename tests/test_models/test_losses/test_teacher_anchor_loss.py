@@ -49,19 +49,15 @@ def assert_equal(left, right):
 @pytest.mark.parametrize('weight', [1.0, 0.25])
 def test_equals_the_formula(reduction, weight):
     encoder, loss, start = bound(loss_weight=weight, reduction=reduction)
-    expected = by_autograd(encoder, start, weight, reduction)
-    expected.backward()
-    wanted = {name: p.grad for name, p in encoder.named_parameters()}
-    encoder.zero_grad(set_to_none=True)
-    value = loss()
-    (3 * value).backward()
+    expected, value = by_autograd(encoder, start, weight, reduction), loss()
     assert value.dim() == 0
     assert_equal(value, expected)
-    for name, parameter in encoder.named_parameters():
-        if name in ANCHORED:
-            assert_equal(parameter.grad, 3 * wanted[name])
-        else:
-            assert parameter.grad is None and wanted[name] is None
+    wanted, found = (torch.autograd.grad(3 * total, list(encoder.parameters()), allow_unused=True)
+                     for total in (expected, value))
+    for (name, _), one, other in zip(encoder.named_parameters(), wanted, found):
+        assert (one is None) == (other is None) == (name not in ANCHORED)
+        if one is not None:
+            assert_equal(other, one)
 
 
 class CountOps(TorchDispatchMode):
@@ -90,12 +86,6 @@ def test_number_of_ops_does_not_grow_with_the_tensors():
     assert counts[2] == counts[200]
     assert all(counts[2])
     assert sum(len(ops) for ops in counts[2][:2]) < 16
-
-
-def _bound_to(encoder):
-    loss = TeacherAnchorLoss()
-    loss.bind(encoder)
-    return loss
 
 
 def test_deepcopy_of_the_whole_is_anchored_to_the_copied_encoder():
@@ -146,21 +136,11 @@ def test_drift_is_relative_and_by_stage():
     assert_equal(drift['layer1'], ratio(ANCHORED[2:]))
 
 
-def test_shared_parameters_count_once():
-    encoder = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    encoder[1].weight = encoder[0].weight
-    loss = _bound_to(encoder)
-    encoder[0].weight.data.add_(1)
-    assert loss().item() == pytest.approx(4)
-
-
 def test_misuse_is_refused():
     loss = TeacherAnchorLoss()
     for call in (loss, loss.drift):
         with pytest.raises(RuntimeError, match='call bind'):
             call()
-    with pytest.raises(TypeError, match='not a generator'):
-        loss.bind(nn.Linear(2, 2).parameters())
     with pytest.raises(ValueError, match='BatchNorm2d has no parameter of 2 dimensions'):
         loss.bind(nn.BatchNorm2d(3))
     loss.bind(nn.Linear(2, 2))
