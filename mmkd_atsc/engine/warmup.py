@@ -10,6 +10,8 @@ from mmkd_atsc.errors.checks import check_choice, check_flag, check_number
 from mmkd_atsc.registry import HOOKS
 from mmkd_atsc.runtime.model_wrappers import unwrap_model
 
+STAIRS = 10
+
 
 class ScheduledHook(Hook):
     """Calls ``update(runner, done)`` before each epoch or, with ``by_epoch=False``, before each iteration."""
@@ -46,7 +48,8 @@ class DistillWarmupHook(ScheduledHook):
 
     Args:
         epochs: Length of the warm-up; in iterations if ``by_epoch`` is False. None: a twelfth of the training, as the
-            literature's 20 of 240 epochs.
+            literature's 20 of 240 epochs, but not less than 500 iterations or, of a short training, one half; in ten
+            steps, between which a CUDA graph of the training step holds.
         losses: Names of the distiller's losses. None: all of them.
         by_epoch: Count epochs. A training by iterations (``IterBasedTrainLoop``) needs False.
 
@@ -55,14 +58,16 @@ class DistillWarmupHook(ScheduledHook):
     """
 
     def __init__(self, epochs: int | None = None, losses: Sequence[str] | None = None, by_epoch: bool = True) -> None:
-        super().__init__(by_epoch)
+        super().__init__(by_epoch and epochs is not None)
+        self.stairs = STAIRS if epochs is None else None
         self.epochs = epochs if epochs is None else check_number('epochs', epochs, 1, integer=True)
         self.losses = losses
         self._full: list[tuple[nn.Module, float]] = []  # losses, with their whole weight
 
     def factor(self, done: int) -> float:
         """The share of the full weight after so many epochs or iterations."""
-        return 1.0 if self.epochs is None else min((done + 1) / self.epochs, 1.0)
+        share = 1.0 if self.epochs is None else min((done + 1) / self.epochs, 1.0)
+        return share if self.stairs is None else math.ceil(share * self.stairs) / self.stairs
 
     def before_run(self, runner: Runner) -> None:
         model = unwrap_model(runner)
@@ -78,7 +83,7 @@ class DistillWarmupHook(ScheduledHook):
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
         if self.epochs is None:
-            self.epochs = math.ceil((runner.max_epochs if self.by_epoch else runner.max_iters) / 12)
+            self.epochs = max(math.ceil(runner.max_iters / 12), min(500, runner.max_iters // 2), 1)
 
     def update(self, runner: Runner, done: int) -> None:
         self._scale(self.factor(done))
