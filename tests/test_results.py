@@ -71,8 +71,8 @@ def test_every_log_is_in_a_table():
 PAPERS = {
     'mmkd_atsc.AdaptiveTeacherDistill': dict(student_ce_weight=0.0, teacher_lr_mult=1.0),
     'mmkd_atsc.ATSCDistiller': dict(align_weight=1.0, normalize=False, anchor_min_dims=2),
-    'mmkd_atsc.AEKTDistiller': dict(max_pull=None),
-    'mmkd_atsc.AEKTLoss': dict(max_pull=None)}
+    'mmkd_atsc.AEKTDistiller': dict(gamma=1.0, max_pull=None),
+    'mmkd_atsc.AEKTLoss': dict(gamma=1.0, max_pull=None)}
 
 
 def add_papers_values(model):

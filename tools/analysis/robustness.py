@@ -24,6 +24,7 @@ from mmengine.runner import Runner
 import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.checkpoints.find import find_checkpoint
+from mmkd_atsc.runner import build_runner
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
 from analysis.runs import find_metric, read_environment, read_scalars
@@ -31,7 +32,7 @@ from analysis.small_tasks import METHODS, TASKS, Task, all_images, config_text, 
 from analysis.tables import markdown
 
 METRIC = 'accuracy/top1'
-BEFORE_TRAINING = 3  # the status of a process whose training did not begin
+STOPPED, BEFORE_TRAINING = 3, 4  # how a process ends that trained, and one that did not
 
 
 class Job(NamedTuple):
@@ -89,7 +90,7 @@ def run_in_child(folder: Path, text: str, seed: int, options: dict[str, Any]) ->
     child = multiprocessing.get_context('fork').Process(target=_train, args=(folder, seed, options))
     child.start()
     child.join()
-    if child.exitcode == BEFORE_TRAINING:
+    if child.exitcode not in (0, STOPPED):
         raise RuntimeError(f'{folder / "output.log"}: {last_line(folder / "output.log")}')
     return '' if child.exitcode == 0 else last_line(folder / 'output.log')
 
@@ -103,16 +104,16 @@ def _train(folder: Path, seed: int, options: dict[str, Any]) -> None:
     # Seconds a run: listing the software, and formatting the config, which is there as it was written.
     Runner._log_env = lambda *args: None
     Config.pretty_text = property(lambda config: (folder / 'config.py').read_text())
-    first_step = cli.FirstStepHook()
+    progress = cli.Progress()
     try:
         config = cli.load_config(str(folder / 'config.py'), options)
         config.work_dir, config.randomness.seed = str(folder), seed
-        cli.build_runner(config, first_step).train()
+        build_runner(config, progress).train()
         status = 0
     except Exception as error:
         traceback.print_exc()
         print(f'error: {error}', flush=True)
-        status = 1 if first_step.taken else BEFORE_TRAINING
+        status = STOPPED if progress.has_trained else BEFORE_TRAINING
     finally:  # without the interpreter's own shutdown: this process is a copy of one with threads
         sys.stdout.flush()
         sys.stderr.flush()

@@ -131,6 +131,7 @@ class AEKTLoss(nn.Module):
     Args:
         tau: Temperature.
         alpha, beta, gamma: Weights of the target class term (TCKD), of the other classes (NCKD), of the ratio term.
+            gamma=None: 1 / tau, for the ratio's gradient falls with 1 / tau, that of the others with 1 / tau**2.
         target_form: 'ratio' is the formula above; 'no_confidence' leaves the factor 1 - p^S_t out of its gradient: the
             term is -min(r, m), as a constant, times the student's log-odds of the target class.
         max_ratio: The bound m; None for the bare ratio, with which training diverges (a fresh student's is 30 to 90).
@@ -163,13 +164,14 @@ class AEKTLoss(nn.Module):
 
     @property
     def nonfinite_remedy(self) -> str:
-        bound = 'set its max_pull, 4 for instance' if self.max_pull is None else f'lower its max_pull={self.max_pull:g}'
+        bound = 'set its max_pull, 2 for instance' if self.max_pull is None else f'lower its max_pull={self.max_pull:g}'
         return f'{type(self).__name__}: {bound}, or lower the learning rate'
 
-    def __init__(self, tau: float = 4.0, alpha: float = 1.0, beta: float = 8.0, gamma: float = 1.0,
+    def __init__(self, tau: float = 4.0, alpha: float = 1.0, beta: float = 8.0, gamma: float | None = None,
                  target_form: str = 'ratio', max_ratio: float | None = 2.0, soft_target_topk: int = 2,
-                 loss_weight: float = 1.0, reduction: str = 'mean', max_pull: float | None = 4.0) -> None:
+                 loss_weight: float = 1.0, reduction: str = 'mean', max_pull: float | None = 2.0) -> None:
         super().__init__()
+        gamma = 1 / check_number('tau', tau, above=0) if gamma is None else gamma
         check_settings(tau, alpha, beta, gamma, target_form, max_ratio, soft_target_topk, reduction)
         self.tau, self.alpha, self.beta, self.gamma = tau, alpha, beta, gamma
         self.target_form, self.max_ratio = target_form, max_ratio

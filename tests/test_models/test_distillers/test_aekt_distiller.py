@@ -23,12 +23,13 @@ from tests.test_models.distillation import LABELS, batches, divergence, kd, opti
 from tests.test_models.test_losses.aekt_cases import aekt_loss
 
 TERMS = {'tckd', 'nckd', 'target', 'ratio', 'student_confidence', 'teacher_confidence', 'accuracy_before_fc',
-         'accuracy_after_fc', 'pull', 'pull_factor'}
+         'accuracy_after_fc'}
+PAPERS = dict(gamma=1.0, max_pull=None)
 
 
 def build(checkpoint, distiller=None, student=None, algorithm=None, **options):
     torch.manual_seed(0)
-    distiller = distiller or dict(type='mmkd_atsc.AEKTDistiller', **options)
+    distiller = distiller or {'type': 'mmkd_atsc.AEKTDistiller', **PAPERS, **options}
     return MODELS.build(dict(type='mmkd_atsc.MultiTeacherDistill', architecture=student or tiny_classifier(4),
                              teacher=tiny_classifier(8), teacher_ckpt=checkpoint, distiller=distiller,
                              **(algorithm or {})))
@@ -90,10 +91,9 @@ def test_the_log_has_the_terms_as_an_independent_computation_gives_them(teacher_
 
 
 def test_without_the_layer_and_without_the_log(teacher_checkpoint, batch):
-    model = build(teacher_checkpoint, with_fc=False, max_pull=None).eval()
+    model = build(teacher_checkpoint, with_fc=False).eval()
     losses = model(*batch, mode='loss')
-    assert {name[8:] for name in losses if name.startswith('distill.')} == TERMS - {
-        'accuracy_after_fc', 'pull', 'pull_factor'} | {'loss_aekt'}
+    assert {name[8:] for name in losses if name.startswith('distill.')} == TERMS - {'accuracy_after_fc'} | {'loss_aekt'}
     assert not list(model.distiller.parameters())
     torch.testing.assert_close(losses['distill.loss_aekt'],
                                aekt_loss(model.student(batch[0]), model.teacher(batch[0]), LABELS))
@@ -308,7 +308,7 @@ def test_heads_without_one_answer_to_train_are_refused(head, roles, words):
 
 def test_one_of_two_answers_can_be_chosen(teacher_checkpoint, batch):
     student = ImageClassifier(TwoVectors(), head=ConformerHead(10, [6, 6]))
-    model = build(teacher_checkpoint, student=student, max_pull=None, loss_forward_mappings=dict(loss_aekt=dict(
+    model = build(teacher_checkpoint, student=student, loss_forward_mappings=dict(loss_aekt=dict(
         preds_S=dict(from_student=True, recorder='logits', data_idx=1, connector='fc'),
         preds_T=dict(from_student=False, recorder='logits'),
         gt_labels=dict(from_student=True, recorder='labels', data_idx=1)))).eval()

@@ -11,7 +11,7 @@ from tests.test_models.test_losses.aekt_cases import aekt_loss, logits
 
 
 def statistics(student, teacher, labels, **settings):
-    loss = AEKTLoss(reduction='none', max_pull=None, **settings)
+    loss = AEKTLoss(reduction='none', **{'gamma': 1.0, 'max_pull': None, **settings})
     return loss(student, teacher, labels), loss
 
 
@@ -88,7 +88,7 @@ def test_three_classes_by_hand():
 def test_module_is_built_from_a_config_and_equals_the_function():
     settings = dict(tau=3.0, alpha=0.5, beta=2.0, gamma=0.7, target_form='no_confidence', max_ratio=1.5,
                     soft_target_topk=3, reduction='sum')
-    loss = MODELS.build(dict(type='mmkd_atsc.AEKTLoss', loss_weight=0.5, **settings))
+    loss = MODELS.build(dict(type='mmkd_atsc.AEKTLoss', loss_weight=0.5, max_pull=None, **settings))
     student, teacher, _ = logits()
     scores = torch.rand(5, 6, generator=torch.Generator().manual_seed(10))
     torch.testing.assert_close(loss(preds_S=student, preds_T=teacher, gt_labels=scores),
