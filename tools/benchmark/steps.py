@@ -50,7 +50,8 @@ def atsc_model(teacher: str, student: str) -> nn.Module:
     papers = dict(align_weight=1.0, normalize=False, anchor_weight=1.0, anchor_min_dims=2)
     return _built(dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=network, teacher=classifier(teacher),
                        allow_random_teacher=True, data_preprocessor=BATCHED,
-                       distiller=dict(type='mmkd_atsc.ATSCDistiller', **papers), student_ce_weight=0.0, teacher_lr_mult=1.0))
+                       distiller=dict(type='mmkd_atsc.ATSCDistiller', **papers),
+                       student_ce_weight=0.0, teacher_lr_mult=1.0))
 
 
 def aekt_model(teacher: str, student: str) -> nn.Module:

@@ -29,7 +29,7 @@ PAPERS = dict(gamma=1.0, max_pull=None)
 
 def build(checkpoint, distiller=None, student=None, algorithm=None, **options):
     torch.manual_seed(0)
-    distiller = distiller or {'type': 'mmkd_atsc.AEKTDistiller', **PAPERS, **options}
+    distiller = distiller or dict(type='mmkd_atsc.AEKTDistiller', **options)
     return MODELS.build(dict(type='mmkd_atsc.MultiTeacherDistill', architecture=student or tiny_classifier(4),
                              teacher=tiny_classifier(8), teacher_ckpt=checkpoint, distiller=distiller,
                              **(algorithm or {})))
@@ -51,7 +51,7 @@ def logits_by_hand(model, images):
 
 def test_the_loss_is_aekts_after_the_layer_and_the_cross_entropy_is_before_it(teacher_checkpoint, batch):
     options = dict(tau=3.0, alpha=0.5, beta=2.0, gamma=0.7, target_form='no_confidence', max_ratio=1.5)
-    model = build(teacher_checkpoint, **options).eval()
+    model = build(teacher_checkpoint, max_pull=None, **options).eval()
     scramble(model.distiller.fc)
     losses = model(*batch, mode='loss')
     z, u, v = logits_by_hand(model, batch[0])
@@ -66,7 +66,7 @@ def test_the_loss_is_aekts_after_the_layer_and_the_cross_entropy_is_before_it(te
 
 
 def test_the_log_has_the_terms_as_an_independent_computation_gives_them(teacher_checkpoint, batch):
-    model = build(teacher_checkpoint).eval()
+    model = build(teacher_checkpoint, **PAPERS).eval()
     scramble(model.distiller.fc)
     losses = model(*batch, mode='loss')
     logged = {name[len('distill.'):]: value for name, value in losses.items() if name.startswith('distill.')}
@@ -91,7 +91,7 @@ def test_the_log_has_the_terms_as_an_independent_computation_gives_them(teacher_
 
 
 def test_without_the_layer_and_without_the_log(teacher_checkpoint, batch):
-    model = build(teacher_checkpoint, with_fc=False).eval()
+    model = build(teacher_checkpoint, with_fc=False, **PAPERS).eval()
     losses = model(*batch, mode='loss')
     assert {name[8:] for name in losses if name.startswith('distill.')} == TERMS - {'accuracy_after_fc'} | {'loss_aekt'}
     assert not list(model.distiller.parameters())
@@ -169,7 +169,7 @@ def test_batch_augmentations_are_the_users_to_switch_off_and_never_lost(teacher_
 
 def test_replaced_connector(teacher_checkpoint, batch):
     torch.manual_seed(2)
-    model = build(teacher_checkpoint, connectors=dict(fc=dict(
+    model = build(teacher_checkpoint, **PAPERS, connectors=dict(fc=dict(
         type='mmkd_atsc.SerializationFC', num_classes=10, bias=False, init='default'))).eval()
     losses, weight = model(*batch, mode='loss'), model.distiller.connectors['fc'].fc.weight
     z, v = model.student(batch[0]), model.teacher(batch[0])
@@ -179,7 +179,7 @@ def test_replaced_connector(teacher_checkpoint, batch):
 
 def test_replaced_and_added_losses_with_their_mappings(teacher_checkpoint, batch):
     options = kd()
-    options['distill_losses']['loss_aekt'] = dict(type='mmkd_atsc.AEKTLoss', tau=1.0)
+    options['distill_losses']['loss_aekt'] = dict(type='mmkd_atsc.AEKTLoss', tau=1.0, max_pull=None)
     model = build(teacher_checkpoint, **options).eval()
     losses = model(*batch, mode='loss')
     z, v = model.student(batch[0]), model.teacher(batch[0])
@@ -308,7 +308,7 @@ def test_heads_without_one_answer_to_train_are_refused(head, roles, words):
 
 def test_one_of_two_answers_can_be_chosen(teacher_checkpoint, batch):
     student = ImageClassifier(TwoVectors(), head=ConformerHead(10, [6, 6]))
-    model = build(teacher_checkpoint, student=student, loss_forward_mappings=dict(loss_aekt=dict(
+    model = build(teacher_checkpoint, student=student, **PAPERS, loss_forward_mappings=dict(loss_aekt=dict(
         preds_S=dict(from_student=True, recorder='logits', data_idx=1, connector='fc'),
         preds_T=dict(from_student=False, recorder='logits'),
         gt_labels=dict(from_student=True, recorder='labels', data_idx=1)))).eval()
