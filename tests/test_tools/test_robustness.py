@@ -39,13 +39,13 @@ def test_what_is_there_is_not_made_again(grid, capsys, tmp_path):
     assert len(json.loads(gzip.decompress(file.read_bytes()))['results']) == len(METHODS) + 1
 
 
-def test_the_table_marks_harm_and_failures():
-    def run(label, accuracy, error=''):
-        return dict(task='c10_r8_sgd10_94', label=label, method=label, seed=0, accuracy=accuracy, error=error)
+def test_the_table_marks_harm_and_failures_and_compares_equal_seeds():
+    def run(label, accuracy, error='', seed=0):
+        return dict(task='c10_r8_sgd10_94', label=label, method=label, seed=seed, accuracy=accuracy, error=error)
 
-    rows = robustness.table([run('alone', 80.0), run('alone', 82.0), run('kd', 80.2), run('aekt', None, 'nan'),
-                             run('simkd', 84.0), run('atsc', 83.0)], {}).splitlines()
-    assert rows[2] == '| c10_r8_sgd10_94 | 2 |  | 81.0 | **-0.8** | failed | +3.0 | +2.0 | -1.0 |'
+    rows = robustness.table([run('alone', 80.0), run('alone', 82.0, seed=1), run('kd', 79.2), run('aekt', None, 'nan'),
+                             run('simkd', 84.0), run('atsc', 83.0), run('atsc', 84.0, seed=1)], {}).splitlines()
+    assert rows[2] == '| c10_r8_sgd10_94 | 1-2 | 0.0 | 81.0 | **-0.8** | failed | +4.0 | +2.5 | **-1.0** |'
     assert rows[-1] == '| runs that failed |  |  |  | 0 | 1 | 0 | 0 |  |'
 
 

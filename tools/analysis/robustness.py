@@ -7,6 +7,7 @@ import gzip
 import json
 import multiprocessing
 import os
+import platform
 import shutil
 import sys
 import time
@@ -184,47 +185,42 @@ def outcome(folder: Path, error: str) -> dict[str, Any]:
 
 
 def table(results: Iterable[dict[str, Any]], teachers: dict[str, float]) -> str:
-    """Means over seeds: the student alone, and what each method adds to it; ATSC also against SimKD."""
-    found: dict[str, dict[str, list[dict]]] = {}
+    """Means over seeds: the student alone, and what each method adds to it by the same seeds; ATSC also to SimKD."""
+    found: dict[str, dict[str, dict[int, dict]]] = {}
     for result in results:
-        found.setdefault(result['task'], {}).setdefault(result['label'], []).append(result)
+        found.setdefault(result['task'], {}).setdefault(result['label'], {})[result['seed']] = result
     labels = list(dict.fromkeys(label for methods in found.values() for label in methods if label != 'alone'))
     rows, gains = [], {label: [] for label in labels}
     for task, methods in found.items():
-        alone = accuracy(methods.get('alone', []))
-        gain = {label: _minus(accuracy(methods.get(label, [])), alone) for label in labels}
-        for label, value in gain.items():
-            gains[label] += [value] if value is not None else []
-        atsc = _minus(accuracy(methods.get('atsc', [])), accuracy(methods.get('simkd', [])))
-        seeds = max(len(runs) for runs in methods.values())
-        rows.append([task, seeds, _cell(teachers.get(TASKS[task].teacher_name), ''), _cell(alone, ''),
-                     *(_harm(methods.get(label, []), gain[label]) for label in labels), _cell(atsc)])
-    rows.append(['mean', '', '', '', *(_cell(mean(values)) if values else '' for values in gains.values()), ''])
-    rows.append(['worst', '', '', '', *(_cell(min(values)) if values else '' for values in gains.values()), ''])
-    nans = {label: sum(bool(run['error']) for methods in found.values() for run in methods.get(label, []))
-            for label in labels}
-    rows.append(['runs that failed', '', '', '', *nans.values(), ''])
+        alone, seeds = methods.get('alone', {}), [len(runs) for runs in methods.values()]
+        cells = []
+        for label in labels:
+            added = gain(methods.get(label, {}), alone)
+            gains[label] += [added] if added is not None else []
+            failed = any(run['error'] for run in methods.get(label, {}).values())
+            cells.append('failed' if failed else _cell(added))
+        scores = [run['accuracy'] for run in alone.values()]
+        rows.append([task, '-'.join(map(str, sorted({min(seeds), max(seeds)}))),
+                     f'{teachers.get(TASKS[task].teacher_name, 0):.1f}', f'{mean(scores):.1f}' if scores else '',
+                     *cells, _cell(gain(methods.get('atsc', {}), methods.get('simkd', {})))])
+    for name, summary in (('mean', mean), ('worst', min)):
+        summaries = (f'{summary(values):+.1f}' if values else '' for values in gains.values())
+        rows.append([name, '', '', '', *summaries, ''])
+    failures = [sum(bool(run['error']) for methods in found.values() for run in methods.get(label, {}).values())
+                for label in labels]
+    rows.append(['runs that failed', '', '', '', *failures, ''])
     return markdown(['task', 'seeds', 'teacher', 'alone', *labels, 'atsc - simkd'], rows, left=['task'])
 
 
-def accuracy(runs: Sequence[dict]) -> float | None:
-    """The mean over seeds; None where there is none, or one failed."""
-    values = [run['accuracy'] for run in runs]
-    return mean(values) if values and None not in values else None
+def gain(runs: dict[int, dict], others: dict[int, dict]) -> float | None:
+    """The mean difference over the seeds of both; None where there is none, or one failed."""
+    pairs = [(runs[seed]['accuracy'], others[seed]['accuracy']) for seed in runs.keys() & others.keys()]
+    return mean(own - other for own, other in pairs) if pairs and None not in sum(pairs, ()) else None
 
 
-def _minus(value: float | None, other: float | None) -> float | None:
-    return None if value is None or other is None else value - other
-
-
-def _cell(value: float | None, sign: str = '+') -> str:
-    return '' if value is None else f'{value:{sign}.1f}'
-
-
-def _harm(runs: Sequence[dict], gain: float | None) -> str:
-    if any(run['error'] for run in runs):
-        return 'failed'
-    return f'**{gain:+.1f}**' if gain is not None and gain < -0.5 else _cell(gain)
+def _cell(added: float | None) -> str:
+    """More than half a point lost is bold."""
+    return '' if added is None else f'**{added:+.1f}**' if added < -0.5 else f'{added:+.1f}'
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -244,7 +240,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     teachers = {file.parent.name: json.loads(file.read_text()) for file in out.glob('teachers/*/accuracy.json')}
     print(table(results, teachers))
     if args.save:
-        text = json.dumps(dict(teachers=teachers, results=results), indent=0)
+        where = dict(python=platform.python_version(), torch=torch.__version__, date=time.strftime('%Y-%m-%d'),
+                     device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU, 1 thread')
+        text = json.dumps(dict(environment=where, teachers=teachers, results=results), indent=0)
         args.save.write_bytes(gzip.compress(text.encode(), mtime=0))
     if wrong:
         raise SystemExit(f'error: {len(wrong)} runs did not begin, the first: {wrong[0]}')
