@@ -86,7 +86,7 @@ def test_its_tools_find_the_modules_beside_them(installed):
     tools = installed / 'mmkd_atsc' / '.mim' / 'tools'
     log = ROOT / 'configs' / 'demo' / 'logs' / 'kd_digits.json.gz'
     compared = run_in_project(installed, tools / 'analysis' / 'compare.py', log)
-    assert '| KD | resnet20 → CIFARResNet8 | 0 | 40 | 96.71 |' in compared.stdout, compared.stderr
+    assert '| KD | resnet20 → CIFARResNet8 | 0 | 40 | 96.56 |' in compared.stdout, compared.stderr
     shown = run_in_project(installed, tools / 'benchmark' / 'deploy.py', '--help')
     assert shown.returncode == 0, shown.stderr
 
