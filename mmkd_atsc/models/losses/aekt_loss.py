@@ -164,12 +164,12 @@ class AEKTLoss(nn.Module):
 
     @property
     def nonfinite_remedy(self) -> str:
-        bound = 'set its max_pull, 2 for instance' if self.max_pull is None else f'lower its max_pull={self.max_pull:g}'
+        bound = 'set its max_pull, 1 for instance' if self.max_pull is None else f'lower its max_pull={self.max_pull:g}'
         return f'{type(self).__name__}: {bound}, or lower the learning rate'
 
     def __init__(self, tau: float = 4.0, alpha: float = 1.0, beta: float = 8.0, gamma: float | None = None,
                  target_form: str = 'ratio', max_ratio: float | None = 2.0, soft_target_topk: int = 2,
-                 loss_weight: float = 1.0, reduction: str = 'mean', max_pull: float | None = 2.0) -> None:
+                 loss_weight: float = 1.0, reduction: str = 'mean', max_pull: float | None = 1.0) -> None:
         super().__init__()
         gamma = 1 / check_number('tau', tau, above=0) if gamma is None else gamma
         check_settings(tau, alpha, beta, gamma, target_form, max_ratio, soft_target_topk, reduction)

@@ -98,6 +98,6 @@ def test_a_bound_that_is_no_bound_is_refused():
         AEKTLoss(max_pull=0)
 
 
-@pytest.mark.parametrize('bound, words', [(None, 'set its max_pull, 2 for instance'), (2.0, 'lower its max_pull=2')])
+@pytest.mark.parametrize('bound, words', [(None, 'set its max_pull, 1 for instance'), (2.0, 'lower its max_pull=2')])
 def test_the_remedy_for_a_loss_that_is_nan_names_the_bound(bound, words):
     assert AEKTLoss(max_pull=bound).nonfinite_remedy == f'AEKTLoss: {words}, or lower the learning rate'
