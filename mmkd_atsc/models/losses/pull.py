@@ -24,9 +24,9 @@ class _KnownGradient(torch.autograd.Function):
 
 def bound_pull(loss: Callable[[Tensor], tuple[Tensor, Terms]], logits: Tensor,
                max_pull: float) -> tuple[Tensor, Terms]:
-    r"""Losses scaled down so that no sample's gradient on its logits is longer than a bound.
+    r"""Losses as they are, whose gradients on a sample's logits are shortened where they are longer than a bound.
 
-    .. math:: L_n \cdot \mathrm{sg}\left(\min(1, m / \lVert \partial L_n / \partial u_n \rVert)\right)
+    .. math:: g_n \cdot \min(1, m / \lVert g_n \rVert), \qquad g_n = \partial L_n / \partial u_n
 
     The cross-entropy's gradient is at most :math:`\sqrt 2` long, that of KD at most :math:`\sqrt 2\, T`. The bound is a
     sample's own, so that it does not depend on how samples are shared out to processes. It costs a norm and two
@@ -45,7 +45,7 @@ def bound_pull(loss: Callable[[Tensor], tuple[Tensor, Terms]], logits: Tensor,
     >>> losses, terms = bound_pull(lambda u: ((u**2).sum(1), {}), logits, max_pull=2.0)
     >>> losses.sum().backward()
     >>> losses.tolist(), logits.grad.tolist(), terms['pull'].item()
-    ([0.0, 4.0], [[0.0, 0.0], [0.0, 2.0]], 4.0)
+    ([0.0, 16.0], [[0.0, 0.0], [0.0, 2.0]], 4.0)
     """
     with torch.enable_grad():
         # In single precision: a gradient in fp16 would be rounded before the loss scale is applied.
@@ -54,5 +54,5 @@ def bound_pull(loss: Callable[[Tensor], tuple[Tensor, Terms]], logits: Tensor,
         gradients, = torch.autograd.grad(losses.sum(), leaf)
     pull = torch.linalg.vector_norm(gradients, dim=1)
     factor = (max_pull / pull).clamp(max=1)  # a pull of 0 makes it inf, then 1
-    bounded = _KnownGradient.apply(logits, losses.detach() * factor, gradients * factor.unsqueeze(1))
+    bounded = _KnownGradient.apply(logits, losses.detach(), gradients * factor.unsqueeze(1))
     return bounded, dict(terms, pull=pull.mean(), pull_factor=factor.mean())
