@@ -9,15 +9,12 @@ from mmkd_atsc.models.teacher import Teacher, fingerprint, named_teachers
 from tests.conftest import tiny_classifier
 
 
-def test_a_teacher_needs_a_checkpoint():
+def test_a_teacher_needs_a_checkpoint_that_fits(teacher_checkpoint):
     with pytest.raises(ValueError, match='teacher has no checkpoint: set teacher_ckpt'):
         Teacher(tiny_classifier(8))
-
-
-@pytest.mark.parametrize('wrong', [tiny_classifier(4), tiny_classifier(8, num_classes=7), tiny_classifier(8, depth=14)])
-def test_another_network_is_refused(teacher_checkpoint, wrong):
-    with pytest.raises(ValueError, match=r'teacher\.pth does not fit teacher: '):
-        Teacher(wrong, teacher_checkpoint)
+    for wrong in (tiny_classifier(4), tiny_classifier(8, num_classes=7), tiny_classifier(8, depth=14)):
+        with pytest.raises(ValueError, match=r'teacher\.pth does not fit teacher: '):
+            Teacher(wrong, teacher_checkpoint)
 
 
 def test_frozen_it_answers_without_gradients_and_keeps_its_statistics(teacher_checkpoint, batch):
