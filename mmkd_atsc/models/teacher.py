@@ -152,14 +152,11 @@ def named_teachers(teacher: Any, teacher_ckpt: Any = None, teacher_weights: Any 
         networks = {'teacher': teacher}
     if not networks:
         raise ValueError('teacher is empty: at least one is needed')
-    for name, network in networks.items():
+    for name in networks:
         if not isinstance(name, str) or not name.isidentifier():
             raise ValueError(f'teacher: {name!r} cannot be a name: use letters, digits and underscores')
         if 'loss' in name or name in RESERVED_NAMES or hasattr(nn.ModuleDict, name):  # MMEngine finds losses by name
             raise ValueError(f"teacher: {name!r} cannot be a name: it has a meaning already, or holds 'loss'")
-        twins = [other for other in networks if networks[other] is network and isinstance(network, nn.Module)]
-        if len(twins) > 1:
-            raise ValueError(f'{" and ".join(twins)} are one built model: each teacher needs a network of its own')
     checkpoints = for_each('teacher_ckpt', list(networks), teacher_ckpt)
     teacher_weights = [1] * len(networks) if teacher_weights is None else teacher_weights
     weights = for_each('teacher_weights', list(networks), teacher_weights)

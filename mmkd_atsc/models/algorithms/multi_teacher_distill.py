@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mmkd_atsc.checkpoints.read import check_teacher_names
 from mmkd_atsc.errors.checks import check_flag
-from mmkd_atsc.models.build import build_network, resolve_network, without_our_scope
+from mmkd_atsc.models.build import build_network, without_our_scope
 from mmkd_atsc.recorders import MultiTeacherRecorder
 from mmkd_atsc.recorders.logits import count_classes, find_source
 from mmkd_atsc.registry import MODELS, short_name
@@ -49,8 +49,6 @@ class MultiTeacherDistill(BaseAlgorithm):
                  teacher_ckpt: None | str | list | dict = None, allow_random_teacher: bool = False,
                  calculate_student_loss: bool = True, data_preprocessor: dict | nn.Module | None = None,
                  teacher_weights: None | list | dict = None, init_cfg: dict | None = None) -> None:
-        if not isinstance(architecture, BaseModel):
-            architecture = resolve_network(architecture, 'student')
         student = build_network(architecture, 'student')
         super().__init__(student, build_preprocessor(data_preprocessor, student), init_cfg)
         check_flag('allow_random_teacher', allow_random_teacher)
