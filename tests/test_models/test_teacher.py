@@ -58,14 +58,11 @@ def test_a_teacher_with_its_own_preprocessor_gets_its_own_input(teacher_checkpoi
     torch.testing.assert_close(teacher(batch[0]), plain((batch[0] * 50 + 100) / 255), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize('teacher, ckpt, words', [
-    ([dict(type='A'), dict(type='B')], ['a.pth'], '1 entries for 2 teachers'),
-    (dict(a=dict(type='A')), dict(b='b.pth'), 'teacher_ckpt is for b, the teachers are a'),
-    ([], None, 'at least one'),
-])
-def test_checkpoints_must_match_teachers(teacher, ckpt, words):
-    with pytest.raises(ValueError, match=words):
-        named_teachers(teacher, ckpt)
+def test_checkpoints_must_match_teachers():
+    with pytest.raises(ValueError, match='teacher_ckpt is for b, the teachers are a'):
+        named_teachers(dict(a=dict(type='A')), dict(b='b.pth'))
+    with pytest.raises(ValueError, match='at least one'):
+        named_teachers([])
 
 
 def test_a_config_file_or_a_package_path_names_a_teacher(tmp_path):
