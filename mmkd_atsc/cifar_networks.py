@@ -21,10 +21,10 @@ def _wrn(depth: int, widen_factor: int) -> Network:
 
 
 CIFAR_NETWORKS: dict[str, Network] = {
-    **{f'resnet{depth}': _resnet(depth) for depth in (8, 14, 20, 32, 44, 56, 110, 116)},
+    **{f'resnet{depth}': _resnet(depth) for depth in (8, 14, 20, 32, 38, 44, 56, 110, 116)},
     'resnet8x4': _resnet(8, (32, 64, 128, 256)),
     'resnet32x4': _resnet(32, (32, 64, 128, 256)),
-    'resnet110x2': _resnet(110, (16, 32, 64, 128)),
+    **{f'resnet{depth}x2': _resnet(depth, (16, 32, 64, 128)) for depth in (14, 38, 110)},
     **{f'wrn_{depth}_{factor}': _wrn(depth, factor) for depth in (16, 40) for factor in (1, 2)},
     **{f'vgg{depth}': Network(dict(type='mmkd_atsc.CIFARVGG', depth=depth), 512) for depth in (8, 11, 13, 16, 19)},
     'resnet50': Network(dict(type='mmkd_atsc.CIFARBottleneckResNet', depth=50), 2048),

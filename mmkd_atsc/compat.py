@@ -38,7 +38,8 @@ def apply_all() -> None:
     silence_unhelpful_warnings()
     patches: dict[str, Callable[[], None]] = {
         'mmrazor': import_mmrazor, 'torch': allow_mmengine_checkpoints, 'mmengine.config.utils': name_configs_package,
-        'mmengine.registry': rename_mmcls_scope, 'mmengine.runner': patch_runner}
+        'mmengine.registry': rename_mmcls_scope, 'mmengine.runner': patch_runner,
+        'mmpretrain.models.classifiers': load_wrapped_classifiers}
     for name in [name for name in patches if name in sys.modules]:
         patches.pop(name)()
     sys.meta_path[:0] = [MMClsAlias(), PatchOnImport(patches)]
@@ -111,6 +112,24 @@ def rename_mmcls_scope() -> None:
 
     Registry.split_scope_key = staticmethod(split_scope_key)
     DefaultScope.scope_name = property(lambda self: rename(scope_name(self)))
+
+
+def load_wrapped_classifiers() -> None:
+    """Lets MMPretrain's timm and Hugging Face classifiers load their weights where they are a part of another model.
+
+    They leave 'model.' out of their keys, but only where they are saved alone, and add it to all keys that they load.
+    """
+    from mmpretrain.models.classifiers import HuggingFaceClassifier, TimmClassifier
+    for kind in (HuggingFaceClassifier, TimmClassifier):
+        add = kind._add_state_dict_prefix
+
+        @functools.wraps(add)
+        def add_state_dict_prefix(state_dict, prefix, *args, add=add):
+            if not any(key.startswith(f'{prefix}model.') for key in state_dict):
+                add(state_dict, prefix, *args)
+
+        if not hasattr(add, '__wrapped__'):
+            kind._add_state_dict_prefix = staticmethod(add_state_dict_prefix)
 
 
 def import_mmrazor() -> None:

@@ -173,7 +173,7 @@ def answers(model: nn.Module, batch: dict) -> dict[str, Tensor]:
     return {name: Teacher.forward(teacher, images).float() for name, teacher in model.teachers.items()}
 
 
-def hand_over(head: nn.Module, logits: Tensor, images: Tensor) -> Tensor:
+def hand_over(head: nn.Module, logits: Tensor, *batch: Any) -> Tensor:
     """In place of a teacher's forward: gives the recorders of its head the logits of the file."""
     for listener in head._forward_hooks.values():
         listener(head, (), logits)

@@ -26,6 +26,10 @@ class LabelsRecorder(BaseRecorder):
     def prepare_from_model(self, model: nn.Module | None = None) -> None:
         pass
 
+    def get_record_data(self, record_idx: int = 0, data_idx: int | None = None) -> object:
+        """The labels, whatever ``data_idx`` a mapping has for a loss module's inputs."""
+        return super().get_record_data(record_idx)
+
     def fill(self, labels: object) -> None:
         """Replaces the labels by those of the current batch."""
         self._data_buffer: list = [labels]

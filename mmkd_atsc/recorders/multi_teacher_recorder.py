@@ -6,6 +6,8 @@ from torch import nn
 
 from mmkd_atsc.registry import TASK_UTILS
 
+from .logits import find_source
+
 
 @TASK_UTILS.register_module()
 class MultiTeacherRecorder(BaseRecorder):
@@ -45,11 +47,9 @@ class MultiTeacherRecorder(BaseRecorder):
 
     def source_in(self, teacher: str, teachers: dict[str, nn.Module]) -> str:
         """The source in a teacher of that name."""
-        if not isinstance(self.source, dict):
-            return self.source
-        if set(self.source) != set(teachers):
+        if isinstance(self.source, dict) and set(self.source) != set(teachers):
             raise ValueError(f'source is for {", ".join(self.source)}, the teachers are {", ".join(teachers)}')
-        return self.source[teacher]
+        return find_source(teachers[teacher], self.source[teacher] if isinstance(self.source, dict) else self.source)
 
     def of(self, teacher: str) -> BaseRecorder:
         """The recorder of one teacher."""

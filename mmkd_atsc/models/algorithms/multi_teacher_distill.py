@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from mmkd_atsc.checkpoints.read import check_teacher_names
 from mmkd_atsc.errors.checks import check_flag
-from mmkd_atsc.models.build import build_network, resolve_network, without_our_scope
+from mmkd_atsc.models.build import build_network, without_our_scope
 from mmkd_atsc.recorders import MultiTeacherRecorder
+from mmkd_atsc.recorders.logits import count_classes, find_source
 from mmkd_atsc.registry import MODELS, short_name
 
 from ..distillers import MultiTeacherDistiller
@@ -48,8 +49,6 @@ class MultiTeacherDistill(BaseAlgorithm):
                  teacher_ckpt: None | str | list | dict = None, allow_random_teacher: bool = False,
                  calculate_student_loss: bool = True, data_preprocessor: dict | nn.Module | None = None,
                  teacher_weights: None | list | dict = None, init_cfg: dict | None = None) -> None:
-        if not isinstance(architecture, BaseModel):
-            architecture = resolve_network(architecture, 'student')
         student = build_network(architecture, 'student')
         super().__init__(student, build_preprocessor(data_preprocessor, student), init_cfg)
         check_flag('allow_random_teacher', allow_random_teacher)
@@ -94,8 +93,8 @@ class MultiTeacherDistill(BaseAlgorithm):
     def prepare_distiller(self) -> None:
         """Connects the distiller's recorders with the networks."""
         networks = {name: teacher.model for name, teacher in self.teachers.items()}
-        check_recorder_sources(self.distiller.student_recorders, {'student': self.student}, 'student')
-        check_recorder_sources(self.distiller.teacher_recorders, networks, 'teacher')
+        find_recorder_sources(self.distiller.student_recorders, {'student': self.student}, 'student')
+        find_recorder_sources(self.distiller.teacher_recorders, networks, 'teacher')
         self.distiller.prepare_from_student(self.student)
         if isinstance(self.distiller, MultiTeacherDistiller):
             self.distiller.prepare_from_teachers(networks, self.teacher_weights)
@@ -124,7 +123,7 @@ class MultiTeacherDistill(BaseAlgorithm):
         for name, teacher in self.teachers.items():
             if name not in getattr(self.distiller, 'idle', ()):
                 with self.recording_teacher(name):
-                    teacher(inputs)
+                    teacher(inputs, data_samples)
         with self.recording_student():
             losses = add_prefix(self.student(inputs, data_samples, mode='loss'), 'student')
         return {**(losses if self.calculate_student_loss else {}), **self.distill_losses(data_samples)}
@@ -171,21 +170,26 @@ class MultiTeacherDistill(BaseAlgorithm):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def check_recorder_sources(recorders: RecorderManager, networks: dict[str, nn.Module], role: str) -> None:
-    """Refuses a recorder of a module or parameter that a network does not have, with the nearest that it has."""
+def find_recorder_sources(recorders: RecorderManager, networks: dict[str, nn.Module], role: str) -> None:
+    """Finds the recorders' modules and parameters; refuses one that a network does not have, with the nearest."""
     for (name, recorder), (owner, network) in itertools.product(recorders.recorders.items(), networks.items()):
-        source, kind = recorder.source, type(recorder).__name__.replace('Recorder', '')
-        if isinstance(recorder, MultiTeacherRecorder):
-            source, kind = recorder.source_in(owner, networks), short_name(recorder.kind)
+        several = isinstance(recorder, MultiTeacherRecorder)
+        kind = short_name(recorder.kind) if several else type(recorder).__name__.replace('Recorder', '')
         if kind not in ('ModuleOutputs', 'ModuleInputs', 'Parameter'):  # MMRazor imports functions by their paths
             continue
+        if several:
+            source = recorder.source_in(owner, networks)
+        else:
+            source = recorder._source = find_source(network, recorder.source, as_tensor=role == 'teacher')
         what, named = ('parameter', network.named_parameters()) if kind == 'Parameter' else \
             ('module', network.named_modules())
-        known = [path for path, _ in named if path]
-        if source not in known:
+        known = [path for path, _ in named]
+        if source not in known or (role == 'student' and not source):  # which gives losses in training, no logits
+            source = source or 'head'
             close = difflib.get_close_matches(str(source), known, n=3)
             children = [path for path, _ in network.named_children() if path != 'data_preprocessor']
             hint = f'did you mean {" or ".join(map(repr, close))}?' if close else f'it has {", ".join(children)}'
+            hint += "; type='mmkd_atsc.Labels' needs no source" if source == 'head.loss_module' else ''
             raise ValueError(f'{role}_recorders: {name} has source={source!r}, which is no {what} of the '
                              f'{owner} ({type(network).__name__}); {hint}')
 
@@ -207,5 +211,5 @@ def build_preprocessor(config: dict | nn.Module | None, student: BaseModel) -> n
                          'use mmpretrain.ClsDataPreprocessor')
     # MMPretrain leaves them out silently where labels are not turned into scores.
     built.batch_augments, built.to_onehot = augments, True
-    built.num_classes = built.num_classes or getattr(getattr(student, 'head', None), 'num_classes', own.num_classes)
+    built.num_classes = built.num_classes or count_classes(student) or own.num_classes
     return built

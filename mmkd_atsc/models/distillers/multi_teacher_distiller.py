@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmkd_atsc.errors.checks import check_choice, check_number
 from mmkd_atsc.recorders import LabelsRecorder, MultiTeacherRecorder
+from mmkd_atsc.recorders.logits import read_logits
 from mmkd_atsc.registry import MODELS, short_name
 
 from ..aggregate import aggregate_logits, labels_of
@@ -176,11 +177,11 @@ class MultiTeacherDistiller(ConfigurableDistiller):
                    connector: str | None = None, connector_idx: int | None = None,
                    teacher: str | None = None, labels: Tensor | None = None) -> Any:
         """MMRazor's, of one teacher, or of all of them combined."""
-        if from_student:
-            return super().get_record(recorder, True, record_idx, data_idx, connector, connector_idx)
-        source = self.teacher_recorders.get_recorder(recorder)
-        names = self.teacher_names if teacher in TEACHER_AGGREGATES else [teacher]
-        record, *others = [source.of(name).get_record_data(record_idx, data_idx) for name in names]
+        recorders = self.student_recorders if from_student else self.teacher_recorders
+        source, names = recorders.get_recorder(recorder), self.teacher_names
+        sources = [source] if from_student else [
+            source.of(name) for name in (names if teacher in TEACHER_AGGREGATES else [teacher])]
+        record, *others = [read_logits(one.get_record_data(record_idx, data_idx)) for one in sources]
         if teacher in TEACHER_AGGREGATES:
             record = aggregate_logits([record, *others], teacher, list(self.teacher_weights.values()), labels)
         if connector:
