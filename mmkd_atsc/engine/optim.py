@@ -11,15 +11,14 @@ from mmkd_atsc.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """MMEngine's constructor, that also asks the model's modules for their learning rate and weight decay.
+    """MMEngine's constructor, which also gives modules the learning rate and weight decay that they ask for.
 
-    What a module's ``param_group_options()`` yields, pairs of a parameter and ``dict(lr_mult=..., weight_decay=...)``,
-    makes a group of its own; ``paramwise_cfg`` rules the rest as always. Parameters with equal options share a group,
-    so that the optimizer runs its kernels once for all of them.
+    A module's ``param_group_options()`` yields pairs of a parameter and ``dict(lr_mult=..., weight_decay=...)``;
+    ``paramwise_cfg`` rules the rest as always. Parameters with equal options share a group.
 
     ``paramwise_cfg=dict(layer_decay_rate=0.75, ...)`` makes the groups of a distillation's *student* (or of a network
     that is trained alone) by MMPretrain's ``LearningRateDecayOptimWrapperConstructor``: the earlier a layer, the lower
-    its rate. A teacher that adapts, and the distiller's layers, keep the optimizer's rate or the one they ask for.
+    its rate.
 
     >>> from mmengine.optim import build_optim_wrapper
     >>> wrapper = build_optim_wrapper(nn.Linear(2, 2), dict(

@@ -40,7 +40,7 @@ def data_settings(config: dict, image_size: int | tuple[int, int] | None = None)
 
     Where the training's test data is arrays, it stays as validation data, on which ``tools/test.py`` scores.
     """
-    dataset, loader = evaluated_dataset(config), _test_loader(config)
+    dataset, loader = evaluated_dataset(config), config.get('test_dataloader') or config.get('val_dataloader') or {}
     evaluator = config.get('test_evaluator') or config.get('val_evaluator') or dict(type='Accuracy')
     pipeline = [dict(step, type=READER) if class_of(step, registry=roots.TRANSFORMS) is LoadImageFromFile else step
                 for step in dataset.get('pipeline') or ()]
@@ -64,13 +64,9 @@ def data_settings(config: dict, image_size: int | tuple[int, int] | None = None)
     return {**settings('test', files), **settings('val', own)}
 
 
-def _test_loader(config: dict) -> dict:
-    return config.get('test_dataloader') or config.get('val_dataloader') or {}
-
-
 def evaluated_dataset(config: dict) -> dict:
     """The data set that a config tests on, out of its wrappers; of several (``ConcatDataset``) the first."""
-    dataset = _test_loader(config).get('dataset') or {}
+    dataset = (config.get('test_dataloader') or config.get('val_dataloader') or {}).get('dataset') or {}
     while dataset.get('dataset') or dataset.get('datasets'):
         dataset = dataset.get('dataset') or dataset['datasets'][0]
     return dataset
@@ -87,9 +83,9 @@ def _from_files(dataset: dict, image_size: int | tuple[int, int] | None) -> list
     side, steps = next((entry[1:] for entry in ARRAYS if issubclass(kind, entry[0])), (None, []))
     if dataset and side is None:
         raise ValueError(
-            f'the test data ({short_name(dataset.get("type"))}) is not read by {READER}, so what its network sees of a '
-            f'file is not known: give the config a test_dataloader whose pipeline begins with {READER} (and, if the '
-            'network learned from RGB arrays, NumpyToPIL with to_rgb=True and PILToNumpy)')
+            f'the test data ({short_name(dataset.get("type"))}) is not read by {READER}: give the config a '
+            f'test_dataloader whose pipeline begins with {READER} (and, if the network learned from RGB arrays, '
+            'NumpyToPIL with to_rgb=True and PILToNumpy)')
     size = height_and_width('image_size', image_size or side)
     if size is None:
         raise ValueError('the config has no test data that says how large an image is; give --image-size')

@@ -12,25 +12,11 @@ from torch import Tensor, nn
 Features: TypeAlias = Tensor | tuple[Tensor, ...]
 
 
-class Encoder(nn.Sequential):
-    """A backbone and the necks that make one feature of its outputs."""
-
-
-class SplitNetwork(NamedTuple):
-    """The parts of a network: its own modules, not copies. Its module ``source`` gives the encoder's feature."""
-
-    encoder: nn.Module
-    neck: nn.Module | None
-    head: nn.Module
-    source: str = 'backbone'
-
-
 class Classifier(BaseModule):
     """A neck and a head as one module, called the way MMPretrain's ``ImageClassifier`` calls its own.
 
-    A head with several branches gets its part of the feature for each. Its logits are those by which it predicts, the
-    mean or the sum of the branches'. A head with a distillation branch, which MMPretrain does not train, learns by
-    these logits.
+    A head with several branches gets its part of the feature for each. It learns by the logits by which it predicts:
+    the mean or the sum of the branches'.
     """
 
     def __init__(self, neck: nn.Module | None, head: nn.Module) -> None:
@@ -66,12 +52,20 @@ class Classifier(BaseModule):
     def run_detached(self, features: Features, *args, **kwargs) -> Any:
         """:meth:`forward` with gradients for the features only; parameters and buffers stay as they are.
 
-        The parameters are replaced for the one call by detached views, so that no other use of them in the same step
-        loses its gradient, and the buffers by copies, so that batch norm does not count the batch twice.
+        The call uses detached views of the parameters, whose other uses in the same step keep their gradients, and
+        copies of the buffers, so that batch norm does not count the batch twice.
         """
         state = {name: parameter.detach() for name, parameter in self.named_parameters()}
         state.update((name, buffer.clone()) for name, buffer in self.named_buffers())
         return torch.func.functional_call(self, state, (features, *args), kwargs)
+
+
+class SplitNetwork(NamedTuple):
+    """The parts of a network: its own modules, not copies. Its module ``source`` gives the encoder's feature."""
+
+    encoder: nn.Module
+    classifier: Classifier
+    source: str = 'backbone'
 
 
 def last_feature(features: Any, role: str = 'the backbone') -> Tensor:
@@ -101,10 +95,6 @@ def split_classifier(model: nn.Module, role: str = 'teacher') -> SplitNetwork:
 
     The encoder ends with the backbone, or with the last neck that needs more of it than one map or vector. Messages
     call the network by its ``role``.
-
-    >>> network = ImageClassifier(backbone=nn.Identity(), head=dict(type='LinearClsHead', num_classes=5, in_channels=8))
-    >>> split_classifier(network).neck is None
-    True
     """
     name = type(model).__name__
     if not isinstance(model, ImageClassifier):
@@ -119,9 +109,10 @@ def split_classifier(model: nn.Module, role: str = 'teacher') -> SplitNetwork:
     inner, rest = split_neck(neck)
     check_shareable(rest, head, role)
     if not inner:
-        return SplitNetwork(backbone, rest, head)
-    encoder = Encoder(OrderedDict(backbone=backbone, **{f'neck{i}': part for i, part in enumerate(inner)}))
-    return SplitNetwork(encoder, rest, head, f'neck.{len(inner) - 1}' if isinstance(neck, nn.Sequential) else 'neck')
+        return SplitNetwork(backbone, Classifier(rest, head))
+    encoder = nn.Sequential(OrderedDict(backbone=backbone, **{f'neck{i}': part for i, part in enumerate(inner)}))
+    source = f'neck.{len(inner) - 1}' if isinstance(neck, nn.Sequential) else 'neck'
+    return SplitNetwork(encoder, Classifier(rest, head), source)
 
 
 def split_neck(neck: nn.Module | None) -> tuple[list[nn.Module], nn.Module | None]:
@@ -135,11 +126,9 @@ def split_neck(neck: nn.Module | None) -> tuple[list[nn.Module], nn.Module | Non
 
 def _reads_several(neck: nn.Module) -> bool:
     """Whether a neck reads several maps (HRNet's), or tokens, which are neither a map nor a vector (MlpMixer's)."""
-    for module in neck.modules():
-        channels = getattr(module, 'in_channels', None)
-        if isinstance(module, nn.AdaptiveAvgPool1d) or (isinstance(channels, (tuple, list)) and len(channels) > 1):
-            return True
-    return False
+    channels = [getattr(module, 'in_channels', None) for module in neck.modules()]
+    return (any(isinstance(count, (tuple, list)) and len(count) > 1 for count in channels)
+            or any(isinstance(module, nn.AdaptiveAvgPool1d) for module in neck.modules()))
 
 
 def check_shareable(neck: nn.Module | None, head: nn.Module, role: str = 'teacher') -> None:

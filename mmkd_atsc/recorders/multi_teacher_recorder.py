@@ -24,8 +24,8 @@ class MultiTeacherRecorder(BaseRecorder):
     >>> recorder = MultiTeacherRecorder(source=dict(small='0', large='1'))
     >>> recorder.initialize(teachers)
     >>> with recorder:
-    ...     answers = [teacher(torch.ones(1, 2)) for teacher in teachers.values()]
-    >>> recorder.of('large').get_record_data() is answers[1]
+    ...     answer = teachers['large'](torch.ones(1, 2))
+    >>> recorder.of('large').get_record_data() is answer
     True
     """
 
@@ -44,7 +44,6 @@ class MultiTeacherRecorder(BaseRecorder):
             self.recorders[name].initialize(network)
 
     def source_in(self, teacher: str, teachers: dict[str, nn.Module]) -> str:
-        """The source in a teacher of that name."""
         if not isinstance(self.source, dict):
             return self.source
         if set(self.source) != set(teachers):
@@ -52,7 +51,6 @@ class MultiTeacherRecorder(BaseRecorder):
         return self.source[teacher]
 
     def of(self, teacher: str) -> BaseRecorder:
-        """The recorder of one teacher."""
         return self.recorders[teacher]
 
     def get_record_data(self, record_idx: int = 0, data_idx: int | None = None) -> Any:

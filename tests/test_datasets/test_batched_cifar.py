@@ -77,8 +77,7 @@ def test_indices_choose_what_they_choose_in_mmpretrains(root, indices):
 
 
 @pytest.mark.parametrize('options, batches', [
-    (dict(), [16, 16, 10]), (dict(drop_last=True), [16, 16]),
-    (dict(num_workers=2, persistent_workers=True), [16, 16, 10]),
+    (dict(drop_last=True), [16, 16]), (dict(num_workers=1, persistent_workers=True), [16, 16, 10]),
 ])
 def test_a_data_loader_gives_every_image_once_in_order(root, options, batches):
     dataset = BatchedCIFAR100(root, pipeline=PACK)

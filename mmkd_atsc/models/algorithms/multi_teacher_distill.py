@@ -21,7 +21,7 @@ from mmkd_atsc.models.build import build_network, resolve_network, without_our_s
 from mmkd_atsc.recorders import MultiTeacherRecorder
 from mmkd_atsc.registry import MODELS, short_name
 
-from ..distillers import MultiTeacherDistiller
+from ..distillers.multi_teacher_distiller import MultiTeacherDistiller, check_mapping_keys
 from ..param_groups import check_optimizer_at_first_step
 from ..teacher import Teacher, fingerprint, named_teachers
 
@@ -73,6 +73,7 @@ class MultiTeacherDistill(BaseAlgorithm):
             if hasattr(module, 'inplace'):
                 module.inplace = False
         # MMRazor's recorders and losses are named without a prefix in its configs, whatever the default scope is.
+        check_mapping_keys(distiller)
         with DefaultScope.overwrite_default_scope('mmrazor'):
             self.distiller = MODELS.build(without_our_scope(distiller))
         self.prepare_distiller()
@@ -131,7 +132,7 @@ class MultiTeacherDistill(BaseAlgorithm):
 
     @contextmanager
     def recording_teacher(self, name: str) -> Iterator[None]:
-        """In this block the recorders listen to a teacher, and the deliveries record what they will hand on."""
+        """In this block the recorders listen to a teacher, and the deliveries record."""
         distiller = self.distiller
         distiller.set_deliveries_override(False)
         several = isinstance(distiller, MultiTeacherDistiller)
@@ -159,10 +160,9 @@ class MultiTeacherDistill(BaseAlgorithm):
 
     def parse_losses(self, losses: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """MMEngine's, without its two kernels for each loss: the mean of a single number, and a sum with zero."""
-        log = {}
-        for name, value in losses.items():
-            is_number = isinstance(value, Tensor) and value.dim() == 0
-            log[name] = value if is_number else super().parse_losses({name: value})[1][name]
+        log = {name: value if isinstance(value, Tensor) and value.dim() == 0
+               else super(MultiTeacherDistill, self).parse_losses({name: value})[1][name]
+               for name, value in losses.items()}
         total = functools.reduce(torch.add, (value for name, value in log.items() if 'loss' in name))
         return total, dict(loss=total, **log)
 
@@ -195,12 +195,9 @@ def build_preprocessor(config: dict | nn.Module | None, student: BaseModel) -> n
     own = student.data_preprocessor
     if config is None:
         return own
-    built: nn.Module = config
-    if isinstance(config, dict):
-        built = MODELS.build({'type': 'mmpretrain.ClsDataPreprocessor', **config})
-    augments = getattr(own, 'batch_augments', None)
-    decided = isinstance(config, dict) and 'batch_augments' in config
-    if augments is None or decided or getattr(built, 'batch_augments', None) is not None:
+    is_config, augments = isinstance(config, dict), getattr(own, 'batch_augments', None)
+    built: nn.Module = MODELS.build({'type': 'mmpretrain.ClsDataPreprocessor', **config}) if is_config else config
+    if augments is None or is_config and 'batch_augments' in config or getattr(built, 'batch_augments', None):
         return built
     if not hasattr(built, 'batch_augments'):
         raise ValueError(f"the student's batch augmentations would be lost: {type(built).__name__} has none, "

@@ -4,9 +4,8 @@ from typing import Any
 
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmkd_atsc.errors.checks import check_flag, check_number
+from mmkd_atsc.errors.checks import check_number
 
 # Normal with variance 2 / fan_out: the initialisation of the literature's ResNets, wide ResNets, VGGs and MobileNetV2s.
 KAIMING_INIT: list[dict] = [dict(type='Kaiming', layer=['Conv2d']),
@@ -22,13 +21,11 @@ class StagedBackbone(BaseBackbone):
         out_indices: The stages whose outputs ``forward`` returns, in the order of the network; -1 is the last.
         frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages: no gradients, and batch norm
             in eval mode.
-        norm_eval: Keep all batch norm in eval mode in training.
         init_cfg: MMEngine's initialisation config. None: PyTorch's own initialisation.
     """
 
     def __init__(self, stem: dict[str, nn.Module], stages: Sequence[dict[str, nn.Module]],
-                 out_indices: Sequence[int] = (-1, ), frozen_stages: int = -1, norm_eval: bool = False,
-                 init_cfg: Any = KAIMING_INIT) -> None:
+                 out_indices: Sequence[int] = (-1, ), frozen_stages: int = -1, init_cfg: Any = KAIMING_INIT) -> None:
         super().__init__(init_cfg)
         count = len(stages)
         if not isinstance(out_indices, (tuple, list)) or not out_indices:
@@ -36,7 +33,6 @@ class StagedBackbone(BaseBackbone):
         indices = [check_number('out_indices', i, low=-count, high=count - 1, integer=True) for i in out_indices]
         self.out_indices = tuple(sorted({index % count for index in indices}))
         self.frozen_stages = check_number('frozen_stages', frozen_stages, low=-1, high=count, integer=True)
-        self.norm_eval = check_flag('norm_eval', norm_eval)
         self._parts = [tuple(part) for part in (stem, *stages)]
         for part in (stem, *stages):
             for name, module in part.items():
@@ -57,10 +53,6 @@ class StagedBackbone(BaseBackbone):
         """As in any module, but frozen stages stay in eval mode."""
         super().train(mode)
         self._freeze()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
         return self
 
     def _freeze(self) -> None:

@@ -7,13 +7,12 @@ from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from mmkd_atsc.datasets.batched_cifar import Batch
 from mmkd_atsc.datasets.pad_crop_flip import to_device
 from mmkd_atsc.registry import MODELS
 
 
 class LabelledSamples(list):
-    """Data samples of labels (N,), made when somebody reads one; who reads ``labels`` needs none.
+    """Data samples of ``labels`` (N,), made when one of them is read.
 
     >>> import torch
     >>> samples = LabelledSamples(torch.tensor([3, 7]))
@@ -45,10 +44,8 @@ class LabelledSamples(list):
 class BatchedDataPreprocessor(ClsDataPreprocessor):
     """MMPretrain's ``ClsDataPreprocessor`` for the batches of :class:`mmkd_atsc.BatchedCIFAR100`.
 
-    Images and labels are fetched on the device if the data set's table lies there, else moved there in one copy each.
-    Data samples are made when a head asks for them. In training the batch is augmented on the device as the data set's
-    pipeline says, with random numbers from PyTorch's own generator. Then colours, normalisation, mixup and CutMix are
-    MMPretrain's. Batches of any other data set are MMPretrain's altogether.
+    In training the batch is augmented on the device as the data set's pipeline says, with random numbers from PyTorch's
+    own generator. Colours, normalisation, mixup and CutMix, and batches of any other data set, are MMPretrain's.
 
     Args:
         mean, std, to_rgb, to_onehot, num_classes, batch_augments, pad_size_divisor, pad_value: As in
@@ -63,10 +60,11 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
     """
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        if not isinstance(data, Batch) and 'labels' not in data:
+        if 'sample_idx' not in data:
             return super().forward(data, training)
-        if isinstance(data, Batch):
-            inputs, labels = data.fetch(self.device)
+        table = getattr(data, 'table', None)
+        if table:
+            inputs, labels = table.fetch(data['sample_idx'], self.device)
         else:
             inputs, labels = (to_device(data[key], self.device) for key in ('inputs', 'labels'))
         if training:
@@ -76,7 +74,7 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
         if self.to_onehot:
             samples = list(samples)
             if self.num_classes is None:
-                raise ValueError('num_classes=None: to_onehot and batch_augments need it in data_preprocessor')
+                raise ValueError('data_preprocessor: to_onehot and batch_augments need num_classes')
             scores = F.one_hot(labels, self.num_classes)
             if training and self.batch_augments is not None:
                 inputs, scores = self.batch_augments(inputs, scores)

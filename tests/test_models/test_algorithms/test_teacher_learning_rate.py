@@ -36,8 +36,6 @@ def test_each_of_several_teachers_has_its_own(multiples, big, small):
 
 @pytest.mark.parametrize('multiples, error, words', [
     (0, ValueError, 'teacher_lr_mult: big=0 must be a number greater than 0'),
-    ('fast', TypeError, "teacher_lr_mult: big='fast' must be a number"),
-    ([1.0, 0.0], ValueError, 'teacher_lr_mult: small=0.0 must be a number greater than 0'),
     ([1.0], ValueError, r'teacher_lr_mult has 1 entries for 2 teachers \(big, small\)'),
     (dict(big=1.0, smal=1.0), ValueError, 'teacher_lr_mult is for big, smal, the teachers are big, small'),
 ])
