@@ -11,12 +11,7 @@ from torch import Tensor
 
 
 def pad_crop_flip(images: Tensor, rows: Tensor, columns: Tensor, flips: Tensor, padding: int) -> Tensor:
-    """Pads with zeros, cuts each image back to its size from its own ``rows`` and ``columns``, and mirrors ``flips``.
-
-    >>> image = torch.tensor([[1, 2], [3, 4]]).view(1, 1, 2, 2)
-    >>> pad_crop_flip(image, torch.tensor([0]), torch.tensor([1]), torch.tensor([True]), padding=1).flatten().tolist()
-    [0, 0, 2, 1]
-    """
+    """Pads with zeros, cuts each image back to its size from its own row and column, and mirrors those of ``flips``."""
     height, width = images.shape[-2:]
     row = torch.arange(height, device=images.device)
     column = torch.arange(width, device=images.device)

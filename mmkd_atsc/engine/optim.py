@@ -4,7 +4,6 @@ from collections import defaultdict
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
-from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.models.param_groups import requested_options
 from mmkd_atsc.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
@@ -68,7 +67,6 @@ class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """MMPretrain's groups for a network, without the notes that it logs and that would keep groups apart."""
         # Not at import: mmpretrain's package takes a second, and few trainings need it.
         from mmpretrain.engine import LearningRateDecayOptimWrapperConstructor
-        check_number('layer_decay_rate', self.paramwise_cfg['layer_decay_rate'], high=1, above=0)
         if not hasattr(getattr(student, 'backbone', None), 'get_layer_depth'):
             name = type(getattr(student, 'backbone', student)).__name__
             raise ValueError(f'layer_decay_rate is for backbones that number their layers, {name} does not')

@@ -1,11 +1,9 @@
 """Stores the logits of frozen teachers in a file, and trains with them in place of the teachers.
 
-The file is a safetensors file: for each teacher float16 logits (epochs, images, classes). Its metadata say what they
-were recorded from. It holds no code and is mapped, not read: an epoch at a time is in memory.
+The file holds float16 logits (epochs, images, classes) of each teacher, and in its metadata what they depend on.
 """
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,13 +94,7 @@ class TeacherCacheHook(Hook):
 
 def record_teachers(model: nn.Module, dataset: Any, path: str, epochs: int = 1, seed: int = 0, batch_size: int = 250,
                     report: Callable[[str], object] = print) -> None:
-    """Writes the logits that the teachers of an algorithm give to its batched training data.
-
-    Args:
-        epochs: How many augmentations of each image.
-        seed: The augmentation follows from it, the epoch and the image's place in the data set.
-        report: Gets a line after each epoch.
-    """
+    """Writes the logits that an algorithm's teachers give to ``epochs`` augmentations of its batched training data."""
     check_number('epochs', epochs, 1, integer=True)
     check_cacheable(model, dataset)
     model.eval()
@@ -123,8 +115,6 @@ def record_teachers(model: nn.Module, dataset: Any, path: str, epochs: int = 1, 
 
 
 def open_cache(path: str) -> Any:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'TeacherCacheHook: path={path!r}: no such file; tools/cache_teacher.py writes one')
     try:
         file = safetensors.safe_open(path, 'pt')
     except safetensors.SafetensorError as error:
@@ -181,9 +171,7 @@ def check_cacheable(model: Any, dataset: Any) -> None:
     if model.distiller.deliveries.deliveries:
         raise ValueError('distill_deliveries need the teacher to run; a teacher cache takes its place')
     for name, recorder in model.distiller.teacher_recorders.recorders.items():
-        for teacher in model.teachers:
-            inner = recorder.of(teacher) if hasattr(recorder, 'of') else recorder
-            kind = type(inner).__name__.replace('Recorder', '')
-            if (kind, inner.source) != ('ModuleOutputs', 'head'):
-                raise ValueError(f'teacher_recorders: {name} records {kind} of {inner.source!r}; a teacher cache holds '
-                                 "logits only, ModuleOutputs of 'head'")
+        for inner in getattr(recorder, 'recorders', dict(teacher=recorder)).values():
+            if (type(inner).__name__, inner.source) != ('ModuleOutputsRecorder', 'head'):
+                raise ValueError(f'teacher_recorders: {name} is a {type(inner).__name__} of {inner.source!r}; a file '
+                                 "holds logits only, ModuleOutputs of 'head'")

@@ -25,10 +25,7 @@ def student_config(config: Config, image_size: int | tuple[int, int] | None = No
                    algorithm: BaseModel | None = None) -> Config:
     """The config of the student alone: its model, and a test pipeline that takes image files and arrays.
 
-    Args:
-        config: The config of the training; without an ``architecture`` its whole model is the student.
-        image_size: Side of the images, or height and width, where the config's test pipeline does not say it.
-        algorithm: The training's model, if it is built already.
+    Without an ``architecture`` the whole model is the student; ``algorithm`` is the training's, if it is built already.
     """
     return Config(dict(default_scope='mmpretrain', model=student_model(config, algorithm),
                        **portable(data_settings(plain(config), image_size))))

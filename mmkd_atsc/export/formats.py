@@ -66,8 +66,6 @@ def write_exported_program(network: Deployed, images: Tensor, path: Path, notes:
 
 
 class Format(NamedTuple):
-    """A file format: what it is called, how it is written from example images, and how it is run again."""
-
     file: str
     write: Callable[[Deployed, Tensor, Path, dict[str, str]], None]
     load: Callable[[Path], Run]

@@ -6,12 +6,12 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine import registry as roots
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmengine.utils import to_2tuple
 from mmpretrain.datasets import CIFAR10, MNIST
 from mmpretrain.registry import TRANSFORMS
 from torch import Tensor
 
 from mmkd_atsc.datasets import Digits
-from mmkd_atsc.models.connectors.feature_projector import height_and_width
 from mmkd_atsc.registry import class_of, short_name
 
 # MMPretrain's inferencer reads files itself, and leaves this step out of a pipeline if it has this very name.
@@ -26,11 +26,7 @@ ARRAYS: tuple = (((CIFAR10, Digits), 32, RGB), ((MNIST, ), 28, GREY))
 
 
 def height_x_width(text: str) -> tuple[int, int]:
-    """The value of ``--image-size``.
-
-    >>> height_x_width('32'), height_x_width('32x64')
-    ((32, 32), (32, 64))
-    """
+    """The value of ``--image-size``: '32', or '32x64'."""
     height, width = [int(side) for side in text.split('x') * (1 if 'x' in text else 2)]
     return height, width
 
@@ -86,10 +82,9 @@ def _from_files(dataset: dict, image_size: int | tuple[int, int] | None) -> list
             f'the test data ({short_name(dataset.get("type"))}) is not read by {READER}: give the config a '
             f'test_dataloader whose pipeline begins with {READER} (and, if the network learned from RGB arrays, '
             'NumpyToPIL with to_rgb=True and PILToNumpy)')
-    size = height_and_width('image_size', image_size or side)
-    if size is None:
+    if not image_size and side is None:
         raise ValueError('the config has no test data that says how large an image is; give --image-size')
-    return [dict(type=READER), *steps, dict(type='Resize', scale=size[::-1])]
+    return [dict(type=READER), *steps, dict(type='Resize', scale=to_2tuple(image_size or side)[::-1])]
 
 
 def run_pipeline(exported: Config, image: np.ndarray) -> Tensor:

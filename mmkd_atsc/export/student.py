@@ -10,12 +10,12 @@ import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
+from mmengine.utils import to_2tuple
 from torch import Tensor
 
 from mmkd_atsc.checkpoints.read import load_strictly, read_checkpoint, weights_of
 from mmkd_atsc.errors.messages import describe
 from mmkd_atsc.models.binding import image_channels
-from mmkd_atsc.models.connectors.feature_projector import height_and_width
 from mmkd_atsc.version import __version__
 
 from .config import build_training, student_config
@@ -59,14 +59,12 @@ def export_student(config: Config, checkpoint: str | Path, out_dir: str | Path, 
     format that fails does not keep the others from being written; the error at the end names it.
 
     Args:
-        checkpoint: A checkpoint of the training. No teacher's own file is read, nothing is downloaded.
-        formats: Some of :data:`FORMATS`.
         half: Store the weight matrices of ``student.pth`` in half precision.
         with_preprocessing: The formats take pixels and normalise them.
         image_size: Side of the images, or height and width, where the config's test pipeline does not say it.
     """
     check_packages(formats)
-    out_dir, size = Path(out_dir), height_and_width('image_size', image_size)
+    out_dir, size = Path(out_dir), to_2tuple(image_size) if image_size else None
     if out_dir.is_file():
         raise ValueError(f'{out_dir}: is a file, not a folder to write into')
     content, trained = read_checkpoint(str(checkpoint)), build_training(config)

@@ -6,7 +6,7 @@ import torch
 from mmengine.model import BaseModule
 from mmpretrain.models.backbones import InceptionV3
 from mmpretrain.models.classifiers import ImageClassifier
-from mmpretrain.models.heads import ConformerHead, DeiTClsHead, MultiTaskHead
+from mmpretrain.models.heads import ConformerHead, DeiTClsHead
 from torch import Tensor, nn
 
 Features: TypeAlias = Tensor | tuple[Tensor, ...]
@@ -50,11 +50,8 @@ class Classifier(BaseModule):
         return output
 
     def run_detached(self, features: Features, *args, **kwargs) -> Any:
-        """:meth:`forward` with gradients for the features only; parameters and buffers stay as they are.
-
-        The call uses detached views of the parameters, whose other uses in the same step keep their gradients, and
-        copies of the buffers, so that batch norm does not count the batch twice.
-        """
+        """:meth:`forward` with gradients for the features only; parameters and buffers stay as they are."""
+        # Views and copies for this call: the parameters may have other uses in the same step.
         state = {name: parameter.detach() for name, parameter in self.named_parameters()}
         state.update((name, buffer.clone()) for name, buffer in self.named_buffers())
         return torch.func.functional_call(self, state, (features, *args), kwargs)
@@ -69,11 +66,7 @@ class SplitNetwork(NamedTuple):
 
 
 def last_feature(features: Any, role: str = 'the backbone') -> Tensor:
-    """The last of a backbone's outputs as one tensor; a bare tensor is returned as it is.
-
-    Where the last output is several vectors (DeiT's class and distillation tokens, Conformer's two branches), the
-    feature is all of them side by side.
-    """
+    """The last of a backbone's outputs; several vectors (DeiT's two tokens, Conformer's two branches) side by side."""
     last = features[-1] if isinstance(features, (tuple, list)) else features
     if isinstance(last, Tensor):
         return last
@@ -91,10 +84,9 @@ def classifies_inside(backbone: nn.Module) -> bool:
 
 
 def split_classifier(model: nn.Module, role: str = 'teacher') -> SplitNetwork:
-    """Finds the encoder and the classifier of an MMPretrain ``ImageClassifier``, or says why it cannot be split.
+    """Finds the encoder and the classifier of an ``ImageClassifier``, which messages call by its ``role``.
 
-    The encoder ends with the backbone, or with the last neck that needs more of it than one map or vector. Messages
-    call the network by its ``role``.
+    The encoder ends with the backbone, or with the last neck that needs more of it than one map or vector.
     """
     name = type(model).__name__
     if not isinstance(model, ImageClassifier):
@@ -132,16 +124,11 @@ def _reads_several(neck: nn.Module) -> bool:
 
 
 def check_shareable(neck: nn.Module | None, head: nn.Module, role: str = 'teacher') -> None:
-    """Refuses, in one line, a neck and head that do not map one feature tensor to one tensor of trainable logits."""
+    """Refuses a neck and head without a classifier of their own."""
     name = type(head).__name__
-    if type(head).forward is nn.Module.forward or not hasattr(head, 'loss') or not hasattr(head, 'predict'):
-        raise ValueError(f'{role}: {name} is no classification head, which has forward, loss and predict')
     if hasattr(head, 'release') and not any(True for _ in head.parameters()):
         raise ValueError(f'{role}: its {name} owns no classifier, as in a student that is being trained; '
                          'tools/export_student.py writes it with one')
-    channels = getattr(head, 'in_channels', None)
-    if isinstance(head, MultiTaskHead) or (isinstance(channels, (tuple, list)) and branch_channels(head) is None):
-        raise ValueError(f'{role}: {name} does not map one feature tensor to one tensor of logits')
     if not any(True for part in (neck, head) if part is not None for _ in part.parameters()):
         raise ValueError(f'{role}: neither neck nor head ({name}) has parameters, so there is no classifier to share '
                          '(is it inside the backbone?)')

@@ -66,11 +66,6 @@ def test_the_majority_wins_a_vote_and_the_sure_one_a_tie():
     assert aggregate_logits([sure, yes], 'vote').argmax() == 0
 
 
-def test_only_logits_of_one_shape_are_combined():
-    with pytest.raises(TypeError, match=r"'mean_prob' combines logits \(N, C\) of one shape, not \(2, 4\)"):
-        aggregate_logits([torch.zeros(2, 3), torch.zeros(2, 4)])
-
-
 def test_labels_of_a_batch(batch):
     assert labels_of(batch[1]).tolist() == [0, 3, 9, 1]
     for sample in batch[1]:

@@ -158,9 +158,6 @@ def test_a_neck_of_several_maps_belongs_to_the_encoder():
 @pytest.mark.parametrize('model, error, words', [
     (nn.Linear(2, 2), TypeError, 'teacher: a Linear cannot be split'),
     (network(None), ValueError, 'the ImageClassifier has no head'),
-    (network(nn.Linear(8, 5)), ValueError, 'Linear is no classification head, which has forward, loss and predict'),
-    (network(heads.MultiTaskHead(dict(a=dict(type='LinearClsHead', num_classes=5)), in_channels=8)), ValueError,
-     'MultiTaskHead does not map one feature tensor to one tensor of logits'),
     (ImageClassifier(LeNet5(num_classes=5), head=heads.ClsHead()), ValueError, 'LeNet5 classifies inside the backbone'),
     (network(heads.ClsHead(), GlobalAveragePooling()), ValueError, r'neither neck nor head \(ClsHead\) has parameters'),
     (network(SharedClassifierHead()), ValueError, 'its SharedClassifierHead owns no classifier.*export_student'),

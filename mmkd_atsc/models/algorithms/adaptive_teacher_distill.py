@@ -39,8 +39,7 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
     :math:`\sum_i w_i\,\beta\,\mathrm{MSE}(P_i(E_S(x)), E_{T_i}(x))`.
 
     Args:
-        architecture, teacher, teacher_ckpt, teacher_weights, allow_random_teacher, data_preprocessor, init_cfg: As in
-            :class:`MultiTeacherDistill`.
+        architecture, teacher, options: As in :class:`MultiTeacherDistill`.
         distiller: An ``mmkd_atsc.ATSCDistiller``; None takes its defaults.
         adaptive: The teacher adapts (within the epochs of an ``AdaptiveTeacherHook``, if there is one).
         classifier_step: 'joint': (a) and (b) from one forward of the teacher, in one optimizer step. 'alternate': (b)
@@ -59,16 +58,14 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         return 'ATSC' if config.get('adaptive', True) else 'SimKD'
 
     def __init__(self, architecture: dict | str | BaseModel, teacher: Any, distiller: dict | None = None,
-                 teacher_ckpt: None | str | list | dict = None, allow_random_teacher: bool = False,
                  adaptive: bool = True, classifier_step: str = 'joint', student_ce_weight: float = 0.0,
-                 data_preprocessor: dict | nn.Module | None = None,
-                 teacher_weights: None | list | dict = None, init_cfg: dict | None = None,
-                 teacher_lr_mult: float | list | dict = 1.0) -> None:
+                 teacher_lr_mult: float | list | dict = 1.0, **options: Any) -> None:
         check_number('student_ce_weight', student_ce_weight, 0)
-        super().__init__(architecture, teacher, distiller or dict(type='mmkd_atsc.ATSCDistiller'), teacher_ckpt,
-                         allow_random_teacher, student_ce_weight > 0, data_preprocessor, teacher_weights, init_cfg)
+        super().__init__(architecture, teacher, distiller or dict(type='mmkd_atsc.ATSCDistiller'),
+                         calculate_student_loss=student_ce_weight > 0, **options)
         self.adaptive = check_flag('adaptive', adaptive)
         self.classifier_step = check_choice('classifier_step', classifier_step, ('joint', 'alternate'))
+        self.has_usual_step = classifier_step == 'joint'  # one forward, one backward, one optimizer step
         self.student_ce_weight = student_ce_weight
         if not isinstance(teacher_lr_mult, (list, tuple, dict)):
             teacher_lr_mult = [teacher_lr_mult] * len(self.teachers)
@@ -148,11 +145,6 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         """Part (b): each classifier's loss on its teacher's features, without a gradient for them."""
         return {f'{name}.{key}': value for name, teacher in self.teachers.items()
                 for key, value in teacher.classifier_loss(features[name], data_samples).items()}
-
-    @property
-    def has_usual_step(self) -> bool:
-        """Whether a step is one forward, one backward and one optimizer step."""
-        return self.classifier_step == 'joint'
 
     def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """One optimizer step; with ``classifier_step='alternate'`` two, (b)'s after (a)'s."""

@@ -86,7 +86,7 @@ class CIFARResNet(StagedBackbone):
     Args:
         depth: 6n+2 layers, n blocks a stage.
         widths: Channels of the stem and of the three stages.
-        kwargs: ``out_indices``, ``frozen_stages``, ``init_cfg`` of :class:`StagedBackbone`.
+        kwargs: ``out_indices``, ``init_cfg`` of :class:`StagedBackbone`.
 
     >>> import torch
     >>> net = CIFARResNet(depth=8, widths=(32, 64, 128, 256), out_indices=(0, 2))
@@ -110,7 +110,7 @@ class CIFARBottleneckResNet(StagedBackbone):
 
     Args:
         depth: 50, 101 or 152.
-        kwargs: ``out_indices``, ``frozen_stages``, ``init_cfg`` of :class:`StagedBackbone`.
+        kwargs: ``out_indices``, ``init_cfg`` of :class:`StagedBackbone`.
 
     >>> import torch
     >>> [tuple(feature.shape) for feature in CIFARBottleneckResNet(50)(torch.rand(1, 3, 32, 32))]
@@ -132,7 +132,7 @@ class CIFARWideResNet(StagedBackbone):
     Args:
         depth: 6n+4 layers, n blocks a stage.
         widen_factor: Multiplies the stages' widths 16, 32 and 64.
-        kwargs: ``out_indices``, ``frozen_stages``, ``init_cfg`` of :class:`StagedBackbone`.
+        kwargs: ``out_indices``, ``init_cfg`` of :class:`StagedBackbone`.
 
     >>> import torch
     >>> [tuple(feature.shape) for feature in CIFARWideResNet(16, 2)(torch.rand(1, 3, 32, 32))]

@@ -50,7 +50,7 @@ class CIFARShuffleNetV1(StagedBackbone):
     Args:
         groups: Of the 1x1 convolutions, 1 to 3; the widths follow the paper's table.
         init_cfg: Default: PyTorch's own initialisation, as in the literature.
-        kwargs: ``out_indices``, ``frozen_stages`` of :class:`StagedBackbone`.
+        kwargs: ``out_indices`` of :class:`StagedBackbone`.
 
     >>> import torch
     >>> [tuple(feature.shape) for feature in CIFARShuffleNetV1()(torch.rand(1, 3, 32, 32))]
@@ -121,7 +121,7 @@ class CIFARShuffleNetV2(StagedBackbone):
         widen_factor: 0.5, 1.0 or 1.5; the widths follow the paper's table.
         with_last_conv: Without it the network ends at its third stage and has no parameter beyond it.
         init_cfg: Default: PyTorch's own initialisation, as in the literature.
-        kwargs: ``out_indices``, ``frozen_stages`` of :class:`StagedBackbone`.
+        kwargs: ``out_indices`` of :class:`StagedBackbone`.
 
     >>> import torch
     >>> image = torch.rand(1, 3, 32, 32)

@@ -43,7 +43,7 @@ class CIFARMobileNetV2(StagedBackbone):
         widen_factor: Multiplies the widths; the closing convolution never has fewer than 1280 channels.
         expand_ratio: Of the hidden to the input channels in every block but the first.
         with_last_conv: Without it the network ends at its seventh stage and has no parameter beyond it.
-        kwargs: ``out_indices``, ``frozen_stages``, ``init_cfg`` of :class:`StagedBackbone`.
+        kwargs: ``out_indices``, ``init_cfg`` of :class:`StagedBackbone`.
 
     >>> import torch
     >>> image = torch.rand(1, 3, 32, 32)
@@ -53,7 +53,6 @@ class CIFARMobileNetV2(StagedBackbone):
 
     def __init__(self, widen_factor: float = 1.0, expand_ratio: int = 6, with_last_conv: bool = True,
                  **kwargs: Any) -> None:
-        # Below 1/16 the first stage would have no channel left.
         check_number('widen_factor', widen_factor, low=1 / 16)
         check_number('expand_ratio', expand_ratio, low=1, integer=True)
         channels = int(32 * widen_factor)
@@ -79,7 +78,7 @@ class MobileNetV1(StagedBackbone):
     Args:
         widen_factor: Multiplies all widths.
         init_cfg: Default: PyTorch's own initialisation, as in the literature.
-        kwargs: ``out_indices``, ``frozen_stages`` of :class:`StagedBackbone`.
+        kwargs: ``out_indices`` of :class:`StagedBackbone`.
 
     >>> import torch
     >>> net = MobileNetV1(widen_factor=0.25, out_indices=(3, 4))
@@ -88,7 +87,6 @@ class MobileNetV1(StagedBackbone):
     """
 
     def __init__(self, widen_factor: float = 1.0, init_cfg: Any = None, **kwargs: Any) -> None:
-        # Below 1/32 the stem would have no channel left.
         check_number('widen_factor', widen_factor, low=1 / 32)
         channels = int(32 * widen_factor)
         stem: dict[str, nn.Module] = dict(block0=nn.Sequential(*conv_bn(3, channels, 3, stride=2), nn.ReLU()))

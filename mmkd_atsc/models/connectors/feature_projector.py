@@ -62,10 +62,9 @@ class FeatureProjector(BaseModule):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.factor, self.pool = check_choice('factor', factor, (2, 4, 8)), pool
         self.spatial, self.final_relu = spatial, final_relu
-        self.image_size = height_and_width('image_size', image_size)
+        self.image_size = to_2tuple(image_size) if image_size else None
         self.layers: nn.Sequential | None = None
         self.projectors: ModuleDict | None = None
-        # Factor on the gradient that each projector gives to the student's encoder.
         self.teacher_grad_scales: dict[str, float] = {}
         if projectors is not None:
             self.projectors = ModuleDict({  # MMEngine's: it calls init_weights of its modules
@@ -100,13 +99,9 @@ class FeatureProjector(BaseModule):
 
     def bind(self, feature: Tensor, targets: dict[str, Tensor],
              teacher_grad_scales: dict[str, float] | None = None) -> None:
-        """Finds the options that are not given, and refuses given ones that do not fit.
+        """Finds the options in the features of one image, and refuses given ones that do not fit.
 
-        Args:
-            feature: The student's feature of one image.
-            targets: The feature of the same image from each teacher.
-            teacher_grad_scales: Factor on the gradient that each of several projectors gives to the student's encoder,
-                not on the projector's own.
+        ``teacher_grad_scales`` are factors on the gradient that each of several projectors gives to the encoder.
         """
         if self.projectors is None and len(targets) > 1:
             self.layers, options = None, self.options()
@@ -156,14 +151,6 @@ class FeatureProjector(BaseModule):
             feature = F.avg_pool2d(feature, self.pool, ceil_mode=True)
         projected = self.layers(feature)
         return projected if isinstance(features, Tensor) else (projected, )
-
-
-def height_and_width(name: str, size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    """Height and width of an option that is both, or one number for both."""
-    if size is None:
-        return None
-    height, width = to_2tuple(size)
-    return check_number(name, height, low=1, integer=True), check_number(name, width, low=1, integer=True)
 
 
 def scale_gradient(feature: Tensor, factor: float) -> Tensor:

@@ -1,5 +1,6 @@
 """From a batch of bytes to what a network takes, on its device."""
-from collections.abc import Iterator
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -11,33 +12,22 @@ from mmkd_atsc.datasets.pad_crop_flip import to_device
 from mmkd_atsc.registry import MODELS
 
 
-class LabelledSamples(list):
-    """Data samples of ``labels`` (N,), made when one of them is read.
-
-    >>> import torch
-    >>> samples = LabelledSamples(torch.tensor([3, 7]))
-    >>> len(samples), samples.labels, samples[1].gt_label
-    (2, tensor([3, 7]), tensor([7]))
-    """
+class LabelledSamples(Sequence):
+    """Data samples of ``labels`` (N,), made when one of them is read."""
 
     def __init__(self, labels: Tensor) -> None:
-        super().__init__()
         self.labels = labels
 
-    def _made(self) -> 'LabelledSamples':
-        if not super().__len__():
-            # Views of one tensor: what MMPretrain's heads put together again was never copied one by one.
-            self.extend(DataSample().set_gt_label(label) for label in self.labels.split(1))
-        return self
+    @functools.cached_property
+    def samples(self) -> list[DataSample]:
+        # Views of one tensor: what MMPretrain's heads put together again was never copied one by one.
+        return [DataSample().set_gt_label(label) for label in self.labels.split(1)]
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __iter__(self) -> Iterator[DataSample]:
-        return super(LabelledSamples, self._made()).__iter__()
-
     def __getitem__(self, index: Any) -> Any:
-        return super(LabelledSamples, self._made()).__getitem__(index)
+        return self.samples[index]
 
 
 @MODELS.register_module()
@@ -70,7 +60,7 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
         if training:
             inputs = data['augment'](inputs)
         inputs = super().forward(dict(inputs=inputs))['inputs']
-        samples: list = LabelledSamples(labels)
+        samples: Sequence = LabelledSamples(labels)
         if self.to_onehot:
             samples = list(samples)
             if self.num_classes is None:

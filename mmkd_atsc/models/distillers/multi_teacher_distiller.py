@@ -24,11 +24,6 @@ class LossInputs(NamedTuple):
     shared: dict[str, dict]  # the same for all teachers
     by_teacher: dict[str, dict[str, dict]]  # the others; one empty entry without a name if there are none
 
-    @property
-    def teachers(self) -> set[str | None]:
-        return {record.get('teacher') for records in (self.shared, *self.by_teacher.values())
-                for record in records.values()}
-
 
 @MODELS.register_module()
 class MultiTeacherDistiller(ConfigurableDistiller):
@@ -71,6 +66,7 @@ class MultiTeacherDistiller(ConfigurableDistiller):
         self.teacher_names: list[str] = []
         self.teacher_weights: dict[str, float] = {}
         self.loss_inputs: dict[str, LossInputs] = {}
+        self.read: set[str | None] = set()  # teachers, or combinations of them, that losses read
         self.idle: list[str] = []  # teachers that no loss reads
 
     def prepare_from_teacher(self, model: nn.Module) -> None:
@@ -86,9 +82,10 @@ class MultiTeacherDistiller(ConfigurableDistiller):
                              f'to the student, {len(teachers)} teachers are given ({", ".join(teachers)})')
         self.loss_inputs = {loss: self._loss_inputs(loss, mapping)
                             for loss, mapping in self.loss_forward_mappings.items()}
-        read = set().union(*(inputs.teachers for inputs in self.loss_inputs.values()))
-        if len(teachers) > 1 and not read.intersection(TEACHER_AGGREGATES):
-            self.idle = [name for name in teachers if name not in read]
+        self.read = {record.get('teacher') for shared, by_teacher in self.loss_inputs.values()
+                     for records in (shared, *by_teacher.values()) for record in records.values()}
+        if len(teachers) > 1 and not self.read.intersection(TEACHER_AGGREGATES):
+            self.idle = [name for name in teachers if name not in self.read]
         if self.idle:
             print_log(f'no loss reads {" and ".join(self.idle)}: not run in training', 'current', logging.WARNING)
         self.teacher_recorders.initialize(teachers)
@@ -141,7 +138,7 @@ class MultiTeacherDistiller(ConfigurableDistiller):
         recorders = [recorder for recorder in self.student_recorders.recorders.values()
                      if isinstance(recorder, LabelsRecorder)]
         labels, losses = None, {}
-        if data_samples and (recorders or any('confidence' in inputs.teachers for inputs in self.loss_inputs.values())):
+        if data_samples and (recorders or 'confidence' in self.read):
             labels = labels_of(data_samples)
             for recorder in recorders:
                 recorder.fill(labels)

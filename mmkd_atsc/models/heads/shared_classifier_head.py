@@ -82,10 +82,8 @@ class SharedClassifierHead(ClsHead):
                       teacher_grad_scales: dict[str, float] | None = None) -> None:
         """Shares the classifiers of one teacher or several; called again, it shares those of others.
 
-        Args:
-            teachers: The networks that the classifiers belong to.
-            teacher_grad_scales: Each projector's factor on its gradient to the student's encoder. The gradient of a
-                loss on the common logits is divided by it, so that the encoder gets this gradient unscaled.
+        The gradient of a loss on the common logits is divided by ``teacher_grad_scales``, by which the projectors
+        multiply it, so that the student's encoder gets it unscaled.
         """
         if self.owns:
             raise RuntimeError('this SharedClassifierHead owns its classifiers: only one built without can be bound to '
