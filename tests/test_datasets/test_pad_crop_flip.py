@@ -6,7 +6,6 @@ import pytest
 import torch
 from mmcv.transforms import RandomFlip
 from mmpretrain.datasets.transforms import PackInputs, RandomCrop
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmkd_atsc.datasets import pad_crop_flip as module
 from mmkd_atsc.datasets.pad_crop_flip import PadCropFlip, pad_crop_flip, read_pipeline
@@ -60,18 +59,6 @@ def test_a_batch_follows_from_pytorchs_generator_and_no_augmentation_draws_nothi
     assert torch.equal(augment(images), first) and torch.equal(augment(images), second)
     after = torch.get_rng_state()
     assert PadCropFlip()(images) is images and torch.equal(torch.get_rng_state(), after)
-
-
-@pytest.mark.parametrize('device', ['cuda', 'cpu'])
-def test_a_tensor_for_a_gpu_is_pinned(monkeypatch, device):
-    """From other memory the copy would wait for the GPU. (Fake tensors need no GPU.)"""
-    pinned = []
-    monkeypatch.setattr(torch.Tensor, 'pin_memory', lambda tensor: pinned.append(tensor) or tensor)
-    with FakeTensorMode():
-        images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8, device=device)
-        assert PadCropFlip(4, 0.5)(images).device.type == device
-        assert [tensor.shape for tensor in pinned] == [(3, 4)] * (device == 'cuda')
-        assert module.to_device(images, images.device) is images and len(pinned) == (device == 'cuda')
 
 
 def test_processes_that_were_seeded_alike_augment_differently(monkeypatch):

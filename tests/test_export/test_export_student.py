@@ -147,7 +147,7 @@ def test_a_format_that_fails_keeps_no_other_from_being_written(
     assert 'graph' not in capfd.readouterr().out
 
 
-def test_an_atsc_student_teaches_the_next_and_that_one_leaves_too(exported, tmp_path):
+def test_an_atsc_student_teaches_the_next(exported):
     first, out, _ = exported('atsc')
     config = method_config('atsc')
     config.model.teacher = dict(cfg_path=str(out / 'student.py'))
@@ -155,11 +155,7 @@ def test_an_atsc_student_teaches_the_next_and_that_one_leaves_too(exported, tmp_
     model = MODELS.build(dict(config.model.to_dict(), teacher_ckpt=str(out / 'student.pth'),
                               data_preprocessor=config.data_preprocessor))
     torch.testing.assert_close(model.teacher.eval()(pixels(2).float()), first.student(pixels(2).float()))
-    config.model.teacher_ckpt = 'not/there.pth'
-    trained = train(config, tmp_path / 'next.pth')
-    report = export_student(config, tmp_path / 'next.pth', tmp_path / 'out')
-    student = mmpretrain.get_model(str(report.config), str(report.files['checkpoint']))
-    torch.testing.assert_close(logits(student, pixels(5)), logits(trained, pixels(5)), rtol=0, atol=1e-6)
+
 
 
 def test_several_teachers_leave_their_classifiers(tmp_path):
@@ -183,16 +179,6 @@ def test_a_swin_takes_any_number_of_images_too(tmp_path):
     report = export_student(config, tmp_path / 'swin.pth', tmp_path / 'out', ('onnx', ), image_size=56)
     answer = load_onnx(report.files['onnx'])(model.data_preprocessor(dict(inputs=pixels(5, 56)))['inputs'])
     torch.testing.assert_close(answer, logits(model, pixels(5, 56)), rtol=0, atol=1e-4)
-
-
-def test_images_that_are_not_square(tmp_path):
-    config = method_config('kd')
-    config.test_dataloader.dataset = dict(type='CustomDataset', pipeline=[
-        dict(type='LoadImageFromFile'), dict(type='Resize', scale=(64, 32)), dict(type='PackInputs')])
-    train(config, tmp_path / 'kd.pth')
-    for option, size in ((None, (32, 64)), ((48, 40), (48, 40))):
-        report = export_student(config, tmp_path / 'kd.pth', tmp_path / 'out', ('onnx', ), image_size=option)
-        assert load_onnx(report.files['onnx'])(torch.zeros(1, 3, *size)).shape == (1, 10)
 
 
 def test_a_network_of_one_channel_reads_files_too(tmp_path):

@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 import tests.tiny_cifar  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.export import student_config
-from mmkd_atsc.export.config import self_contained, student_model
+from mmkd_atsc.export.config import student_model
 from mmkd_atsc.export.images import deployed_image_size, evaluated_dataset, takes_rgb
 from mmkd_atsc.models.heads import SharedClassifierHead
 from mmkd_atsc.registry import MODELS as OUR_MODELS
@@ -94,13 +94,6 @@ def test_each_transform_that_turns_the_channels_around_counts(steps, flipped, to
     assert takes_rgb(student_config(training(data_preprocessor=preprocessor))) != to_rgb
 
 
-def test_data_sets_in_wrappers_are_found():
-    config = training(pipeline=FILES)
-    inner = dict(type='ConcatDataset', datasets=[config.test_dataloader.dataset])
-    config.test_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=inner)
-    assert len(student_config(config).test_dataloader.dataset.pipeline) == len(FILES)
-
-
 @pytest.mark.parametrize('reader', ['LoadTiff', 'mine.LoadImageFromFile'])
 def test_test_data_that_is_read_in_a_way_of_its_own_is_refused(reader):
     with pytest.raises(ValueError, match=r'^the test data \(Mine\) is not read by LoadImageFromFile: give the config'):
@@ -153,12 +146,3 @@ def test_a_subclass_of_a_head_owns_its_classifier_too(monkeypatch):
     model = dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student, teacher=tiny_classifier(16))
     exported = student_model(Config(dict(model=model)))
     assert exported['head']['classifier']['head']['in_channels'] == exported['neck']['out_channels'] == 32
-
-
-@pytest.mark.parametrize('teacher', [
-    tiny_classifier(), [dict(cfg_path='mmpretrain::resnet/resnet18_8xb16_cifar10.py', pretrained=True)]])
-def test_a_training_needs_no_teachers_files_to_be_scored(teacher):
-    config = self_contained(Config(dict(model=dict(
-        type='mmkd_atsc.MultiTeacherDistill', teacher=teacher, teacher_ckpt='gone.pth'))))
-    assert config.model.teacher_ckpt is None and config.model.allow_random_teacher is True
-    assert not {'cfg_path', 'pretrained'} & set(keys(config.model))

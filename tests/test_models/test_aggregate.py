@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmkd_atsc.models.aggregate import AGGREGATES, aggregate_logits, labels_of
+from mmkd_atsc.models.aggregate import AGGREGATES, aggregate_logits
 
 WEIGHTS = [0.2, 0.3, 0.5]
 
@@ -64,10 +64,3 @@ def test_the_majority_wins_a_vote_and_the_sure_one_a_tie():
     yes, sure = torch.tensor([[0.0, 0.2]]), torch.tensor([[9.0, 0.0]])
     assert aggregate_logits([sure, yes, yes], 'vote').argmax() == 1
     assert aggregate_logits([sure, yes], 'vote').argmax() == 0
-
-
-def test_labels_of_a_batch(batch):
-    assert labels_of(batch[1]).tolist() == [0, 3, 9, 1]
-    for sample in batch[1]:
-        sample.set_gt_score(torch.full((10, ), 0.1))
-    assert labels_of(batch[1]).shape == (4, 10)

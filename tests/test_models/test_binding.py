@@ -49,16 +49,6 @@ def test_the_projection_is_of_the_teachers_kind(student, teacher, wanted):
     assert bound(images).shape == (2, 10)
 
 
-def test_one_config_serves_one_teacher_and_several():
-    one, _ = bind(tiny_classifier(4), tiny_classifier(8))
-    two, _ = bind(tiny_classifier(4), tiny_classifier(8), tiny_classifier(16))
-    assert 'neck.layers.0.weight' in one.state_dict()
-    assert [p.out_channels for p in two.neck.projectors.values()] == [16, 32]
-    assert {'neck.projectors.teacher0.layers.0.weight', 'neck.projectors.teacher1.layers.0.weight'} <= set(
-        two.state_dict())
-    assert not list(one.head.parameters()) and not list(two.head.parameters())
-
-
 def test_networks_and_random_numbers_stay_as_they_are():
     student, teacher = MODELS.build(tiny_classifier()).train(), MODELS.build(tiny_classifier(8)).eval()
     student.backbone.bn1.eval()

@@ -3,7 +3,7 @@ import pytest
 import torch
 from mmpretrain.models import ImageClassifier, heads
 from mmpretrain.models.backbones import LeNet5
-from mmpretrain.models.necks import GlobalAveragePooling, HRFuseScales
+from mmpretrain.models.necks import GlobalAveragePooling
 from mmpretrain.structures import DataSample
 from torch import nn
 
@@ -148,13 +148,6 @@ def test_a_student_leaves_with_a_copy_of_it(name):
     assert rebuilt.pre_logits((feature, )).dim() == 2
 
 
-def test_a_neck_of_several_maps_belongs_to_the_encoder():
-    split = split_classifier(ImageClassifier(
-        Outputs([8, 8, 8, 8]), HRFuseScales([8] * 4, 16), heads.StackedLinearClsHead(5, 16 * 4 * 4, [6])))
-    assert split.classifier.neck is None and split.source == 'neck'
-    assert [type(module).__name__ for module in split.encoder] == ['Outputs', 'HRFuseScales']
-
-
 @pytest.mark.parametrize('model, error, words', [
     (nn.Linear(2, 2), TypeError, 'teacher: a Linear cannot be split'),
     (network(None), ValueError, 'the ImageClassifier has no head'),
@@ -166,13 +159,3 @@ def test_a_network_that_cannot_be_split_is_refused_in_one_line(model, error, wor
     with pytest.raises(error, match=words) as caught:
         split_classifier(model)
     assert str(caught.value).startswith('teacher: ') and '\n' not in str(caught.value)
-
-
-def test_logits_must_be_one_tensor():
-    class TwoLogits(heads.LinearClsHead):
-
-        def forward(self, feats):
-            return super().forward(feats), super().forward(feats)
-
-    with pytest.raises(TypeError, match='TwoLogits gives a tuple'):
-        Classifier(None, TwoLogits(5, 8))(torch.zeros(2, 8))

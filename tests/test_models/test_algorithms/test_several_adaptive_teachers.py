@@ -3,10 +3,9 @@ import copy
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from tests.conftest import tiny_classifier
-from tests.test_models.distillation import LABELS, VIT, batches, divergence, kd, optimizer_of, train
+from tests.test_models.distillation import VIT, batches, kd, optimizer_of, train
 from tests.test_models.test_algorithms.test_adaptive_teacher_distill import AsTheyAre
 from tests.test_models.test_algorithms.test_adaptive_teacher_distill import build as build_one
 
@@ -54,20 +53,6 @@ def test_five_steps_with_one_teacher_or_twice_the_same(teacher_checkpoint, count
         torch.testing.assert_close(theirs.state_dict(), ours.state_dict(), atol=1e-6, rtol=1e-6)
 
 
-def test_losses_are_those_of_each_branch(batch):
-    model = two(distiller=dict(anchor_weight=0.5, align_weight=2.0), teacher_weights=[3, 1])
-    losses = model(*batch, mode='loss')
-    assert set(losses) == {f'distill.{name}.{loss}' for name in ('big', 'deep')
-                           for loss in ('loss_align', 'loss_anchor')} | {'big.loss', 'deep.loss'}
-    projected = model.student.extract_feat(batch[0])
-    for name, feature in zip(('big', 'deep'), projected):
-        network = model.teachers[name].model
-        seen = network.backbone(batch[0])[-1]
-        torch.testing.assert_close(losses[f'distill.{name}.loss_align'], 2 * F.mse_loss(feature, seen))
-        torch.testing.assert_close(losses[f'{name}.loss'], F.cross_entropy(
-            network.head(network.neck((seen, ))), LABELS))
-
-
 def test_the_encoder_descends_the_weighted_sum_and_each_branch_its_own(batch):
     model = two(teacher_weights=dict(big=3, deep=1)).double()
     model.data_preprocessor = AsTheyAre()
@@ -102,16 +87,6 @@ def test_families_sizes_and_normalisations_mix(batch):
     images = batch[0] * 64 + 127.5
     expected = vit.model.backbone(images.flip(1) / 255)[-1]
     torch.testing.assert_close(vit.encode(batch[0])[-1], expected, atol=1e-5, rtol=1e-4)
-
-
-def test_a_loss_on_the_common_answer_is_averaged_over_the_teachers(batch):
-    """An AEKT term beside the alignment: it is weighted in the loss, the alignment in the projectors."""
-    model = two(distiller=kd(), teacher_weights=[3, 1])
-    losses = model(*batch, mode='loss')
-    student = model.student.head(model.student.extract_feat(batch[0]))
-    for name, weight in (('big', 0.75), ('deep', 0.25)):
-        torch.testing.assert_close(losses[f'distill.{name}.loss_kd'],
-                                   weight * divergence(student, model.teachers[name](batch[0])))
 
 
 @pytest.mark.parametrize('student, error, words', [

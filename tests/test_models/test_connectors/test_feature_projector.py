@@ -133,9 +133,3 @@ def test_a_teachers_scale_changes_the_encoders_gradient_alone():
     (plain, own), (scaled, own_scaled) = gradients(neck, {}), gradients(neck, dict(wide=0.25, deep=0.75))
     assert all(torch.equal(a, b) for a, b in zip(own, own_scaled))
     torch.testing.assert_close(scaled, [0.25 * plain[0], 0.75 * plain[1]])
-
-
-@pytest.mark.parametrize('names', [('deep', 'wide'), ('wide', )])
-def test_other_teachers_are_refused(names):
-    with pytest.raises(ValueError, match='projectors are for wide, deep; the teachers are'):
-        several().bind(torch.zeros(1, 4, 4, 4), dict.fromkeys(names, torch.ones(1, 8, 4, 4)))

@@ -248,13 +248,3 @@ def test_the_number_of_classes_is_that_of_the_heads(teacher_checkpoint):
         assert torch.equal(layer.fc.weight, torch.eye(10)) and distiller.num_classes == 10
     with pytest.raises(ValueError, match='SerializationFC has num_classes=7, the heads have 10'):
         build(teacher_checkpoint, connectors=dict(fc=dict(type='mmkd_atsc.SerializationFC', num_classes=7)))
-
-
-def test_heads_that_tell_no_number_of_classes_ask_for_it():
-    network = tiny_classifier(4)
-    student, teacher = MODELS.build(network), MODELS.build(network)
-    del student.head.num_classes, teacher.head.num_classes
-    config = dict(type='mmkd_atsc.AEKTDistiller')
-    with pytest.raises(ValueError, match='no head of student and teachers has a num_classes'):
-        MultiTeacherDistill(student, teacher, config, allow_random_teacher=True)
-    MultiTeacherDistill(student, teacher, dict(config, num_classes=10), allow_random_teacher=True)

@@ -95,27 +95,6 @@ def test_no_forward_and_no_connector_is_repeated(batch):
     assert len(losses) == 1 + 2 + 2 + 3 and len(forwards) == len(set(forwards)) == 4
 
 
-def test_sources_and_connectors_may_differ_by_teacher(batch):
-    """Feature losses: other sources, other channels, a connector for each."""
-    def conv(channels):
-        return dict(type='mmrazor.ConvModuleConnector', in_channel=8, out_channel=channels)
-    config = dict(
-        type='mmkd_atsc.MultiTeacherDistiller',
-        student_recorders=dict(map=dict(type='ModuleOutputs', source='backbone.layer3')),
-        teacher_recorders=dict(map=dict(type='ModuleOutputs', source=dict(big='backbone.layer3',
-                                                                          deep='backbone.layer2'))),
-        connectors=dict(to_big=conv(16), to_deep=conv(4)),
-        distill_losses={f'loss_{name}': dict(type='mmkd_atsc.FeatureAlignLoss') for name in ('big', 'deep')},
-        loss_forward_mappings={f'loss_{name}': dict(
-            preds_S=dict(from_student=True, recorder='map', connector=f'to_{name}'),
-            preds_T=dict(from_student=False, recorder='map', teacher=name)) for name in ('big', 'deep')})
-    model = distill(config).train()
-    losses = model(*batch, mode='loss')
-    assert {'distill.loss_big', 'distill.loss_deep'} < set(losses)
-    sum(value for key, value in losses.items() if 'loss' in key).backward()
-    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
-
-
 def test_methods_are_recorded_teacher_by_teacher(batch):
     """MMRazor's method recorders wrap a class, not a network: each teacher's must hold its own calls alone."""
     config = kd()
@@ -132,9 +111,6 @@ def test_aekt_of_two_teachers_logs_the_terms_of_each(batch):
     losses = model(*batch, mode='loss')
     assert {f'distill.{name}.{term}' for name in ('big', 'deep') for term in ('loss_aekt', 'tckd')} < set(losses)
     assert {'distill.accuracy_before_fc', 'distill.accuracy_after_fc'} < set(losses)
-    total, _ = model.parse_losses(losses)
-    parts = [losses['student.loss'], losses['distill.big.loss_aekt'], losses['distill.deep.loss_aekt']]
-    torch.testing.assert_close(total, sum(parts))
 
 
 def test_other_teachers_or_another_order_are_refused_when_weights_are_loaded():
