@@ -14,7 +14,6 @@ class DistributedWarmupLR(LinearLR):
 
     Args:
         end: Epoch in which the full rate is reached.
-        kwargs: As in MMEngine's ``LinearLR``.
     """
 
     def __init__(self, optimizer: Any, *args, end: int = 5, **kwargs) -> None:

@@ -9,7 +9,7 @@ import tests.tiny_cifar  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.export import student_config
 from mmkd_atsc.export.config import student_model
-from mmkd_atsc.export.images import deployed_image_size, evaluated_dataset, takes_rgb
+from mmkd_atsc.export.images import deployed_image_size, evaluated_dataset
 from mmkd_atsc.models.heads import SharedClassifierHead
 from mmkd_atsc.registry import MODELS as OUR_MODELS
 from tests.conftest import ROOT, tiny_classifier
@@ -78,20 +78,6 @@ def test_a_pipeline_of_files_is_kept_and_its_reader_goes_by_the_name_that_the_in
     assert student.test_dataloader.dataset.pipeline == [dict(type='LoadImageFromFile'), *FILES[1:]]
     assert student.test_dataloader.dataset.type == 'ImageNet' and student.test_dataloader.batch_size == 7
     assert 'val_dataloader' not in student
-
-
-@pytest.mark.parametrize('steps, flipped', [
-    ([dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy')], True),
-    ([dict(type='mmpretrain.ToPIL', to_rgb=True), dict(type='mmpretrain.datasets.PILToNumpy', to_bgr=True)], False),
-    ([dict(type='Normalize', mean=[10., 20., 30.], std=[1., 2., 3.])], True),
-    ([], False)])
-@pytest.mark.parametrize('to_rgb', [False, True])
-def test_each_transform_that_turns_the_channels_around_counts(steps, flipped, to_rgb):
-    preprocessor = dict(mean=[1.] * 3, std=[2.] * 3, to_rgb=to_rgb)
-    student = student_config(training([FILES[0], *steps, *FILES[1:]], 'Mine', data_preprocessor=preprocessor))
-    assert takes_rgb(student) == (flipped != to_rgb)
-    # CIFAR's arrays are in RGB already: what turns them around gives BGR.
-    assert takes_rgb(student_config(training(data_preprocessor=preprocessor))) != to_rgb
 
 
 @pytest.mark.parametrize('reader', ['LoadTiff', 'mine.LoadImageFromFile'])

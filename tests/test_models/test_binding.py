@@ -33,7 +33,6 @@ def bind(student, *teachers, **neck):
 @pytest.mark.parametrize('student, teacher, wanted', [
     (tiny_classifier(4), tiny_classifier(8), dict(in_channels=8, out_channels=16, spatial=True, final_relu=True)),
     (tiny_classifier(4), vit(), dict(in_channels=8, out_channels=12, spatial=False, final_relu=False)),
-    (vit(), vit(out_type='avg_featmap'), dict(in_channels=12, out_channels=12, spatial=False, final_relu=False)),
     (vit(out_type='featmap'), tiny_classifier(8), dict(in_channels=12, out_channels=16, spatial=True, final_relu=True)),
     (tiny_classifier(4), classifier(dict(VIT, out_type='featmap'), dict(type='LinearClsHead', num_classes=10,
      in_channels=12), neck=dict(type='GlobalAveragePooling')),

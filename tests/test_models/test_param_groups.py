@@ -8,14 +8,9 @@ from torch import nn
 import mmkd_atsc.engine  # noqa: F401
 from mmkd_atsc.models.param_groups import check_optimizer_at_first_step
 from tests.conftest import tiny_classifier
+from tests.test_engine.test_optim import Slow
 
 OURS = dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor')
-
-
-class Slow(nn.Linear):
-
-    def param_group_options(self):
-        return [(parameter, dict(lr_mult=0.01, weight_decay=0.0)) for parameter in self.parameters()]
 
 
 def step(model, optimizer=None, scale=1.0, steps=1, **config):

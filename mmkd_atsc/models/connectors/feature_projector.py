@@ -40,7 +40,6 @@ class FeatureProjector(BaseModule):
         image_size: Side, or height and width, of the image by which the options are found. None: the ``img_size`` of
             a backbone that has one, else 64, or 224 for a network that cannot read so small an image.
         projectors: The options of a projector for each of several teachers, by their names.
-        init_cfg: As in every MMEngine module.
 
     Examples:
         >>> import torch

@@ -35,11 +35,7 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
     """MMPretrain's ``ClsDataPreprocessor`` for the batches of :class:`mmkd_atsc.BatchedCIFAR100`.
 
     In training the batch is augmented on the device as the data set's pipeline says, with random numbers from PyTorch's
-    own generator. Colours, normalisation, mixup and CutMix, and batches of any other data set, are MMPretrain's.
-
-    Args:
-        mean, std, to_rgb, to_onehot, num_classes, batch_augments, pad_size_divisor, pad_value: As in
-            ``ClsDataPreprocessor``.
+    own generator. Options, colours, normalisation, mixup and CutMix, and batches of other data sets, are MMPretrain's.
 
     >>> import torch
     >>> batch = dict(inputs=torch.full((2, 3, 4, 4), 20, dtype=torch.uint8), labels=torch.tensor([3, 7]),

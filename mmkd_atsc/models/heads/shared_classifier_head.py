@@ -34,7 +34,6 @@ class SharedClassifierHead(ClsHead):
         aggregate: 'mean_prob', 'mean_logit', 'vote', or 'confidence' (a branch counts by its own largest probability).
         weights: How much each classifier counts, by the teachers' names. None: alike.
         classifiers: A dict like ``classifier`` for each of several names, to own them.
-        init_cfg: As in every MMEngine module.
 
     Examples:
         >>> owned = dict(head=dict(type='LinearClsHead', num_classes=5, in_channels=8))

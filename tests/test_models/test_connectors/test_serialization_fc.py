@@ -22,15 +22,6 @@ def test_identity_leaves_finite_logits_as_they_are_bit_for_bit(num_classes, bias
     assert torch.equal(connector.forward_train(logits[:1]), logits[:1])
 
 
-def test_it_computes_w_z_plus_b():
-    connector = SerializationFC(3, init='default').double()
-    z = random_logits(5, 3, dtype=torch.float64)
-    expected = torch.einsum('ij,nj->ni', connector.fc.weight, z) + connector.fc.bias
-    torch.testing.assert_close(connector(z), expected)
-    assert [name for name, _ in connector.named_parameters()] == ['fc.weight', 'fc.bias']
-    assert [name for name, _ in SerializationFC(3, bias=False).named_parameters()] == ['fc.weight']
-
-
 def test_identity_survives_the_init_cfg_of_the_model_around_it():
     class Model(BaseModule):
 

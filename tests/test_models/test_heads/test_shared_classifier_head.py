@@ -156,7 +156,6 @@ def test_bound_again_it_shares_the_others_and_an_owner_cannot_be_bound():
 @pytest.mark.parametrize('options, error, words', [
     (dict(classifier=dict(haed=LINEAR)), TypeError, "unexpected keyword argument 'haed'"),
     (dict(aggregate='mean'), ValueError, "aggregate='mean' is not one of 'mean_prob'"),
-    (dict(weights=dict(big=0)), ValueError, 'weights: big=0 must be a number greater than 0'),
     (dict(classifiers=dict(big=OWNED, deep=OWNED), weights=dict(big=1)), ValueError,
      'weights are for big, the classifiers are big, deep'),
 ])
