@@ -102,7 +102,7 @@ class Teacher(nn.Module):
     @property
     def classifier(self) -> Classifier:
         """Everything after the encoder."""
-        return Classifier(self.split.neck, self.model.head)
+        return self.split.classifier
 
     @property
     def num_classes(self) -> int | None:

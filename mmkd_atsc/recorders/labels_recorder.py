@@ -9,9 +9,8 @@ from mmkd_atsc.registry import TASK_UTILS
 class LabelsRecorder(BaseRecorder):
     """Holds a batch's classes (N,), or its scores (N, C) where labels were mixed.
 
-    In a config it is ``student_recorders=dict(labels=dict(type='mmkd_atsc.Labels'))`` (MMRazor adds ``Recorder``). Use
-    it for ATSC, whose student has no ``head.loss_module`` that could be recorded. A :class:`MultiTeacherDistiller`, or
-    a class derived from it, fills it.
+    In a config it is ``student_recorders=dict(labels=dict(type='mmkd_atsc.Labels'))`` (MMRazor adds ``Recorder``), for
+    ATSC, whose student has no ``head.loss_module`` that could be recorded. :class:`MultiTeacherDistiller` fills it.
 
     >>> import torch
     >>> recorder = LabelsRecorder()
@@ -31,5 +30,4 @@ class LabelsRecorder(BaseRecorder):
         return super().get_record_data(record_idx)
 
     def fill(self, labels: object) -> None:
-        """Replaces the labels by those of the current batch."""
         self._data_buffer: list = [labels]

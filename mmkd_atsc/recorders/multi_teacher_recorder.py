@@ -26,8 +26,8 @@ class MultiTeacherRecorder(BaseRecorder):
     >>> recorder = MultiTeacherRecorder(source=dict(small='0', large='1'))
     >>> recorder.initialize(teachers)
     >>> with recorder:
-    ...     answers = [teacher(torch.ones(1, 2)) for teacher in teachers.values()]
-    >>> recorder.of('large').get_record_data() is answers[1]
+    ...     answer = teachers['large'](torch.ones(1, 2))
+    >>> recorder.of('large').get_record_data() is answer
     True
     """
 
@@ -52,7 +52,6 @@ class MultiTeacherRecorder(BaseRecorder):
         return find_source(teachers[teacher], self.source[teacher] if isinstance(self.source, dict) else self.source)
 
     def of(self, teacher: str) -> BaseRecorder:
-        """The recorder of one teacher."""
         return self.recorders[teacher]
 
     def get_record_data(self, record_idx: int = 0, data_idx: int | None = None) -> Any:

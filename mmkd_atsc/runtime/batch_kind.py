@@ -1,4 +1,5 @@
 """The tensors of a batch that a captured step reads, and what two batches must have in common to share one."""
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 def tensors_of(data: Any) -> tuple[dict[str, Tensor], str | None]:
     """The images and the labels of a batch by name; and why no step for it can be captured, None where one can."""
     samples = data.get('data_samples') if isinstance(data, dict) else None
-    if not isinstance(samples, (list, tuple)) or set(data) != {'inputs', 'data_samples'}:
+    if not isinstance(samples, Sequence) or set(data) != {'inputs', 'data_samples'}:
         return {}, 'a batch is not images with their data samples'
     if not isinstance(data['inputs'], Tensor):
         return {}, f'the images are a {type(data["inputs"]).__name__}, not one tensor'

@@ -58,11 +58,13 @@ def test_a_teacher_with_its_own_preprocessor_gets_its_own_input(teacher_checkpoi
     torch.testing.assert_close(teacher(batch[0]), plain((batch[0] * 50 + 100) / 255), atol=1e-5, rtol=1e-5)
 
 
-def test_checkpoints_must_match_teachers():
-    with pytest.raises(ValueError, match='teacher_ckpt is for b, the teachers are a'):
-        named_teachers(dict(a=dict(type='A')), dict(b='b.pth'))
-    with pytest.raises(ValueError, match='at least one'):
-        named_teachers([])
+@pytest.mark.parametrize('teacher, ckpt, words', [
+    ([dict(type='A'), dict(type='B')], ['a.pth'], '1 entries for 2 teachers'),
+    (dict(a=dict(type='A')), dict(b='b.pth'), 'teacher_ckpt is for b, the teachers are a'),
+])
+def test_checkpoints_must_match_teachers(teacher, ckpt, words):
+    with pytest.raises(ValueError, match=words):
+        named_teachers(teacher, ckpt)
 
 
 def test_a_config_file_or_a_package_path_names_a_teacher(tmp_path):
@@ -84,7 +86,7 @@ def test_the_fingerprint_is_of_names_and_values_not_of_their_layout():
     assert not fingerprint({'a': torch.zeros(1)}).equal(fingerprint({'b': torch.zeros(1)}))
 
 
-@pytest.mark.parametrize('method, scope', [('kd', 'mmrazor'), ('aekt', 'mmpretrain'), ('atsc', 'mmrazor')])
+@pytest.mark.parametrize('method, scope', [('aekt', 'mmpretrain'), ('atsc', 'mmrazor')])
 def test_a_config_elsewhere_inherits_ours_by_package_path(tmp_path, method, scope):
     """MMEngine marks every dict of such a base with our scope, which must not reach other packages' constructors."""
     path = tmp_path / 'mine.py'
