@@ -1,8 +1,7 @@
 """The plugin's registries: scope ``mmkd_atsc``, one child for each root registry of MMEngine.
 
-The parents are MMEngine's roots, not MMRazor's registries, so that ``type='mmkd_atsc.AEKTLoss'`` is found from
-MMPretrain's and MMRazor's configs alike. MMEngine imports this module when it meets the prefix, and ``locations``
-tells it what to import next, which is why no config needs ``custom_imports``.
+The parents are MMEngine's roots, so that MMPretrain's and MMRazor's configs find ``type='mmkd_atsc.AEKTLoss'``.
+MMEngine imports this module at the prefix, and then the ``locations``: no config needs ``custom_imports``.
 """
 from typing import Any
 

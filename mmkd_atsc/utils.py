@@ -1,12 +1,8 @@
-"""Registers all types of the package, as MMEngine's hub asks of a package of OpenMMLab."""
+"""The module that MMEngine's hub asks a package of OpenMMLab for."""
 
 
 def register_all_modules(init_default_scope: bool = True) -> None:
-    """Imports every registered type, as ``mmengine.hub.get_model('mmkd_atsc::...')`` asks of a package.
-
-    Args:
-        init_default_scope (bool): Also make ``mmkd_atsc`` the scope in which types without a prefix are looked up.
-    """
+    """Registers every type; with ``init_default_scope``, types without a prefix are then looked up here."""
     from mmengine.registry import DefaultScope
 
     import mmkd_atsc.datasets

@@ -37,7 +37,7 @@ def test_options_are_merged(tmp_path):
 
 @pytest.mark.parametrize('path, words', [
     ('mmkd_atsc::teachers/resnet21_cifar100.py', 'no such config: mmkd_atsc::teachers/resnet21'),
-    ('mmkd_atsc::resnet20.py', 'is named package::folder/config.py'),
+    ('mmkd_atsc::resnet20.py', 'no such config: mmkd_atsc::resnet20.py'),
     ('mmdet::yolo/yolo.py', "there is no package 'mmdet' here"),  # MMEngine would run pip
     ('/::a/b.py', "there is no package '/' here"),
 ])

@@ -25,9 +25,6 @@ class AccelerateHook(Hook):
             mixed precision, where it is faster.
         compile: 'blocks' compiles, on a GPU, each block that a backbone repeats: seconds instead of minutes, because
             equal blocks share their code. A block that cannot be compiled runs as it is, with one warning.
-
-    >>> AccelerateHook(channels_last=True).channels_last
-    True
     """
 
     # Before the first step and the first validation, and before hooks that copy the model (EMAHook).

@@ -14,7 +14,7 @@ from mmkd_atsc.registry import HOOKS
 from .model_wrappers import unwrap_model
 from .step_terms import StepTerms, losses_are_due
 
-# Iteration, whether no loss shows it, process, what is wrong: the smallest is the first.
+# Iteration, whether no loss shows it, process, the problem: the smallest is the first.
 Finding = tuple[int, bool, int, str]
 
 

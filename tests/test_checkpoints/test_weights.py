@@ -11,9 +11,9 @@ from mmengine.fileio import load
 from mmengine.hub import get_model
 from mmengine.registry import MODELS, init_default_scope
 
+from analysis.cifar_networks import classifier
 from analysis.summary import read_run
 from mmkd_atsc.checkpoints.read import load_strictly, read_weights
-from mmkd_atsc.cifar_networks import classifier
 from mmkd_atsc.models.teacher import Teacher
 from tests.conftest import ROOT, needs_cifar100, run_tool
 from tests.test_configs import PUBLISHED

@@ -6,7 +6,7 @@ import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 
-from mmkd_atsc.cifar_networks import CIFAR_NETWORKS
+from analysis.cifar_networks import CIFAR_NETWORKS
 from mmkd_atsc.runtime.blocks import BlockCompiler, repeated_blocks
 
 EXPECTED = [
@@ -30,7 +30,7 @@ def test_blocks_of_mmpretrain(config, kind, count):
 
 @pytest.mark.parametrize('name, count', [('resnet8', 3), ('resnet110', 54), ('resnet32x4', 15), ('wrn_40_2', 18)])
 def test_blocks_of_the_cifar_networks(name, count):
-    network = MODELS.build(CIFAR_NETWORKS[name].backbone)
+    network = MODELS.build(CIFAR_NETWORKS[name]['backbone'])
     blocks = list(repeated_blocks(network))
     assert len(blocks) == count == len({id(block) for _, block in blocks})
     assert all(network.get_submodule(path) is block for path, block in blocks)

@@ -10,8 +10,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from mmpretrain.models import ImageClassifier
 
-from mmkd_atsc.runtime.batch_kind import tensors_of
-from mmkd_atsc.runtime.captured_step import CapturedStep
+from mmkd_atsc.runtime.captured_step import CapturedStep, tensors_of
 from mmkd_atsc.runtime.python_state import PythonState
 from tests import tiny_cifar  # noqa: F401  registers the data set
 from tests.conftest import assert_same_weights, tiny_classifier, weights

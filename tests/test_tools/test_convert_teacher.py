@@ -8,7 +8,7 @@ import torchvision
 from mmengine.registry import MODELS
 
 import mmkd_atsc.models  # noqa: F401  registers the backbones
-from mmkd_atsc.cifar_networks import classifier
+from analysis.cifar_networks import classifier
 from model_converters.convert_teacher import ARCHITECTURES, convert, convert_file, rename
 from tests.conftest import refusal, run_here
 from tests.test_tools.literature_networks import NETWORKS, Literature
