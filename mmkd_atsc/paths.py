@@ -10,11 +10,7 @@ CONFIGS = MIM / 'configs'
 
 
 def get_package_config(path: str, pretrained: bool = False) -> Config:
-    """The config that ``package::path`` names; with ``pretrained``, its ``model_path`` is the zoo's checkpoint.
-
-    >>> get_package_config('mmkd_atsc::demo/student_digits.py').model.head.num_classes
-    10
-    """
+    """The config that ``package::path`` names; with ``pretrained``, its ``model_path`` is the zoo's checkpoint."""
     package, _, name = path.partition('::')
     spec = find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.origin:  # MMEngine would install it, unasked

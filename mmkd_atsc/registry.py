@@ -24,11 +24,7 @@ def short_name(kind: Any) -> str:
 
 
 def class_of(part: Any, scope: str = 'mmpretrain', registry: Registry = roots.MODELS) -> type | None:
-    """The class that a part of a config names by its ``type``; None if it is not installed.
-
-    >>> class_of(dict(type='mmkd_atsc.AEKTLoss')).__name__, class_of(dict(type='not_installed.Loss'))
-    ('AEKTLoss', None)
-    """
+    """The class that a part of a config names by its ``type``; None if it is not installed."""
     kind = part.get('type') if isinstance(part, dict) else None
     if not isinstance(kind, str):
         return kind if isinstance(kind, type) else None

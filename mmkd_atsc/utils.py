@@ -5,11 +5,6 @@ def register_all_modules(init_default_scope: bool = True) -> None:
     """Registers every type; with ``init_default_scope``, types without a prefix are then looked up here."""
     from mmengine.registry import DefaultScope
 
-    import mmkd_atsc.datasets
-    import mmkd_atsc.engine
-    import mmkd_atsc.export
-    import mmkd_atsc.models
-    import mmkd_atsc.recorders
-    import mmkd_atsc.runtime  # noqa: F401
+    from . import datasets, engine, export, models, recorders, runtime  # noqa: F401
     if init_default_scope and not DefaultScope.check_instance_created('mmkd_atsc'):
         DefaultScope.get_instance('mmkd_atsc', scope_name='mmkd_atsc')

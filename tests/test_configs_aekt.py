@@ -31,16 +31,6 @@ def read(method, pair, dataset='cifar100'):
     return Config.fromfile(CONFIGS / method / f'{pair}_{dataset}.py')
 
 
-def test_the_folders_hold_these_pairs():
-    def found(method):
-        return {path.stem for path in (CONFIGS / method).glob('*.py')}
-
-    standardized = {f'{pair}_ls_cifar100' for pair in ('resnet32x4_resnet8x4', 'resnet110_resnet32')}
-    pairs = {f'{pair}_cifar100' for pair in BETA} | {f'{pair}_imagenet' for pair in IMAGENET}
-    assert found('aekt') == pairs | standardized
-    assert found('kd') == found('dkd') == {f'{pair}_cifar100' for pair in BASELINES} | standardized
-
-
 @pytest.mark.parametrize('method, pair', PAIRS)
 def test_a_pair_is_what_its_name_says_by_the_protocol(method, pair):
     config = read(method, pair)

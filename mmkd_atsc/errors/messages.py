@@ -25,11 +25,7 @@ def types_registered(kind: str | None = None) -> Iterator[tuple[str, Any]]:
 
 
 def dicts_of(value: Any, path: str = '') -> Iterator[tuple[str, dict]]:
-    """All dictionaries in a config, with their paths.
-
-    >>> [path for path, _ in dicts_of(dict(hooks=[dict(type='A')], model=dict(head=dict())))]
-    ['', 'hooks.0', 'model', 'model.head']
-    """
+    """All dictionaries in a config, with their paths: '', 'hooks.0', 'model', 'model.head'."""
     if isinstance(value, dict):
         yield path, value
     for key, inner in value.items() if isinstance(value, dict) else \

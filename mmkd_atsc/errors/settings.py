@@ -2,7 +2,6 @@
 import difflib
 import functools
 import inspect
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from .messages import dicts_of
 PARAMWISE = ('custom_keys', 'lr_mult', 'decay_mult', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult',
              'flat_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate', 'layer_decay_rate',
              '_delete')  # a slip of MMPretrain's, in its Twins configs
-# A constructor or hook of another name is the user's own, and may read other keys.
+# Others are the user's own, and may read other keys.
 CONSTRUCTORS = ('', 'DefaultOptimWrapperConstructor', 'DistillOptimWrapperConstructor')
 CHECKPOINT_HOOKS = ('', 'CheckpointHook', 'AtomicCheckpointHook')
 
@@ -41,9 +40,7 @@ def load_config(path: str, options: dict | None = None) -> Config:
         raise FileNotFoundError(f'no such config: {path}{nearest(path, siblings)}')
     else:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter('ignore', SyntaxWarning)
-                config = Config.fromfile(path)
+            config = Config.fromfile(path)
         except Exception as error:  # a config is Python and may raise anything
             raise ValueError(f'{path}: {type(error).__name__}: {error}') from error
     if options:

@@ -78,8 +78,3 @@ class BlockCompiler:
         if self.batch_size is None or self._other_calls > 3 * self._modules:
             self.batch_size = size
         return size == self.batch_size
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Whether a module or a part of it has forward hooks, as of a recorder: compiled code would not call them."""
-    return any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())

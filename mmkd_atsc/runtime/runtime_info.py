@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from mmengine.hooks import RuntimeInfoHook
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor
 
 from mmkd_atsc.registry import HOOKS
 
-from .model_wrappers import optim_wrappers
 from .step_terms import StepTerms, losses_are_due
 
 
@@ -39,7 +39,8 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
-        for wrapper in optim_wrappers(runner):
+        own = runner.optim_wrapper
+        for wrapper in own.values() if isinstance(own, OptimWrapperDict) else [own]:
             if getattr(wrapper, 'clip_grad_kwargs', None):
                 wrapper.clip_func = self._keep_norm(wrapper.clip_func, wrapper.grad_name)
 
