@@ -24,9 +24,9 @@ def bench(monkeypatch):
 @pytest.mark.parametrize('name, args, rows', [
     ('step.py', ['--pairs', 'resnet14_resnet8', '--batch', 2, '--repeats', 1], 2),
     ('losses.py', ['--shapes', '4x10', '8x5', '--repeats', 1], 2),
-    ('profile_step.py', ['--pairs', 'resnet14_resnet8', '--methods', 'atsc', '--batch', 2, '--warmup', 2,
+    ('profile_step.py', ['--pairs', 'wrn_40_2_wrn_40_1', '--methods', 'atsc', '--batch', 2, '--warmup', 2,
                          '--steps', 1, '--record', 0], 1),
-    ('curves.py', ['--pair', 'resnet14_resnet8', '--methods', 'aekt', '--modes', 'graph', '--batch', 2,
+    ('curves.py', ['--pair', 'wrn_40_2_wrn_40_1', '--methods', 'aekt', '--modes', 'graph', '--batch', 2,
                    '--steps', 2], 2),
 ])
 def test_a_table_is_printed(bench, capsys, monkeypatch, name, args, rows):
