@@ -1,10 +1,5 @@
-"""Patches that let MMRazor 1.0 and MMEngine 0.10 run on a current PyTorch, each applied when its module is imported.
-
-Importing this package therefore costs nothing. No patch changes PyTorch, or what MMRazor and MMEngine do for code that
-worked without us.
-"""
+"""Patches that let MMRazor 1.0 and MMEngine 0.10 run on a current PyTorch, each applied when its module is imported."""
 import copy
-import functools
 import importlib
 import sys
 import warnings
@@ -46,9 +41,8 @@ def apply_all() -> None:
 
 
 def silence_unhelpful_warnings() -> None:
-    """Filters exactly :data:`UNHELPFUL_WARNINGS`, by message; every other warning is shown as before."""
     for text in UNHELPFUL_WARNINGS:
-        warnings.filterwarnings('ignore', message=text)  # which adds no filter twice
+        warnings.filterwarnings('ignore', message=text)
 
 
 class PatchOnImport(MetaPathFinder):
@@ -97,15 +91,13 @@ class MMClsAlias(MetaPathFinder, Loader):
 def rename_mmcls_scope() -> None:
     """Makes MMEngine's registries look up ``mmcls.ImageClassifier`` and ``_scope_='mmcls'`` in MMPretrain."""
     from mmengine.registry import DefaultScope, Registry
-    split = Registry.split_scope_key
-    if hasattr(split, '__wrapped__') or PathFinder.find_spec('mmcls'):
+    if PathFinder.find_spec('mmcls'):
         return
-    scope_name = DefaultScope.scope_name.fget  # type: ignore[attr-defined]
+    split, scope_name = Registry.split_scope_key, DefaultScope.scope_name.fget  # type: ignore[attr-defined]
 
     def rename(scope: str | None) -> str | None:
         return 'mmpretrain' if scope == 'mmcls' else scope
 
-    @functools.wraps(split)
     def split_scope_key(key: str) -> tuple[str | None, str]:
         scope, name = split(key)
         return rename(scope), name
@@ -137,8 +129,6 @@ def import_mmrazor() -> None:
 
     For PyTorch below 1.13, MMRazor 1.0 leaves quantization out, whose tables need names that PyTorch 2.1 has dropped.
     """
-    if all(name in sys.modules for name in MMRAZOR_PACKAGES):
-        return
     import mmrazor
     import torch
     check = mmrazor.digit_version
@@ -163,10 +153,7 @@ def getattr_of_history(owner: Any, name: str) -> Any:
 
 
 def allow_mmengine_checkpoints() -> None:
-    """Lets ``torch.load(weights_only=True)`` read the training state that MMEngine writes, and no code.
-
-    Beside tensors, that is the message hub's ``HistoryBuffer`` and its NumPy arrays.
-    """
+    """Lets ``torch.load(weights_only=True)`` read the message hub's ``HistoryBuffer`` and its NumPy arrays; no code."""
     import numpy as np
     import torch
     from mmengine.logging import HistoryBuffer
@@ -183,29 +170,23 @@ def allow_mmengine_checkpoints() -> None:
 
 
 def name_configs_package() -> None:
-    """Makes ``_base_ = ['mmkd_atsc::...']`` resolve: MMEngine only looks into packages that are on its list.
-
-    It looks for a distribution beside its metadata, which is elsewhere in an editable install; for a module, where
-    Python finds it.
-    """
+    """Makes ``_base_ = ['mmkd_atsc::...']`` resolve: MMEngine only looks into packages that are on its list."""
     from mmengine.config.utils import MODULE2PACKAGE
+    # MMEngine looks for a distribution beside its metadata, which an editable install has elsewhere; for a module,
+    # where Python finds it.
     MODULE2PACKAGE['mmkd_atsc'] = 'mmkd_atsc.version'
 
 
 def patch_runner() -> None:
     """Lets a runner take collate functions from ``package::config``, and leave out any hook that is None.
 
-    MMEngine notes in each dict with a type what package it came from (``_scope_``), and its registries remove the note.
-    The collate function is not built by a registry, and would be called with the note as an argument.
-    Of hooks, MMEngine knows six names that may be None, and fails without a message at any other.
+    MMEngine would call a collate function with the ``_scope_`` that it notes in each dict of a package's config. Of
+    hooks, it lets six names be None, and fails without a message at any other.
     """
     from mmengine.runner import Runner
     build, register = Runner.build_dataloader, Runner.register_default_hooks
     known = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
-    if hasattr(build, '__wrapped__'):
-        return
 
-    @functools.wraps(build)
     def build_dataloader(dataloader, *args, **kwargs):
         collate = dataloader.get('collate_fn') if isinstance(dataloader, dict) else None
         if isinstance(collate, dict) and '_scope_' in collate:
@@ -213,7 +194,6 @@ def patch_runner() -> None:
             del dataloader['collate_fn']['_scope_']
         return build(dataloader, *args, **kwargs)
 
-    @functools.wraps(register)
     def register_default_hooks(self, hooks=None):
         register(self, {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in known})
 

@@ -11,14 +11,10 @@ NUMBERED = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
 
 
 def find_checkpoint(name: str) -> Path:
-    """The file that ``name`` stands for.
+    """The file that ``name`` stands for: a file, a folder, or ``mmkd_atsc::weights/...`` of this package.
 
-    A folder stands for the last checkpoint of its training: the one that its file ``last_checkpoint`` names (written by
-    MMEngine; the folder may have been moved since); else ``epoch_N.pth`` or ``iter_N.pth`` with the highest N; else
-    its only ``*.pth``.
-
-    Args:
-        name: A file or a folder, relative to the working directory; ``mmkd_atsc::weights/...`` comes with this package.
+    A folder stands for the last checkpoint of its training: the one that its file ``last_checkpoint`` names (the folder
+    may have been moved since); else ``epoch_N.pth`` or ``iter_N.pth`` with the highest N; else its only ``*.pth``.
 
     >>> find_checkpoint('mmkd_atsc::weights/short_resnet20').name
     'epoch_12.pth'

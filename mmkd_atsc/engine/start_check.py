@@ -9,8 +9,8 @@ from torch import nn
 from mmkd_atsc.errors.checks import TrainingStopped, check_flag, check_number, nearest
 from mmkd_atsc.recorders.logits import count_classes
 from mmkd_atsc.registry import HOOKS
+from mmkd_atsc.runtime.exact_resume import random_state, set_random_state
 from mmkd_atsc.runtime.model_wrappers import unwrap_model
-from mmkd_atsc.runtime.random_state import random_state, set_random_state
 
 
 @HOOKS.register_module()

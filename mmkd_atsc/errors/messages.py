@@ -14,11 +14,7 @@ UNEXPECTED = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument
 
 
 def types_registered(kind: str | None = None) -> Iterator[tuple[str, Any]]:
-    """All types of a kind ('model', 'hook', ...) that are imported now, by name; those of packages with a prefix.
-
-    >>> 'mmkd_atsc.Digits' in dict(types_registered('dataset'))
-    True
-    """
+    """All types of a kind ('model', 'hook', ...) that are imported now, by name; those of packages with a prefix."""
     waiting = [root for root in vars(roots).values()
                if isinstance(root, roots.Registry) and (kind is None or root.name == kind)]
     while waiting:
@@ -29,11 +25,7 @@ def types_registered(kind: str | None = None) -> Iterator[tuple[str, Any]]:
 
 
 def dicts_of(value: Any, path: str = '') -> Iterator[tuple[str, dict]]:
-    """All dictionaries in a config, with their paths.
-
-    >>> [path for path, _ in dicts_of(dict(hooks=[dict(type='A')], model=dict(head=dict())))]
-    ['', 'hooks.0', 'model', 'model.head']
-    """
+    """All dictionaries in a config, with their paths: '', 'hooks.0', 'model', 'model.head'."""
     if isinstance(value, dict):
         yield path, value
     for key, inner in value.items() if isinstance(value, dict) else \
@@ -44,10 +36,6 @@ def dicts_of(value: Any, path: str = '') -> Iterator[tuple[str, dict]]:
 def describe(error: BaseException) -> str:
     """The message of an exception in one line, with its type where the message alone would not say what is wrong.
 
-    >>> describe(KeyError('epoch'))
-    "KeyError: 'epoch'"
-    >>> describe(ValueError('tau=0 must be\\n greater than 0'))
-    'tau=0 must be greater than 0'
     >>> describe(TypeError("Digits.__init__() got an unexpected keyword argument 'splt'"))
     "Digits has no argument 'splt'; did you mean 'split'?"
     """
@@ -70,10 +58,6 @@ def describe(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message; where it only announces the second, both.
-
-    >>> first_line(RuntimeError("backend='inductor' raised:\\nno such kernel\\nand more"))
-    "backend='inductor' raised: no such kernel"
-    """
+    """The first line of an exception's message; where it ends in a colon, the second too."""
     lines = (str(error).strip() or type(error).__name__).splitlines()
     return ' '.join(lines[:2]) if lines[0].endswith(':') else lines[0]
