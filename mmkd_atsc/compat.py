@@ -115,13 +115,11 @@ def load_wrapped_classifiers() -> None:
     for kind in (HuggingFaceClassifier, TimmClassifier):
         add = kind._add_state_dict_prefix
 
-        @functools.wraps(add)
         def add_state_dict_prefix(state_dict, prefix, *args, add=add):
             if not any(key.startswith(f'{prefix}model.') for key in state_dict):
                 add(state_dict, prefix, *args)
 
-        if not hasattr(add, '__wrapped__'):
-            kind._add_state_dict_prefix = staticmethod(add_state_dict_prefix)
+        kind._add_state_dict_prefix = staticmethod(add_state_dict_prefix)
 
 
 def import_mmrazor() -> None:

@@ -1,5 +1,5 @@
 """A training step captured as a CUDA graph, with the memory that the graph reads and writes."""
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
