@@ -115,7 +115,7 @@ def test_training_starts_from_a_folder_and_is_scored_by_it(tiny_config, tmp_path
     for options in ['train_cfg.max_epochs=1'], [f'load_from={run}', 'train_cfg.max_epochs=1']:
         done = run_tool('train.py', tiny_config, '--work-dir', run, '--cfg-options', *options)
         assert done.returncode == 0, done.stderr
-    assert f'Load checkpoint from {run}' in done.stdout
+    assert f'starts from {run}' in done.stdout
     done = run_tool('train.py', tiny_config, '--work-dir', tmp_path / 'on', '--resume', run)
     assert 'Epoch(train) [2]' in done.stdout and 'Epoch(train) [1]' not in done.stdout, done.stderr
     assert run_tool('test.py', tiny_config, run, '--work-dir', tmp_path / 'test').returncode == 0
