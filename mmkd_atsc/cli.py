@@ -37,9 +37,8 @@ def one_line_errors() -> Iterator[Progress]:
     try:
         yield progress
     except USER_ERRORS as error:
-        is_no_bug = not progress.has_trained or isinstance(error, TrainingStopped) or \
-            getattr(error, 'errno', None) in FULL_DISK
-        if os.environ.get('MMKD_TRACEBACK') or not is_no_bug:
+        is_no_bug = isinstance(error, TrainingStopped) or getattr(error, 'errno', None) in FULL_DISK
+        if os.environ.get('MMKD_TRACEBACK') or progress.has_trained and not is_no_bug:
             raise
         rank = os.environ.get('RANK', '0')
         where = '' if rank == '0' else f' (process {rank})'
@@ -51,11 +50,9 @@ def one_line_errors() -> Iterator[Progress]:
 
 def default_work_dir(config_path: str) -> str:
     """``work_dirs/`` and the config's place below a folder ``configs``; its name, if it lies in none."""
-    _, package, place = config_path.partition('::')
-    if not package:
-        _, below, place = os.path.abspath(config_path).rpartition(f'{os.sep}configs{os.sep}')
-        place = place if below else os.path.basename(place)
-    return os.path.join('work_dirs', os.path.splitext(place)[0])
+    path = os.path.abspath(config_path.replace('::', '/configs/'))
+    _, lies_below, place = path.rpartition('/configs/')
+    return os.path.join('work_dirs', os.path.splitext(place if lies_below else os.path.basename(path))[0])
 
 
 class Parser(argparse.ArgumentParser):

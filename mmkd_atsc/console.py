@@ -42,9 +42,11 @@ class ConsoleHook(Hook):
 def summarize(runner: Runner) -> dict[str, str]:
     """What teaches whom, on which data, how, and where the log is."""
     model, loader, loop = unwrap_model(runner), runner.train_dataloader, runner.train_loop
+    size = f'{len(loader.dataset):,} images' if hasattr(loader.dataset, '__len__') else 'a stream of images'
     wrapper = optim_wrappers(runner)[0]
-    group = wrapper.optimizer.param_groups[0]
+    rate = max(group.get('initial_lr', group['lr']) for group in wrapper.optimizer.param_groups)
     length = f'{loop.max_epochs} epoch(s)' if isinstance(loop, EpochBasedTrainLoop) else f'{loop.max_iters} iterations'
+    batch = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', 'varying')
     precision = 'mixed precision' if isinstance(wrapper, AmpOptimWrapper) else \
         'bf16' if getattr(wrapper, 'autocasts', False) else 'fp32'
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
@@ -52,9 +54,9 @@ def summarize(runner: Runner) -> dict[str, str]:
     return {
         'method': method_of(model), **describe_teachers(model),
         'student': describe(getattr(model, 'student', model)) + start,
-        'data': f'{type(loader.dataset).__name__}, {len(loader.dataset):,} images, {length}',
-        'batch': f'{loader.batch_size} images' + f' in each of {runner.world_size} processes' * (runner.world_size > 1),
-        'optimizer': f'{type(wrapper.optimizer).__name__}, learning rate {group.get("initial_lr", group["lr"]):g}',
+        'data': f'{type(loader.dataset).__name__}, {size}, {length}',
+        'batch': f'{batch} images' + f' in each of {runner.world_size} processes' * (runner.world_size > 1),
+        'optimizer': f'{type(wrapper.optimizer).__name__}, learning rate {rate:g}',
         'precision': f'{precision} on {device}', 'log': runner.logger.log_file or 'none'}
 
 
