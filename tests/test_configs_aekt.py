@@ -38,7 +38,7 @@ def test_a_pair_is_what_its_name_says_by_the_protocol(method, pair):
                             if pair.startswith(f'{name}_'))
     for name, built in ((teacher, config.model.teacher), (student, config.model.architecture)):
         assert built.backbone == CIFAR_NETWORKS[name]['backbone'] and built.head.num_classes == 100
-    here = 'mmkd_atsc::weights' if teacher in ('resnet110', 'resnet32x4') else 'work_dirs'
+    here = 'mmkd_atsc::weights' if teacher in ('resnet110', 'resnet32x4') else 'work_dirs/teachers'
     assert config.model.teacher_ckpt == f'{here}/{teacher}_cifar100'
     rate = 0.01 if student.startswith(('mobilenet', 'shufflenet')) else 0.05
     assert config.optim_wrapper.optimizer == dict(type='SGD', lr=rate, momentum=0.9, weight_decay=5e-4)

@@ -32,7 +32,7 @@ def fetch(url: str) -> Path:
             try:
                 torch.hub.download_url_to_file(url, str(local), wanted, progress=False)
             except (OSError, RuntimeError, ValueError) as error:
-                raise ValueError(f'{url}: could not be downloaded ({error})') from None
+                raise ValueError(f'{url}: could not be downloaded ({error}); it can be put at {local}') from None
     if not local.is_file():
         raise FileNotFoundError(f'{url}: no such file')
     if wanted and not hashlib.sha256(local.read_bytes()).hexdigest().startswith(wanted):

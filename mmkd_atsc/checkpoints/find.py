@@ -44,6 +44,8 @@ def _last_checkpoint(folder: Path, name: str) -> Path:
 
 def _advice(missing: Path, name: str) -> str:
     """The command that trains it or the nearest name, and what is there without training."""
+    if missing.suffix and not missing.parent.is_dir():
+        missing, name = missing.parent, str(Path(name).parent)  # a checkpoint of a training that has not been
     run, _, seed = missing.name.partition('_seed')
     configs = [path for path in CONFIGS.glob('*/*.py') if path.stem == run]
     advice = ''

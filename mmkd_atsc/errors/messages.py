@@ -1,6 +1,9 @@
 """Says an exception in one line: what is wrong, and what was probably meant."""
+import errno
 import inspect
+import io
 import re
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +14,8 @@ from .checks import TrainingStopped, nearest
 # MMEngine's message for a type that is not registered, and Python's for an unknown argument.
 UNREGISTERED = re.compile(r"""['"]?(\S+) is not in the (?:\w+::)?([\w ]+) registry""")
 UNEXPECTED = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 def types_registered(kind: str | None = None) -> Iterator[tuple[str, Any]]:
@@ -50,7 +55,13 @@ def describe(error: BaseException) -> str:
                  if owner in (base.__name__ for base in getattr(entry, '__mro__', ()))]
         names = {name for heir in heirs for name in inspect.signature(heir).parameters}
         return f'{owner} has no argument {argument!r}{nearest(argument, sorted(names))}'
-    if 'urlopen error' in message or 'Max retries exceeded' in message:
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if isinstance(error, OSError) and error.errno in FULL_DISK and not error.filename:
+        files = [str(value.name) for frame in frames for value in frame.f_locals.values()
+                 if isinstance(value, io.IOBase) and hasattr(value, 'name')]
+        message = f'{files[-1]}: {message}' if files else message
+    no_answer = 'urlopen error' in message or 'Max retries exceeded' in message
+    if no_answer and any('.dataset' in frame.f_globals['__name__'] for frame in frames):
         message += ('; there is no data at data_root and it cannot be downloaded: put it there, or set the environment '
                     'variable MMKD_DATA_ROOT or --cfg-options train_dataloader.dataset.data_root=DIR')
     speaks_for_itself = isinstance(error, (ValueError, OSError, TrainingStopped)) and message

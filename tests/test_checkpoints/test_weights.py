@@ -82,7 +82,7 @@ def test_configs_whose_teacher_is_here_read_it_and_no_others_do():
             read.setdefault(run, set()).add(default)
     assert len(read) > len(RUNS)
     for run, defaults in read.items():
-        assert defaults == ({'mmkd_atsc::weights'} if run in RUNS else {'work_dirs'}), run
+        assert defaults == ({'mmkd_atsc::weights'} if run in RUNS else {'work_dirs/teachers'}), run
 
 
 @needs_cifar100

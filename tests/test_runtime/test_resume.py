@@ -63,7 +63,7 @@ def optimizer_of(model, apart=()):
 
 def toy_runner(resume):
     model = nn.Linear(2, 1)
-    return SimpleNamespace(model=model, _resume=resume, _load_from='a.pth', work_dir='w',
+    return SimpleNamespace(model=model, _resume=resume, _load_from='a.pth', work_dir='w', rank=1,
                            optim_wrapper=optimizer_of(model), logger=logging.getLogger('toy'))
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmrazor.models.algorithms import BaseAlgorithm
@@ -62,11 +61,6 @@ class MultiTeacherDistill(BaseAlgorithm):
         if len(set(counts.values()) - {None}) > 1:
             raise ValueError('the teachers have different numbers of classes: '
                              + ', '.join(f'{name} {count}' for name, count in counts.items()))
-        for name, teacher in self.teachers.items():
-            kind = type(getattr(teacher.model, 'backbone', teacher.model)).__name__
-            size = sum(parameter.numel() for parameter in teacher.model.parameters())
-            weight = f', weight {self.teacher_weights[name]:.3g}' if len(sources) > 1 else ''
-            print_log(f'{name}: {kind} ({size:,} parameters) from {teacher.origin}{weight}', logger='current')
         # As MMRazor does for the student: the next layer must not overwrite what a recorder holds.
         for module in self.teachers.modules():
             if hasattr(module, 'inplace'):
