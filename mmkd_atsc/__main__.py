@@ -7,16 +7,15 @@ import os
 import platform
 import runpy
 import sys
-from collections.abc import Callable
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 from .launch import die_with_launcher
 
+TYPES = ('mmrazor.ConfigurableDistiller', 'mmpretrain.ImageClassifier', 'mmkd_atsc.CIFARResNet')
+
 
 def installed(name: str) -> str:
-    """The version of a distribution, '' if it is not there."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -24,7 +23,7 @@ def installed(name: str) -> str:
 
 
 def requirements() -> dict[str, str]:
-    """What this package needs, with the versions that were measured to work together: as it was installed."""
+    """The packages that this one was installed with, and the versions that work together."""
     from packaging.requirements import Requirement
     lines = metadata.requires('mmkd_atsc') if installed('mmkd_atsc') else []
     needed = [Requirement(line) for line in lines or []]
@@ -35,31 +34,22 @@ def requirements() -> dict[str, str]:
 
 
 def find_devices() -> str:
+    """Imports everything, looks for types and configs, and describes the devices."""
     import torch
+    from mmengine.registry import MODELS
+
+    from .paths import CONFIGS
+    missing = [name for name in TYPES if MODELS.get(name) is None]
+    if missing:
+        raise LookupError(f'{", ".join(missing)}: not found from the root registry')
+    if not CONFIGS.is_dir():
+        raise FileNotFoundError(f'{CONFIGS} is missing: reinstall with pip install . (or -e .)')
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return ', '.join(gpus) or f'no GPU, {torch.get_num_threads()} CPU threads'
 
 
-def find_type(name: str) -> None:
-    from mmengine.registry import MODELS
-    if MODELS.get(name) is None:
-        raise LookupError(f'{name} is not found from the root registry')
-
-
-def find_configs() -> None:
-    from .paths import CONFIGS
-    if not CONFIGS.is_dir():
-        raise FileNotFoundError(f'{CONFIGS} is missing: reinstall with pip install . (or -e .)')
-
-
-CHECKS: dict[str, Callable[[], str | None]] = {
-    'torch imports': find_devices, 'configs are where mmkd_atsc:: looks': find_configs,
-    **{f'{name} is found': partial(find_type, name)
-       for name in ('mmrazor.ConfigurableDistiller', 'mmpretrain.ImageClassifier', 'mmkd_atsc.CIFARResNet')}}
-
-
 def report() -> int:
-    """Prints versions at once, then each check as it is done; importing PyTorch and MMRazor takes seconds."""
+    """Prints the versions before it imports PyTorch and MMRazor, which takes seconds."""
     from packaging.specifiers import SpecifierSet
     print(f'python      {platform.python_version()} on {platform.platform()}')
     problems = []
@@ -67,14 +57,12 @@ def report() -> int:
         version = installed(name)
         print(f'{name:<11} {version or "not installed"}', flush=True)
         if not version or not SpecifierSet(versions).contains(version, prereleases=True):
-            wrong = f'{name} {version} does not work here' if version else f'{name} is not installed'
-            problems.append(f'{wrong}; pip install "{name}{versions}"')
-    for what, check in CHECKS.items():
-        try:
-            found = check()
-            print(f'ok          {what}' + (f': {found}' if found else ''), flush=True)
-        except Exception as error:  # a broken stack can fail in any way; the line names it
-            problems.append(f'{what}: no ({type(error).__name__}: {" ".join(str(error).split())[:200]})')
+            problems.append(f'{name} {f"{version} does not work here" if version else "is not installed"}; '
+                            f'pip install "{name}{versions}"')
+    try:
+        print(f'ok          all packages import, types and configs are found; {find_devices()}')
+    except Exception as error:  # a broken stack can fail in any way; the line names it
+        problems.append(f'{type(error).__name__}: {" ".join(str(error).split())[:200]}')
     for problem in problems:
         print(f'wrong       {problem}')
     return 1 if problems else 0
@@ -94,6 +82,6 @@ if __name__ == '__main__':
         sys.exit(report())
     if sys.argv[1] in ('-h', '--help'):
         print(__doc__)
-        sys.exit()
-    die_with_launcher()
-    run_script(sys.argv[1], sys.argv[2:])
+    else:
+        die_with_launcher()
+        run_script(sys.argv[1], sys.argv[2:])

@@ -7,14 +7,13 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NoReturn
 
 import cv2
 from mmengine.config import DictAction
 
 from mmkd_atsc.errors.checks import TrainingStopped
-from mmkd_atsc.errors.messages import describe
+from mmkd_atsc.errors.messages import FULL_DISK, describe
 from mmkd_atsc.errors.settings import load_config, require  # noqa: F401  for the tools
 
 # What a user can get wrong in a command or a config. Anything else is a bug and keeps its traceback.
@@ -32,13 +31,14 @@ class Progress:
 def one_line_errors() -> Iterator[Progress]:
     """Ends the process with ``error: ...`` in one line instead of a traceback; ``MMKD_TRACEBACK=1`` brings it back.
 
-    After the first training step errors keep their traceback, except :class:`TrainingStopped`, which is no bug.
+    After the first training step errors keep their traceback, except :class:`TrainingStopped` and a full disk.
     """
     progress = Progress()
     try:
         yield progress
     except USER_ERRORS as error:
-        if os.environ.get('MMKD_TRACEBACK') or progress.has_trained and not isinstance(error, TrainingStopped):
+        is_no_bug = isinstance(error, TrainingStopped) or getattr(error, 'errno', None) in FULL_DISK
+        if os.environ.get('MMKD_TRACEBACK') or progress.has_trained and not is_no_bug:
             raise
         rank = os.environ.get('RANK', '0')
         where = '' if rank == '0' else f' (process {rank})'
@@ -49,7 +49,10 @@ def one_line_errors() -> Iterator[Progress]:
 
 
 def default_work_dir(config_path: str) -> str:
-    return os.path.join('work_dirs', Path(config_path).stem)
+    """``work_dirs/`` and the config's place below a folder ``configs``; its name, if it lies in none."""
+    path = os.path.abspath(config_path.replace('::', '/configs/'))
+    _, lies_below, place = path.rpartition('/configs/')
+    return os.path.join('work_dirs', os.path.splitext(place if lies_below else os.path.basename(path))[0])
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,11 +63,6 @@ class Parser(argparse.ArgumentParser):
 
 
 def is_setting(word: str) -> bool:
-    """Whether a word of the command line is ``KEY=VALUE``.
-
-    >>> is_setting('model.head.loss=1'), is_setting('model..loss=1'), is_setting('model')
-    (True, False, False)
-    """
     key, equals, _ = word.partition('=')
     return bool(equals) and all(key.split('.'))
 
@@ -85,7 +83,7 @@ class Options(DictAction):
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that train and test have in common, as OpenMMLab's tools name them."""
     parser.add_argument('config', help='config file, or package::path')
-    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<config name>)')
+    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<method>/<config name>)')
     parser.add_argument('--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE',
                         help='override settings of the config: train_cfg.max_epochs=2 optim_wrapper.optimizer.lr=0.1')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')

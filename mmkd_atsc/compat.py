@@ -1,10 +1,5 @@
-"""Patches that let MMRazor 1.0 and MMEngine 0.10 run on a current PyTorch, each applied when its module is imported.
-
-Importing this package therefore costs nothing. No patch changes PyTorch, or what MMRazor and MMEngine do for code that
-worked without us.
-"""
+"""Patches that let MMRazor 1.0 and MMEngine 0.10 run on a current PyTorch, each applied when its module is imported."""
 import copy
-import functools
 import importlib
 import sys
 import warnings
@@ -38,16 +33,16 @@ def apply_all() -> None:
     silence_unhelpful_warnings()
     patches: dict[str, Callable[[], None]] = {
         'mmrazor': import_mmrazor, 'torch': allow_mmengine_checkpoints, 'mmengine.config.utils': name_configs_package,
-        'mmengine.registry': rename_mmcls_scope, 'mmengine.runner': patch_runner}
+        'mmengine.registry': rename_mmcls_scope, 'mmengine.runner': patch_runner,
+        'mmpretrain.models.classifiers': load_wrapped_classifiers}
     for name in [name for name in patches if name in sys.modules]:
         patches.pop(name)()
     sys.meta_path[:0] = [MMClsAlias(), PatchOnImport(patches)]
 
 
 def silence_unhelpful_warnings() -> None:
-    """Filters exactly :data:`UNHELPFUL_WARNINGS`, by message; every other warning is shown as before."""
     for text in UNHELPFUL_WARNINGS:
-        warnings.filterwarnings('ignore', message=text)  # which adds no filter twice
+        warnings.filterwarnings('ignore', message=text)
 
 
 class PatchOnImport(MetaPathFinder):
@@ -96,15 +91,13 @@ class MMClsAlias(MetaPathFinder, Loader):
 def rename_mmcls_scope() -> None:
     """Makes MMEngine's registries look up ``mmcls.ImageClassifier`` and ``_scope_='mmcls'`` in MMPretrain."""
     from mmengine.registry import DefaultScope, Registry
-    split = Registry.split_scope_key
-    if hasattr(split, '__wrapped__') or PathFinder.find_spec('mmcls'):
+    if PathFinder.find_spec('mmcls'):
         return
-    scope_name = DefaultScope.scope_name.fget  # type: ignore[attr-defined]
+    split, scope_name = Registry.split_scope_key, DefaultScope.scope_name.fget  # type: ignore[attr-defined]
 
     def rename(scope: str | None) -> str | None:
         return 'mmpretrain' if scope == 'mmcls' else scope
 
-    @functools.wraps(split)
     def split_scope_key(key: str) -> tuple[str | None, str]:
         scope, name = split(key)
         return rename(scope), name
@@ -113,13 +106,27 @@ def rename_mmcls_scope() -> None:
     DefaultScope.scope_name = property(lambda self: rename(scope_name(self)))
 
 
+def load_wrapped_classifiers() -> None:
+    """Lets MMPretrain's timm and Hugging Face classifiers load their weights where they are a part of another model.
+
+    They leave 'model.' out of their keys, but only where they are saved alone, and add it to all keys that they load.
+    """
+    from mmpretrain.models.classifiers import HuggingFaceClassifier, TimmClassifier
+    for kind in (HuggingFaceClassifier, TimmClassifier):
+        add = kind._add_state_dict_prefix
+
+        def add_state_dict_prefix(state_dict, prefix, *args, add=add):
+            if not any(key.startswith(f'{prefix}model.') for key in state_dict):
+                add(state_dict, prefix, *args)
+
+        kind._add_state_dict_prefix = staticmethod(add_state_dict_prefix)
+
+
 def import_mmrazor() -> None:
     """Imports MMRazor's packages while its own version check takes this PyTorch for 1.12.
 
     For PyTorch below 1.13, MMRazor 1.0 leaves quantization out, whose tables need names that PyTorch 2.1 has dropped.
     """
-    if all(name in sys.modules for name in MMRAZOR_PACKAGES):
-        return
     import mmrazor
     import torch
     check = mmrazor.digit_version
@@ -144,10 +151,7 @@ def getattr_of_history(owner: Any, name: str) -> Any:
 
 
 def allow_mmengine_checkpoints() -> None:
-    """Lets ``torch.load(weights_only=True)`` read the training state that MMEngine writes, and no code.
-
-    Beside tensors, that is the message hub's ``HistoryBuffer`` and its NumPy arrays.
-    """
+    """Lets ``torch.load(weights_only=True)`` read the message hub's ``HistoryBuffer`` and its NumPy arrays; no code."""
     import numpy as np
     import torch
     from mmengine.logging import HistoryBuffer
@@ -164,29 +168,23 @@ def allow_mmengine_checkpoints() -> None:
 
 
 def name_configs_package() -> None:
-    """Makes ``_base_ = ['mmkd_atsc::...']`` resolve: MMEngine only looks into packages that are on its list.
-
-    It looks for a distribution beside its metadata, which is elsewhere in an editable install; for a module, where
-    Python finds it.
-    """
+    """Makes ``_base_ = ['mmkd_atsc::...']`` resolve: MMEngine only looks into packages that are on its list."""
     from mmengine.config.utils import MODULE2PACKAGE
+    # MMEngine looks for a distribution beside its metadata, which an editable install has elsewhere; for a module,
+    # where Python finds it.
     MODULE2PACKAGE['mmkd_atsc'] = 'mmkd_atsc.version'
 
 
 def patch_runner() -> None:
     """Lets a runner take collate functions from ``package::config``, and leave out any hook that is None.
 
-    MMEngine notes in each dict with a type what package it came from (``_scope_``), and its registries remove the note.
-    The collate function is not built by a registry, and would be called with the note as an argument.
-    Of hooks, MMEngine knows six names that may be None, and fails without a message at any other.
+    MMEngine would call a collate function with the ``_scope_`` that it notes in each dict of a package's config. Of
+    hooks, it lets six names be None, and fails without a message at any other.
     """
     from mmengine.runner import Runner
     build, register = Runner.build_dataloader, Runner.register_default_hooks
     known = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
-    if hasattr(build, '__wrapped__'):
-        return
 
-    @functools.wraps(build)
     def build_dataloader(dataloader, *args, **kwargs):
         collate = dataloader.get('collate_fn') if isinstance(dataloader, dict) else None
         if isinstance(collate, dict) and '_scope_' in collate:
@@ -194,7 +192,6 @@ def patch_runner() -> None:
             del dataloader['collate_fn']['_scope_']
         return build(dataloader, *args, **kwargs)
 
-    @functools.wraps(register)
     def register_default_hooks(self, hooks=None):
         register(self, {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in known})
 

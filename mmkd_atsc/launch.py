@@ -32,7 +32,7 @@ def parse_processes(text: str) -> int:
 
 
 def check_devices(processes: int) -> None:
-    """Enough GPUs, or none at all (then CPU processes, with a line that says so); anything between is refused."""
+    """Refuses to start more processes than there are GPUs; without any GPU, divides the CPU's cores among them."""
     import torch
     gpus = torch.cuda.device_count()
     if 0 < gpus < processes:
@@ -46,11 +46,6 @@ def check_devices(processes: int) -> None:
 
 
 def torchrun_arguments(processes: int, command: list[str], environment: dict) -> list[str]:
-    """The arguments for torchrun.
-
-    >>> torchrun_arguments(2, ['tools/train.py', 'a.py'], {'PORT': '29501'})[-7:]
-    ['--master_port=29501', '--module', 'mmkd_atsc', 'tools/train.py', 'a.py', '--launcher', 'pytorch']
-    """
     nodes = environment.get('NNODES', '1')
     port = environment.get('PORT') or (str(free_port()) if nodes == '1' else '29500')
     address = environment.get('MASTER_ADDR', '127.0.0.1')
@@ -70,11 +65,7 @@ def die_with_launcher() -> None:
 
 
 def describe_failure(rank: int, exitcode: int) -> str:
-    """One line that says which process ended a job, and why.
-
-    >>> describe_failure(3, 1)
-    'process 3 ended with exit code 1, its error is above; the others were stopped'
-    """
+    """Says in one line which process ended a job, and why."""
     why = f'ended with exit code {exitcode}, its error is above'
     if exitcode < 0:
         name = signal.Signals(-exitcode).name

@@ -2,33 +2,36 @@
 import logging
 import os
 import sys
+from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmkd_atsc.checkpoints.read import read_safely_everywhere
 from mmkd_atsc.cli import Progress
+from mmkd_atsc.console import ConsoleHook
 from mmkd_atsc.paths import CONFIGS
 from mmkd_atsc.registry import short_name
 
 
-class FirstStepHook(Hook):
-    """Notes that training has taken a step."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-
-    def after_train_iter(self, *args, **kwargs) -> None:
-        self.progress.has_trained = True
-
-
 def build_runner(config: Config, progress: Progress) -> Runner:
-    """The config's runner; ``progress`` is what ``cli.one_line_errors`` yields."""
-    runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
-    runner.register_hook(FirstStepHook(progress))
+    """The config's runner, with a short console; ``progress`` is what ``cli.one_line_errors`` yields."""
+    kind: Any = RUNNERS.get(config.get('runner_type', 'Runner'))
+    hook = ConsoleHook(progress)
+
+    class ToolRunner(kind):
+
+        def build_logger(self, *args, **kwargs) -> MMLogger:
+            logger = super().build_logger(*args, **kwargs)
+            logger.handlers[0].addFilter(hook.shows)
+            return logger
+
+    logging.raiseExceptions = False  # on a full disk every line of the log would print a traceback
+    runner = ToolRunner.from_cfg(config)
+    runner.register_hook(hook)
     return runner
 
 
@@ -73,8 +76,6 @@ def prepare_processes(config: Config, launcher: str, local_rank: int = 0) -> Non
         return
     if launcher != 'pytorch':
         raise ValueError(f'--launcher {launcher} needs GPUs and this machine has none; use tools/dist_train.sh')
-    if config.get('sync_bn') == 'torch':
-        raise ValueError("sync_bn='torch' needs GPUs and this machine has none: PyTorch has no such layer for CPUs")
     torch.distributed.init_process_group('gloo')
     own = config.get('model_wrapper_cfg') or {}
     if short_name(own.get('type', 'MMDistributedDataParallel')) == 'MMDistributedDataParallel':
@@ -84,11 +85,7 @@ def prepare_processes(config: Config, launcher: str, local_rank: int = 0) -> Non
 
 
 def leave_processes() -> None:
-    """Ends all processes of a job together, and at once, so that a finished training is no failed one.
-
-    One that exits first can abort another that still talks to it, and PyTorch's communication threads can abort the
-    interpreter's own shutdown (``terminate called without an active exception``).
-    """
+    """Ends all processes of a job at once: one that exits first can abort others, PyTorch's threads the shutdown."""
     if not torch.distributed.is_initialized():
         return
     torch.distributed.barrier()

@@ -2,14 +2,12 @@ import re
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.registry import MODELS
 
 import mmkd_atsc.models  # noqa: F401  registers the backbones
-from mmkd_atsc.cifar_networks import CIFAR_NETWORKS, classifier, linear_classifier
+from analysis.cifar_networks import classifier
 from tests.conftest import ROOT
 
-BASE_MODELS = ROOT / 'configs' / '_base_' / 'models'
 # Name, parameters and last feature of each network, as the literature has them.
 TABLE = re.findall(r'^\| \[(\w+)\]\(\S+\) \| ([\d,]+) \| (\d+)x(\d+)x(\d+) \|',
                    (ROOT / 'configs' / 'teachers' / 'README.md').read_text(), flags=re.M)
@@ -25,17 +23,6 @@ def test_a_network_is_the_one_of_the_table(name, parameters, shape):
     images = torch.rand(2, 3, 32, 32)
     feature, *_ = model.extract_feat(images, stage='backbone')
     assert tuple(feature.shape[1:]) == tuple(map(int, shape)) and model(images).shape == (2, 100)
-
-
-@pytest.mark.parametrize('name', CIFAR_NETWORKS)
-def test_the_base_config_is_the_network(name):
-    assert Config.fromfile(BASE_MODELS / f'{name}.py').to_dict() == {name: classifier(name)}
-
-
-def test_the_base_config_of_mobilenet_for_imagenet():
-    config = Config.fromfile(BASE_MODELS / 'mobilenetv1_imagenet.py')
-    expected = linear_classifier(dict(type='mmkd_atsc.MobileNetV1', widen_factor=1.0), 1024, 1000)
-    assert config.to_dict() == dict(mobilenetv1=expected)
 
 
 def test_an_unknown_network_is_refused_with_the_nearest():

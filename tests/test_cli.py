@@ -11,9 +11,8 @@ from tests.conftest import run_command
 
 
 @pytest.mark.parametrize('command, words', [
-    (['tools/train.py', '--help'], '--auto-scale-lr'), (['tools/test.py', '--help'], '--out'),
+    (['tools/train.py', '--help'], '--auto-scale-lr'),
     (['tools/train.py', 'nowhere.py'], 'error: no such config: nowhere.py'),
-    (['tools/train.py', 'mmkd_atsc::atsc/nowhere.py'], 'error: no such config: mmkd_atsc::atsc/nowhere.py'),
     (['-m', 'mmkd_atsc.launch', '2', 'tools/train.py', 'nowhere.py'], 'error: no such config: nowhere.py'),
 ])
 def test_what_needs_no_pytorch_is_answered_without_it(command, words):
@@ -30,16 +29,9 @@ def test_config_name_with_a_typo_names_the_nearest(tmp_path):
         cli.load_config(str(tmp_path / 'resnet11.py'))
 
 
-def test_options_are_merged(tmp_path):
-    (tmp_path / 'a.py').write_text('train_cfg = dict(max_epochs=3)')
-    assert cli.load_config(str(tmp_path / 'a.py'), {'train_cfg.max_epochs': 5}).train_cfg.max_epochs == 5
-
-
 @pytest.mark.parametrize('path, words', [
     ('mmkd_atsc::teachers/resnet21_cifar100.py', 'no such config: mmkd_atsc::teachers/resnet21'),
-    ('mmkd_atsc::resnet20.py', 'is named package::folder/config.py'),
     ('mmdet::yolo/yolo.py', "there is no package 'mmdet' here"),  # MMEngine would run pip
-    ('/::a/b.py', "there is no package '/' here"),
 ])
 def test_a_packages_config_that_is_not_there_is_named(path, words):
     with pytest.raises((FileNotFoundError, ValueError, ModuleNotFoundError), match=words):
@@ -47,8 +39,7 @@ def test_a_packages_config_that_is_not_there_is_named(path, words):
 
 
 @pytest.mark.parametrize('text, words', [
-    ('model = dict(', 'a.py: SyntaxError'), ("_base_ = './gone.py'", 'a.py: FileNotFoundError'),
-    ('a = 1 / 0', 'a.py: ZeroDivisionError'), ("_base_ = 'mmkd_atsc::gone/b.py'", 'a.py: FileNotFoundError: .*gone'),
+    ('model = dict(', 'a.py: SyntaxError'), ("_base_ = 'mmkd_atsc::gone/b.py'", 'a.py: FileNotFoundError: .*gone'),
 ])
 def test_a_config_that_does_not_load_is_named_with_the_reason(tmp_path, text, words):
     (tmp_path / 'a.py').write_text(text)
@@ -65,7 +56,7 @@ def test_an_option_that_nothing_would_read_is_refused(option, words):
         cli.load_config('mmkd_atsc::teachers/resnet20_cifar100.py', {option: 1})
 
 
-@pytest.mark.parametrize('words', [['a.b.c'], ['=3'], ['a..b=3'], ['a=[1,(2'], ['a=1', 'b']])
+@pytest.mark.parametrize('words', [['a.b.c'], ['a..b=3'], ['a=[1,(2']])
 def test_options_that_are_none_are_refused_in_one_line(words, capsys):
     parser = cli.Parser()
     cli.add_common_arguments(parser)
@@ -75,14 +66,6 @@ def test_options_that_are_none_are_refused_in_one_line(words, capsys):
     assert stop.value.code == 2 and message.startswith('error: --cfg-options') and message.count('\n') == 1
 
 
-@pytest.mark.parametrize('error', [ValueError('tau=0'), KeyError('model')])
-def test_user_errors_end_in_one_line(error, capsys, monkeypatch):
-    monkeypatch.delenv('MMKD_TRACEBACK', raising=False)
-    with pytest.raises(SystemExit) as stop, cli.one_line_errors():
-        raise error
-    assert stop.value.code == 2 and capsys.readouterr().err.startswith('error: ')
-
-
 @pytest.mark.parametrize('error, has_trained, wish', [
     (ZeroDivisionError(), False, ''), (ValueError('in the middle of training'), True, ''), (ValueError(), False, '1')])
 def test_bugs_and_errors_after_the_first_step_keep_their_traceback(error, has_trained, wish, monkeypatch):
@@ -90,12 +73,6 @@ def test_bugs_and_errors_after_the_first_step_keep_their_traceback(error, has_tr
     with pytest.raises(type(error)), cli.one_line_errors() as progress:
         progress.has_trained = has_trained
         raise error
-
-
-@pytest.mark.parametrize('text', ['0', '-1', 'two', ''])
-def test_number_of_gpus_is_checked(text):
-    with pytest.raises(SystemExit, match='whole number from 1'):
-        launch.parse_processes(text)
 
 
 def test_several_machines_come_from_the_environment_and_one_takes_a_free_port():
@@ -133,7 +110,11 @@ def test_variables_and_other_peoples_classes_are_left_alone(setting):
     check_settings(Config(setting))
 
 
-@pytest.mark.parametrize('config', ['resnet/resnet50_8xb256-rsb-a3-100e_in1k', 'twins/twins-pcpvt-base_8xb128_in1k'])
-def test_mmpretrains_own_configs_pass(config):
-    """Lamb is an optimizer of its own registry; ``_delete`` is a slip of its own."""
-    assert cli.load_config(f'mmpretrain::{config}.py', {}).optim_wrapper
+def test_mmpretrains_own_configs_pass():
+    """``_delete`` is a slip of its own."""
+    assert cli.load_config('mmpretrain::twins/twins-pcpvt-base_8xb128_in1k.py', {}).optim_wrapper
+
+
+def test_a_file_beside_the_config(tmp_path):
+    (tmp_path / 'a.py').write_text("teacher_ckpt = '{{ fileDirname }}/teacher.pth'")
+    assert cli.load_config(str(tmp_path / 'a.py')).teacher_ckpt == f'{tmp_path}/teacher.pth'

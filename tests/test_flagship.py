@@ -19,7 +19,7 @@ def test_it_trains_validates_resumes_and_exports_on_two_cpu_processes(tmp_path, 
                            f'train_cfg.max_epochs={epochs}', cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert re.findall(r'Epoch\(train\) \[(\d)\]\[2/2\]', done.stdout) == [str(epochs)]
-    run = tmp_path / 'work_dirs' / CONFIG.stem
+    run = tmp_path / 'work_dirs' / 'atsc' / CONFIG.stem
     validated = float(re.findall(r'student/accuracy/top1: ([\d.]+)', done.stdout)[-1])
 
     done = run_tool('export_student.py', CONFIG, run, '--out', 'student', cwd=tmp_path)

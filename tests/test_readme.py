@@ -78,12 +78,7 @@ def test_a_launch_is_one_that_training_or_testing_takes(words):
     tool('test.py' if 'test' in script else 'train.py')['parse_args']([config, *rest])
 
 
-def test_the_readme_uses_every_tool_and_only_variables_that_are_read():
-    used = {words[0] for words in COMMANDS if ' '.join(words) in re.sub(r'\s+', ' ', README)}
-    assert used >= {f'tools/{name}' for name in (
-        'quickstart.sh', 'run_tests.sh', 'train.py', 'test.py', 'export_student.py', 'dist_train.sh', 'dist_test.sh',
-        'slurm_train.sh', 'model_converters/convert_teacher.py', 'analysis/compare.py', 'analysis/plot_run.py',
-        'analysis/agreement.py', 'benchmark/deploy.py')}
+def test_the_readme_names_only_variables_that_are_read():
     code = ''.join(path.read_text() for folder in ('mmkd_atsc', 'tools', 'configs')
                    for path in (ROOT / folder).rglob('*') if path.suffix in ('.py', '.sh'))
     for variable in ('NNODES', 'NODE_RANK', 'MASTER_ADDR', 'PORT', 'MMKD_DATA_ROOT', 'MMKD_TRACEBACK', 'PYTHON', 'GPUS',

@@ -29,6 +29,8 @@ def merge_arguments(config: Config, args: argparse.Namespace) -> None:
         # Without a checkpoint in the work directory this is a first start, from where the config says.
         config.resume = find_start(Config(dict(resume=True, work_dir=config.work_dir))) is not None
         config.load_from = None if config.resume else config.get('load_from')
+        if not config.resume:
+            print(f'--resume: {config.work_dir} has no checkpoint to go on from, training begins anew', flush=True)
     elif args.resume:
         config.resume, config.load_from = True, args.resume
     if args.fast:

@@ -2,5 +2,5 @@ _base_ = ['../_base_/models/resnet50.py', '../_base_/models/mobilenetv2.py', '..
 model = dict(
     architecture=_base_.mobilenetv2,
     teacher=_base_.resnet50,
-    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/resnet50_cifar100')
+    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs/teachers}}/resnet50_cifar100')
 optim_wrapper = dict(optimizer=dict(lr=0.01))  # the protocol's rate for depthwise networks

@@ -2,6 +2,6 @@ _base_ = ['../_base_/models/vgg13.py', '../_base_/models/mobilenetv2.py', '../_b
 model = dict(
     architecture=_base_.mobilenetv2,
     teacher=_base_.vgg13,
-    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/vgg13_cifar100',
+    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs/teachers}}/vgg13_cifar100',
     distiller=dict(beta=6.0))
 optim_wrapper = dict(optimizer=dict(lr=0.01))  # the protocol's rate for depthwise networks

@@ -2,5 +2,5 @@ _base_ = ['../_base_/models/vgg13.py', '../_base_/models/vgg8.py', '../_base_/me
 model = dict(
     architecture=_base_.vgg8,
     teacher=_base_.vgg13,
-    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/vgg13_cifar100',
+    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs/teachers}}/vgg13_cifar100',
     distiller=dict(beta=6.0))

@@ -2,4 +2,4 @@ _base_ = ['../_base_/models/resnet110x2.py', '../_base_/models/resnet116.py', '.
 model = dict(
     architecture=dict(backbone=_base_.resnet116.backbone),
     teacher=_base_.resnet110x2,
-    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/resnet110x2_cifar100')
+    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs/teachers}}/resnet110x2_cifar100')

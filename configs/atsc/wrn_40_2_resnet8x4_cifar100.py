@@ -2,4 +2,4 @@ _base_ = ['../_base_/models/wrn_40_2.py', '../_base_/models/resnet8x4.py', '../_
 model = dict(
     architecture=dict(backbone=_base_.resnet8x4.backbone),
     teacher=_base_.wrn_40_2,
-    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/wrn_40_2_cifar100')
+    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs/teachers}}/wrn_40_2_cifar100')

@@ -2,5 +2,5 @@ _base_ = ['../_base_/models/resnet56.py', '../_base_/models/resnet20.py', '../_b
 model = dict(
     architecture=_base_.resnet20,
     teacher=_base_.resnet56,
-    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/resnet56_cifar100',
+    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs/teachers}}/resnet56_cifar100',
     distiller=dict(distill_losses=dict(loss_dkd=dict(beta=2.0))))

@@ -3,4 +3,4 @@ _base_.resnet20.head.loss.loss_weight = 0.1  # the protocol's weights: 0.1 for t
 model = dict(
     architecture=_base_.resnet20,
     teacher=_base_.resnet56,
-    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/resnet56_cifar100')
+    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs/teachers}}/resnet56_cifar100')

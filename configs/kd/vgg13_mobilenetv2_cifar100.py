@@ -3,5 +3,5 @@ _base_.mobilenetv2.head.loss.loss_weight = 0.1  # the protocol's weights: 0.1 fo
 model = dict(
     architecture=_base_.mobilenetv2,
     teacher=_base_.vgg13,
-    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/vgg13_cifar100')
+    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs/teachers}}/vgg13_cifar100')
 optim_wrapper = dict(optimizer=dict(lr=0.01))  # the protocol's rate for depthwise networks

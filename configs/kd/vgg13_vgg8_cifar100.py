@@ -3,4 +3,4 @@ _base_.vgg8.head.loss.loss_weight = 0.1  # the protocol's weights: 0.1 for the l
 model = dict(
     architecture=_base_.vgg8,
     teacher=_base_.vgg13,
-    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/vgg13_cifar100')
+    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs/teachers}}/vgg13_cifar100')

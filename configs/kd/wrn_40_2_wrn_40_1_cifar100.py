@@ -3,4 +3,4 @@ _base_.wrn_40_1.head.loss.loss_weight = 0.1  # the protocol's weights: 0.1 for t
 model = dict(
     architecture=_base_.wrn_40_1,
     teacher=_base_.wrn_40_2,
-    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs}}/wrn_40_2_cifar100')
+    teacher_ckpt='{{$MMKD_TEACHERS:work_dirs/teachers}}/wrn_40_2_cifar100')

@@ -13,15 +13,7 @@ UNFINISHED = '.mmkd_unfinished'
 
 
 def write_whole(path: str | Path, content: bytes) -> None:
-    """Writes a file under another name, flushes it to the disk and renames it.
-
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp(), 'last_checkpoint')
-    >>> write_whole(path, b'epoch_1.pth')
-    >>> write_whole(path, b'epoch_2.pth')
-    >>> path.read_text(), len(list(path.parent.iterdir()))
-    ('epoch_2.pth', 1)
-    """
+    """Writes a file under another name, flushes it to the disk and renames it."""
     path = Path(path)
     aside = path.with_name(path.name + UNFINISHED)
     try:
@@ -34,8 +26,8 @@ def write_whole(path: str | Path, content: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             aside.unlink()  # on a full disk the next file needs its room
-        raise TrainingStopped(f'{path}: could not be written ({error.strerror or error}); what was saved before is as '
-                              'it was') from None
+        why = error.strerror or error
+        raise TrainingStopped(f'{path}: could not be written ({why}); what was saved before is as it was') from None
     with contextlib.suppress(OSError):  # some file systems cannot flush a folder
         descriptor = os.open(path.parent, os.O_RDONLY)
         try:
@@ -44,20 +36,10 @@ def write_whole(path: str | Path, content: bytes) -> None:
             os.close(descriptor)
 
 
-def remove_unfinished(folder: str | Path) -> list[Path]:
-    """Removes the unfinished files of a killed process from a folder; returns their paths."""
-    found = sorted(Path(folder).glob(f'*{UNFINISHED}'))
-    for path in found:
-        path.unlink()
-    return found
-
-
 class AtomicBackend(LocalBackend):
-    """MMEngine's backend for local files, but it writes them whole and removes them later.
+    """MMEngine's backend for local files, but it writes them whole and removes them by :meth:`remove_noted` alone.
 
-    MMEngine's CheckpointHook removes the old checkpoint before it saves the new one. This backend notes what to remove
-    until :meth:`remove_noted` is called. It removes nothing outside of ``folder``: the checkpoint that a run is resumed
-    from may name the files of another run.
+    It removes nothing outside of ``folder``: the checkpoint that a run is resumed from may name another run's files.
     """
 
     def __init__(self, folder: str | Path) -> None:

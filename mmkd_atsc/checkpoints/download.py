@@ -12,11 +12,6 @@ HASH_IN_NAME = re.compile(r'-([0-9a-f]{8,64})(?:\.[a-z]+)+$')
 
 
 def is_url(path: object) -> bool:
-    """Whether a checkpoint is named by its address.
-
-    >>> is_url('https://host/net.pth'), is_url('file:///data/net.pth'), is_url('work_dirs/net.pth')
-    (True, True, False)
-    """
     return urlparse(str(path)).scheme in ('http', 'https', 'file')
 
 
@@ -27,24 +22,19 @@ def fetch(url: str) -> Path:
     """
     address = urlparse(url)
     local = Path(unquote(address.path))
+    found = HASH_IN_NAME.search(local.name)
+    wanted = found.group(1) if found else None
     if address.scheme != 'file':
-        folder = '' if HASH_IN_NAME.search(local.name) else hashlib.sha256(url.encode()).hexdigest()[:12]
+        folder = '' if wanted else hashlib.sha256(url.encode()).hexdigest()[:12]
         local = Path(torch.hub.get_dir(), 'checkpoints', folder, local.name)
         if not local.is_file():
             local.parent.mkdir(parents=True, exist_ok=True)
             try:
-                torch.hub.download_url_to_file(url, str(local), _hash_of(local), progress=False)
+                torch.hub.download_url_to_file(url, str(local), wanted, progress=False)
             except (OSError, RuntimeError, ValueError) as error:
-                raise ValueError(f'{url}: could not be downloaded ({error})') from None
-            return local
+                raise ValueError(f'{url}: could not be downloaded ({error}); it can be put at {local}') from None
     if not local.is_file():
         raise FileNotFoundError(f'{url}: no such file')
-    wanted = _hash_of(local)
     if wanted and not hashlib.sha256(local.read_bytes()).hexdigest().startswith(wanted):
         raise ValueError(f'{url}: {local} is damaged or another file, its SHA-256 does not begin with {wanted}')
     return local
-
-
-def _hash_of(path: Path) -> str | None:
-    found = HASH_IN_NAME.search(path.name)
-    return found.group(1) if found else None

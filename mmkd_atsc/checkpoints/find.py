@@ -11,14 +11,10 @@ NUMBERED = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
 
 
 def find_checkpoint(name: str) -> Path:
-    """The file that ``name`` stands for.
+    """The file that ``name`` stands for: a file, a folder, or ``mmkd_atsc::weights/...`` of this package.
 
-    A folder stands for the last checkpoint of its training: the one that its file ``last_checkpoint`` names (written by
-    MMEngine; the folder may have been moved since); else ``epoch_N.pth`` or ``iter_N.pth`` with the highest N; else
-    its only ``*.pth``.
-
-    Args:
-        name: A file or a folder, relative to the working directory; ``mmkd_atsc::weights/...`` comes with this package.
+    A folder stands for the last checkpoint of its training: the one that its file ``last_checkpoint`` names (the folder
+    may have been moved since); else ``epoch_N.pth`` or ``iter_N.pth`` with the highest N; else its only ``*.pth``.
 
     >>> find_checkpoint('mmkd_atsc::weights/short_resnet20').name
     'epoch_12.pth'
@@ -48,6 +44,8 @@ def _last_checkpoint(folder: Path, name: str) -> Path:
 
 def _advice(missing: Path, name: str) -> str:
     """The command that trains it or the nearest name, and what is there without training."""
+    if missing.suffix and not missing.parent.is_dir():
+        missing, name = missing.parent, str(Path(name).parent)  # a checkpoint of a training that has not been
     run, _, seed = missing.name.partition('_seed')
     configs = [path for path in CONFIGS.glob('*/*.py') if path.stem == run]
     advice = ''

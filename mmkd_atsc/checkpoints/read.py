@@ -16,19 +16,15 @@ from .find import BUNDLED, find_checkpoint
 
 WEIGHT_ENTRIES = ('state_dict', 'model', 'net', 'teacher', 'model_state_dict')
 
-# Counters that MMEngine's and PyTorch's averaged models keep beside the weights.
-AVERAGE_COUNTERS = ('steps', 'n_averaged')
-
-# Files written before PyTorch counted batches lack this; nothing that we train reads it.
-COUNTER = 'num_batches_tracked'
+AVERAGE_COUNTERS = ('steps', 'n_averaged')  # which MMEngine's and PyTorch's averaged models keep beside the weights
+COUNTER = 'num_batches_tracked'  # old files lack it; nothing that we train reads it
 
 
 def read_checkpoint(path: str) -> dict:
     """A checkpoint's content: tensors and plain values, never code.
 
     Args:
-        path: A ``torch.save`` file, read with ``weights_only=True``, or safetensors: named as
-            :func:`find_checkpoint` takes it, or a URL (fetched once, kept in torch's hub cache).
+        path: A ``torch.save`` file or safetensors, as :func:`find_checkpoint` takes it, or a URL.
             ``run.pth#ema_state_dict`` takes that entry for the ``state_dict``, for averaged weights.
     """
     local, origin, entry = _locate(str(path))
@@ -107,14 +103,9 @@ def _choices(content: Mapping, origin: str) -> str:
 
 
 def check_tensors(weights: Mapping[str, Any], origin: str) -> None:
-    """Refuses what is no plain tensor of finite numbers.
-
-    >>> check_tensors({'bias': torch.tensor([1.0, float('nan')])}, 'a.pth')
-    Traceback (most recent call last):
-    ValueError: a.pth: bias holds nan or inf; the training that wrote it had failed, take an earlier checkpoint
-    """
+    """Refuses what is no plain tensor of finite numbers."""
     tensors = {key: value for key, value in weights.items() if isinstance(value, Tensor)}
-    # An expanded tensor of one number can claim to be larger than any memory.
+    # The size: an expanded tensor of one number can claim to be larger than any memory.
     strange = [key for key, value in tensors.items() if value.layout is not torch.strided or value.is_meta
                or value.is_quantized or value.is_floating_point() and value.itemsize == 1
                or value.numel() * value.element_size() > value.untyped_storage().nbytes()]
@@ -134,7 +125,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
 def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], origin: str, role: str | None = None) -> None:
     """Loads weights that fit ``module`` exactly; anything missing, left over or of another shape is refused.
 
-    ``origin`` is the file they came from, ``role`` whose weights they should be (default: the module's type).
+    Messages name ``origin``, the file, and ``role``, whose weights they should be (default: the module's type).
     """
     own = module.state_dict()
     problem = misfit(own, weights)
@@ -167,22 +158,18 @@ def _is_quantized(own: object, value: object) -> bool:
 
 
 def misfit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
-    """What keeps ``weights`` from being loaded in place of ``own``, in one line; '' if they fit.
-
-    >>> misfit(nn.Linear(2, 1).state_dict(), {'weight': torch.zeros(1, 3), 'scale': torch.ones(1)})
-    '1 missing (bias); 1 unexpected (scale); 1 of another shape (weight (1, 3) for (1, 2))'
-    """
-    missing = [key for key in own if key not in weights and not key.endswith(COUNTER)]
+    """What keeps ``weights`` from being loaded in place of ``own``, in one line; '' if they fit."""
     unexpected = [key for key in weights if key not in own]
-    shared = [key for key in own if key in weights and isinstance(own[key], Tensor)]
-    shapes = [f'{key} {_shape(weights[key])} for {_shape(own[key])}' for key in shared
-              if _shape(weights[key]) != _shape(own[key])]
-    kinds = [f'{key} {weights[key].dtype} for {own[key].dtype}' for key in shared
-             if _is_quantized(own[key], weights[key])]
-    problems = [f'{len(keys)} {what} ({_some(keys)})' for what, keys in
-                (('missing', missing), ('unexpected', unexpected), ('of another shape', shapes),
-                 ('of another type', kinds)) if keys]
-    return '; '.join(problems) + _hint(unexpected) if problems else ''
+    shared = {key: (weights[key], own[key]) for key in own if key in weights and isinstance(own[key], Tensor)}
+    problems = {
+        'missing': [key for key in own if key not in weights and not key.endswith(COUNTER)],
+        'unexpected': unexpected,
+        'of another shape': [f'{key} {_shape(new)} for {_shape(old)}' for key, (new, old) in shared.items()
+                             if _shape(new) != _shape(old)],
+        'of another type': [f'{key} {new.dtype} for {old.dtype}' for key, (new, old) in shared.items()
+                            if _is_quantized(old, new)]}
+    found = '; '.join(f'{len(keys)} {what} ({_some(keys)})' for what, keys in problems.items() if keys)
+    return found and found + _hint(unexpected)
 
 
 def _shape(value: object) -> object:
@@ -196,20 +183,14 @@ def _some(keys: list, count: int = 2) -> str:
 def _hint(unexpected: list[str]) -> str:
     """Which tool makes the weights fit, where their names tell."""
     if any(key.startswith('architecture.') for key in unexpected):
-        return ('; this is the checkpoint of a distillation, not of a network: tools/export_student.py takes the '
-                'student out of it')
+        return '; this is the checkpoint of a distillation: tools/export_student.py takes the student out of it'
     if any(re.match(r'fc\.|classifier|conv1\.weight$', key) for key in unexpected):
         return '; a checkpoint of another repository is brought over by tools/model_converters/convert_teacher.py'
     return ''
 
 
 def check_teacher_names(weights: Iterable[str], teachers: Iterable[str], prefix: str = 'teachers.') -> None:
-    """Refuses weights of other teachers, or of the same in another order: the optimizer knows them by their places.
-
-    >>> check_teacher_names(['teachers.big.fingerprint', 'teachers.small.fingerprint'], ['small', 'big'])
-    Traceback (most recent call last):
-    ValueError: the checkpoint was trained with the teachers big, small; the config gives small, big
-    """
+    """Refuses weights of other teachers, or of the same in another order: the optimizer knows them by their places."""
     saved = list(dict.fromkeys(key[len(prefix):].split('.')[0] for key in weights if key.startswith(prefix)))
     if saved and saved != list(teachers):
         raise ValueError(f'the checkpoint was trained with the teachers {", ".join(saved)}; '
@@ -228,8 +209,7 @@ def load_for_mmengine(filename: str, map_location: Any = None, **kwargs: Any) ->
 def read_safely_everywhere() -> None:
     """Makes MMEngine read every checkpoint by :func:`read_checkpoint`: of ``load_from``, ``resume``, ``Pretrained``.
 
-    Its own loader unpickles what comes from a URL, code and all; and a local file too, if an environment variable of
-    PyTorch's says so.
+    Its own loader runs the code in a file from a URL, and in a local one if an environment variable of PyTorch says so.
     """
     # By these names the loaders of its model zoos call it.
     checkpoint.load_from_local = checkpoint.load_from_http = load_for_mmengine

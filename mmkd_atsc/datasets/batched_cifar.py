@@ -37,8 +37,7 @@ class ImageTable(Sequence):
         if device not in self._copies:
             self._copies[device] = self.images.to(device), self.labels.to(device)
         rows = to_device(rows, device)
-        images, labels = self._copies[device]
-        return images.index_select(0, rows), labels.index_select(0, rows)
+        return self._copies[device][0].index_select(0, rows), self._copies[device][1].index_select(0, rows)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,29 +53,18 @@ class Batch(dict):
     """Rows of a table, whose images and labels are fetched when they are needed.
 
     Any other key is refused with the settings that a batched data set needs.
-
-    Args:
-        table: The images.
-        sample_idx: The rows, (N,).
-        augment, samples: The augmentation; the number of images in the data set.
     """
 
-    def __init__(self, table: ImageTable, sample_idx: Tensor, augment: PadCropFlip, samples: int) -> None:
-        super().__init__(sample_idx=sample_idx, augment=augment, samples=samples)
+    def __init__(self, table: ImageTable, rows: Tensor, augment: PadCropFlip) -> None:
+        super().__init__(sample_idx=rows, augment=augment)
         self.table: ImageTable | None = table
         if get_worker_info() is not None:  # the rows travel to another process, the table must not
-            self['inputs'], self['labels'] = self.fetch(CPU)
+            self['inputs'], self['labels'] = table.fetch(rows)
             self.table = None
 
-    def fetch(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Images and labels, on a device."""
-        if self.table is None:
-            return to_device(self['inputs'], device), to_device(self['labels'], device)
-        return self.table.fetch(self['sample_idx'], device)
-
     def __missing__(self, key):
-        if key in ('inputs', 'labels'):
-            self['inputs'], self['labels'] = self.fetch(CPU)
+        if key in ('inputs', 'labels') and self.table is not None:
+            self['inputs'], self['labels'] = self.table.fetch(self['sample_idx'])
             return self[key]
         raise ValueError("a batched data set needs collate_fn=dict(type='mmkd_atsc.collate_batch') in its data loader "
                          "and data_preprocessor=dict(type='mmkd_atsc.BatchedDataPreprocessor')")
@@ -96,11 +84,10 @@ def collate_batch(batch: Batch | list) -> dict:
 class BatchedCIFAR10(CIFAR10):
     """MMPretrain's ``CIFAR10``, fetched and augmented by the batch.
 
-    It reads the same files, with the same checks, and takes the same arguments. The ``pipeline`` names the
-    augmentation that :class:`mmkd_atsc.BatchedDataPreprocessor` applies to a whole batch, on the model's device: the
-    protocol's ``RandomCrop`` and ``RandomFlip``, or a part of them; other transforms are refused. Its data loader needs
-    ``collate_fn=dict(type='mmkd_atsc.collate_batch')`` and no workers: a batch is one copy. Behind a wrapper that
-    fetches sample by sample (``ConcatDataset``, ``RepeatDataset``) MMPretrain runs the pipeline on each sample.
+    It takes the same arguments. The ``pipeline`` names the augmentation that
+    :class:`mmkd_atsc.BatchedDataPreprocessor` applies to a whole batch, on the model's device: the protocol's
+    ``RandomCrop`` and ``RandomFlip``, or a part of them. Its data loader needs
+    ``collate_fn=dict(type='mmkd_atsc.collate_batch')`` and no workers: a batch is one copy.
 
     >>> BatchedCIFAR10('data/cifar10', pipeline=[dict(type='RandomFlip', prob=0.5)], lazy_init=True).augment
     PadCropFlip(padding=0, flip_prob=0.5)
@@ -125,7 +112,7 @@ class BatchedCIFAR10(CIFAR10):
     @force_full_init
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """The batch that PyTorch's data loader asks for. ``dataset[i]`` is one sample, by MMPretrain's pipeline."""
-        return Batch(self.data_list, torch.tensor(indices), self.augment, len(self))
+        return Batch(self.data_list, torch.tensor(indices), self.augment)
 
 
 @DATASETS.register_module()

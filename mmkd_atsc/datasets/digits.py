@@ -13,7 +13,7 @@ class Digits(BaseDataset):
     """The 1,797 digits of scikit-learn (8x8, 17 grey levels) as 32x32 colour images, in a fixed split.
 
     Args:
-        split: 'train' or 'test'. Which image is in which does not depend on any seed.
+        split: 'train' or 'test'.
         train_images: The size of the training part; all other images are the test part.
 
     >>> len(Digits(split='train', pipeline=[])), len(Digits(split='test', pipeline=[]))

@@ -11,18 +11,7 @@ from torch import Tensor
 
 
 def pad_crop_flip(images: Tensor, rows: Tensor, columns: Tensor, flips: Tensor, padding: int) -> Tensor:
-    """Pads with zeros, cuts each image back to its size at an offset of its own, and mirrors some left to right.
-
-    Args:
-        images: (N, C, H, W), of any type.
-        rows, columns: (N, ) where each crop begins in the padded image, 0 to ``2 * padding``.
-        flips: (N, ) which images are mirrored, after the crop.
-        padding: Zeros on each side.
-
-    >>> image = torch.tensor([[1, 2], [3, 4]]).view(1, 1, 2, 2)
-    >>> pad_crop_flip(image, torch.tensor([0]), torch.tensor([1]), torch.tensor([True]), padding=1).flatten().tolist()
-    [0, 0, 2, 1]
-    """
+    """Pads with zeros, cuts each image back to its size from its own row and column, and mirrors those of ``flips``."""
     height, width = images.shape[-2:]
     row = torch.arange(height, device=images.device)
     column = torch.arange(width, device=images.device)
@@ -48,12 +37,7 @@ class PadCropFlip(NamedTuple):
     flip_prob: float = 0.0
 
     def __call__(self, images: Tensor, draws: Tensor | None = None) -> Tensor:
-        """Augments a batch.
-
-        Args:
-            images: (N, C, H, W).
-            draws: (3, N) numbers in [0, 1) that decide on row, column and flip. None: from PyTorch's generator.
-        """
+        """Augments a batch; ``draws``, (3, N) numbers in [0, 1), decide on row, column and flip."""
         if not any(self):
             return images
         if draws is None:
@@ -67,10 +51,7 @@ class PadCropFlip(NamedTuple):
 
 
 def read_pipeline(transforms: Sequence[Any], size: int, dataset: str) -> PadCropFlip:
-    """The batched augmentation that equals a pipeline of MMPretrain's transforms; other pipelines are refused.
-
-    ``size`` is the side of the images; messages call the data set ``dataset``.
-    """
+    """The batched augmentation that equals a pipeline of MMPretrain's transforms; other pipelines are refused."""
     padding = next((step.padding for step in transforms if type(step) is RandomCrop), None)
     prob = next((step.prob for step in transforms if type(step) is RandomFlip), 0.0)
     augment = PadCropFlip(padding if isinstance(padding, int) else 0, prob if isinstance(prob, float) else 0.0)

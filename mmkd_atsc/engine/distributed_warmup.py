@@ -13,18 +13,11 @@ class DistributedWarmupLR(LinearLR):
     Where the whole batch is the protocol's, on one process or several, the schedule is the protocol's own.
 
     Args:
-        optimizer: The wrapped optimizer.
         end: Epoch in which the full rate is reached.
-        kwargs: As in MMEngine's ``LinearLR``.
     """
 
     def __init__(self, optimizer: Any, *args, end: int = 5, **kwargs) -> None:
-        super().__init__(optimizer, *args, start_factor=1 / scale_of(optimizer), end=end, **kwargs)
-
-
-def scale_of(optimizer: Any) -> float:
-    """How many times the config's learning rate the optimizer has; at least 1."""
-    optimizer = optimizer.optimizer if isinstance(optimizer, OptimWrapper) else optimizer
-    # auto_scale_lr changes the groups only. Our constructor notes the first group's own rate, which may be a multiple.
-    base = getattr(optimizer, 'configured_lr', optimizer.defaults['lr'])
-    return max(1.0, optimizer.param_groups[0]['lr'] / base) if base else 1.0
+        inner = optimizer.optimizer if isinstance(optimizer, OptimWrapper) else optimizer
+        # auto_scale_lr changes the groups only. Our constructor notes the first group's own rate, maybe a multiple.
+        base, rate = getattr(inner, 'configured_lr', inner.defaults['lr']), inner.param_groups[0]['lr']
+        super().__init__(optimizer, *args, start_factor=base / rate if rate > base else 1.0, end=end, **kwargs)

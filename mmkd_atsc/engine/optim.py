@@ -4,22 +4,20 @@ from collections import defaultdict
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
-from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.models.param_groups import requested_options
 from mmkd_atsc.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """MMEngine's constructor, that also asks the model's modules for their learning rate and weight decay.
+    """MMEngine's constructor, which also gives modules the learning rate and weight decay that they ask for.
 
-    What a module's ``param_group_options()`` yields, pairs of a parameter and ``dict(lr_mult=..., weight_decay=...)``,
-    makes a group of its own; ``paramwise_cfg`` rules the rest as always. Parameters with equal options share a group,
-    so that the optimizer runs its kernels once for all of them.
+    A module's ``param_group_options()`` yields pairs of a parameter and ``dict(lr_mult=..., weight_decay=...)``;
+    ``paramwise_cfg`` rules the rest as always. Parameters with equal options share a group.
 
     ``paramwise_cfg=dict(layer_decay_rate=0.75, ...)`` makes the groups of a distillation's *student* (or of a network
     that is trained alone) by MMPretrain's ``LearningRateDecayOptimWrapperConstructor``: the earlier a layer, the lower
-    its rate. A teacher that adapts, and the distiller's layers, keep the optimizer's rate or the one they ask for.
+    its rate.
 
     >>> from mmengine.optim import build_optim_wrapper
     >>> wrapper = build_optim_wrapper(nn.Linear(2, 2), dict(
@@ -69,7 +67,6 @@ class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """MMPretrain's groups for a network, without the notes that it logs and that would keep groups apart."""
         # Not at import: mmpretrain's package takes a second, and few trainings need it.
         from mmpretrain.engine import LearningRateDecayOptimWrapperConstructor
-        check_number('layer_decay_rate', self.paramwise_cfg['layer_decay_rate'], high=1, above=0)
         if not hasattr(getattr(student, 'backbone', None), 'get_layer_depth'):
             name = type(getattr(student, 'backbone', student)).__name__
             raise ValueError(f'layer_decay_rate is for backbones that number their layers, {name} does not')

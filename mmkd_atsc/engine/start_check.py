@@ -7,9 +7,10 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmkd_atsc.errors.checks import TrainingStopped, check_flag, check_number, nearest
+from mmkd_atsc.recorders.logits import count_classes
 from mmkd_atsc.registry import HOOKS
+from mmkd_atsc.runtime.exact_resume import random_state, set_random_state
 from mmkd_atsc.runtime.model_wrappers import unwrap_model
-from mmkd_atsc.runtime.random_state import random_state, set_random_state
 
 BEFORE_TRAINING = 'teachers_before_training'  # the message hub's name for the teachers' metrics
 
@@ -89,7 +90,7 @@ def check_teacher_accuracy(metrics: dict[str, float], key: str, least: float | N
 def check_classes(model: nn.Module, dataset: Any) -> None:
     """Refuses data, a student and teachers that differ in their number of classes."""
     student = getattr(model, 'student', model)
-    counts = {'the student': getattr(getattr(student, 'head', None), 'num_classes', None)}
+    counts = {'the student': count_classes(student)}
     names = (getattr(dataset, 'metainfo', None) or {}).get('classes')
     counts['the training data'] = len(names) if isinstance(names, (list, tuple)) else None
     teachers = getattr(model, 'teachers', {})

@@ -1,12 +1,9 @@
 """Stores the logits of frozen teachers in a file, and trains with them in place of the teachers.
 
-The file is a safetensors file: for each teacher float16 logits (epochs, images, classes). Its metadata say what they
-were recorded from. It holds no code and is mapped, not read: an epoch at a time is in memory.
+The file holds float16 logits (epochs, images, classes) of each teacher, and in its metadata what they depend on.
 """
 import functools
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,12 +31,12 @@ MOST_ROUNDING = 0.02
 class TeacherCacheHook(Hook):
     """Gives the distiller the teachers' logits from a file: in training no teacher runs but for the first batch.
 
-    ``tools/cache_teacher.py`` writes the file. Epoch e of a training sees the augmentation, and the logits, of the
-    recorded epoch e mod E. The file must have been recorded from these teachers, images and augmentation, and its
-    logits must be those that the teachers give to the first batch. Scoring runs the teachers and needs no file.
+    Epoch e of a training sees the augmentation, and the logits, of the recorded epoch e mod E. The file must have been
+    recorded from these teachers, images and augmentation, and its logits must be those that the teachers give to the
+    first batch. Scoring runs the teachers and needs no file.
 
     Args:
-        path: The file.
+        path: The file that ``tools/cache_teacher.py`` wrote.
     """
 
     priority = 'HIGH'  # after a step, hooks that look at the teachers find them as they were
@@ -91,24 +88,13 @@ class TeacherCacheHook(Hook):
             spread = (logits - logits.mean(1, keepdim=True)).norm()
             if not difference <= MOST_ROUNDING * spread + torch.finfo(torch.float16).eps * logits.norm():
                 raise ValueError(f'{self.path}: holds other logits than the {name} of this config gives to the first '
-                                 f'batch: they differ by {difference / spread:.0%} of their spread, which is more than '
-                                 f'rounding; {RECORD_AGAIN}')
+                                 f'batch: they differ by {difference / spread:.0%} of their spread; {RECORD_AGAIN}')
         self._compared = True
 
 
 def record_teachers(model: nn.Module, dataset: Any, path: str, epochs: int = 1, seed: int = 0, batch_size: int = 250,
                     report: Callable[[str], object] = print) -> None:
-    """Writes the logits that the teachers of an algorithm give to a batched data set.
-
-    Args:
-        model: The algorithm, built from the config that will train.
-        dataset: Its training data.
-        path: The file. It appears when it is whole.
-        epochs: How many augmentations of each image.
-        seed: The augmentation follows from it, the epoch and the image's place in the data set.
-        batch_size: Images that a teacher sees at once.
-        report: Gets a line after each epoch.
-    """
+    """Writes the logits that an algorithm's teachers give to ``epochs`` augmentations of its batched training data."""
     check_number('epochs', epochs, 1, integer=True)
     check_cacheable(model, dataset)
     model.eval()
@@ -129,9 +115,6 @@ def record_teachers(model: nn.Module, dataset: Any, path: str, epochs: int = 1, 
 
 
 def open_cache(path: str) -> Any:
-    """The file, mapped."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'TeacherCacheHook: path={path!r}: no such file; tools/cache_teacher.py writes one')
     try:
         file = safetensors.safe_open(path, 'pt')
     except safetensors.SafetensorError as error:
@@ -143,21 +126,16 @@ def open_cache(path: str) -> Any:
 
 def what_logits_depend_on(model: nn.Module, dataset: Any) -> dict[str, str]:
     """Images, augmentation and weights, as words that are compared."""
-    table = dataset.data_list
-    digest = hashlib.blake2b(digest_size=8)
-    for tensor in (table.images, table.labels):
-        digest.update(tensor.numpy())
-    weights = {f'weights of {name}': bytes(fingerprint(teacher.model.state_dict()).tolist()).hex()
-               for name, teacher in model.teachers.items()}
-    return dict(data=f'{len(dataset)} images (checksum {digest.hexdigest()})', augmentation=str(dataset.augment),
-                **weights)
+    def checksum(tensors: dict[str, Tensor]) -> str:
+        return bytes(fingerprint(tensors).tolist()).hex()
+
+    data = checksum(dict(images=dataset.data_list.images, labels=dataset.data_list.labels))
+    return dict(data=f'{len(dataset)} images (checksum {data})', augmentation=str(dataset.augment), **{
+        f'weights of {name}': checksum(teacher.model.state_dict()) for name, teacher in model.teachers.items()})
 
 
 def draw_epoch(seed: int, epoch: int, samples: int) -> Tensor:
-    """(3, samples) numbers in [0, 1): for row, column and flip of each image in an epoch.
-
-    They do not depend on order, batches or processes. NumPy keeps this generator the same in all versions.
-    """
+    """(3, samples) numbers in [0, 1) for row, column and flip; NumPy keeps this generator the same in all versions."""
     return torch.from_numpy(np.random.RandomState([seed, epoch]).random_sample((samples, 3)).T)
 
 
@@ -173,7 +151,7 @@ def answers(model: nn.Module, batch: dict) -> dict[str, Tensor]:
     return {name: Teacher.forward(teacher, images).float() for name, teacher in model.teachers.items()}
 
 
-def hand_over(head: nn.Module, logits: Tensor, images: Tensor) -> Tensor:
+def hand_over(head: nn.Module, logits: Tensor, *batch: Any) -> Tensor:
     """In place of a teacher's forward: gives the recorders of its head the logits of the file."""
     for listener in head._forward_hooks.values():
         listener(head, (), logits)
@@ -188,18 +166,12 @@ def check_cacheable(model: Any, dataset: Any) -> None:
     if not hasattr(dataset, 'augment'):
         raise ValueError("a teacher cache needs images that are augmented in batches, type='mmkd_atsc.BatchedCIFAR100' "
                          f'(or 10) not wrapped in another data set; the training data are a {type(dataset).__name__}')
-    augments = getattr(model.data_preprocessor, 'batch_augments', None)
-    if augments is not None:
-        names = ', '.join(type(augment).__name__ for augment in augments.augments)
-        raise ValueError(f'batch_augments ({names}) mix images anew in each step, which no teacher cache holds')
-    deliveries = model.distiller.deliveries.deliveries
-    if deliveries:
-        raise ValueError(f'distill_deliveries ({", ".join(deliveries)}) need the teacher to run; a teacher cache takes '
-                         'its place')
+    if getattr(model.data_preprocessor, 'batch_augments', None) is not None:
+        raise ValueError('batch_augments mix images anew in each step, which no teacher cache holds')
+    if model.distiller.deliveries.deliveries:
+        raise ValueError('distill_deliveries need the teacher to run; a teacher cache takes its place')
     for name, recorder in model.distiller.teacher_recorders.recorders.items():
-        for teacher in model.teachers:
-            inner = recorder.of(teacher) if hasattr(recorder, 'of') else recorder
-            kind = type(inner).__name__.replace('Recorder', '')
-            if (kind, inner.source) != ('ModuleOutputs', 'head'):
-                raise ValueError(f'teacher_recorders: {name} records {kind} of {inner.source!r}; a teacher cache holds '
-                                 "logits only, ModuleOutputs of 'head'")
+        for inner in getattr(recorder, 'recorders', dict(teacher=recorder)).values():
+            if (type(inner).__name__, inner.source) != ('ModuleOutputsRecorder', 'head'):
+                raise ValueError(f'teacher_recorders: {name} is a {type(inner).__name__} of {inner.source!r}; a file '
+                                 "holds logits only, ModuleOutputs of 'head'")

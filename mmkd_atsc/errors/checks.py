@@ -10,21 +10,13 @@ class TrainingStopped(RuntimeError):
 
 
 def nearest(name: Any, allowed: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for a near miss, else nothing.
-
-    >>> nearest('ratoi', ['ratio', 'no_confidence'])
-    "; did you mean 'ratio'?"
-    """
+    """``"; did you mean 'x'?"`` for a near miss, else nothing."""
     close = difflib.get_close_matches(str(name), list(allowed), n=1)
     return f'; did you mean {close[0]!r}?' if close else ''
 
 
 def check_choice(name: str, value: Any, allowed: Iterable[Any]) -> Any:
-    """``value`` if it is one of ``allowed``, else a ValueError that lists them and names the nearest.
-
-    >>> check_choice('reduction', 'mean', ('mean', 'sum'))
-    'mean'
-    """
+    """``value`` if it is one of ``allowed``, else a ValueError that lists them and names the nearest."""
     allowed = list(allowed)
     if value in allowed:
         return value
@@ -34,25 +26,12 @@ def check_choice(name: str, value: Any, allowed: Iterable[Any]) -> Any:
 
 def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf, *,
                  above: float | None = None, integer: bool = False) -> Any:
-    """``value`` if it is a finite number in [low, high] (and greater than ``above``), else one line that says so.
-
-    >>> check_number('tau', 4.0, above=0)
-    4.0
-    >>> check_number('tau', 0, above=0)
-    Traceback (most recent call last):
-    ValueError: tau=0 must be a number greater than 0
-    """
+    """``value`` if it is a finite number in [low, high] (and greater than ``above``), else one line that says so."""
+    limits = {f'greater than {above}': above is not None, f'at least {low:g}': above is None and low > -math.inf,
+              f'at most {high:g}': high < math.inf}
     kind = 'an integer' if integer else 'a number'
-    limits = []
-    if above is not None:
-        limits.append(f'greater than {above:g}')
-    elif low > -math.inf:
-        limits.append(f'at least {low:g}')
-    if high < math.inf:
-        limits.append(f'at most {high:g}')
-    wanted = ' '.join([kind, ' and '.join(limits)]).strip()
-    is_number = isinstance(value, int if integer else (int, float)) and not isinstance(value, bool)
-    if not is_number:
+    wanted = f'{kind} {" and ".join(text for text, holds in limits.items() if holds)}'.strip()
+    if not isinstance(value, int if integer else (int, float)) or isinstance(value, bool):
         raise TypeError(f'{name}={value!r} must be {wanted}')
     if not (low <= value <= high and math.isfinite(value)) or (above is not None and value <= above):
         raise ValueError(f'{name}={value!r} must be {wanted}')

@@ -1,6 +1,9 @@
 """Says an exception in one line: what is wrong, and what was probably meant."""
+import errno
 import inspect
+import io
 import re
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,13 +15,11 @@ from .checks import TrainingStopped, nearest
 UNREGISTERED = re.compile(r"""['"]?(\S+) is not in the (?:\w+::)?([\w ]+) registry""")
 UNEXPECTED = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
 
 def types_registered(kind: str | None = None) -> Iterator[tuple[str, Any]]:
-    """All types of a kind ('model', 'hook', ...) that are imported now, by name; those of packages with a prefix.
-
-    >>> 'mmkd_atsc.Digits' in dict(types_registered('dataset'))
-    True
-    """
+    """All types of a kind ('model', 'hook', ...) that are imported now, by name; those of packages with a prefix."""
     waiting = [root for root in vars(roots).values()
                if isinstance(root, roots.Registry) and (kind is None or root.name == kind)]
     while waiting:
@@ -29,11 +30,7 @@ def types_registered(kind: str | None = None) -> Iterator[tuple[str, Any]]:
 
 
 def dicts_of(value: Any, path: str = '') -> Iterator[tuple[str, dict]]:
-    """All dictionaries in a config, with their paths.
-
-    >>> [path for path, _ in dicts_of(dict(hooks=[dict(type='A')], model=dict(head=dict())))]
-    ['', 'hooks.0', 'model', 'model.head']
-    """
+    """All dictionaries in a config, with their paths: '', 'hooks.0', 'model', 'model.head'."""
     if isinstance(value, dict):
         yield path, value
     for key, inner in value.items() if isinstance(value, dict) else \
@@ -44,10 +41,6 @@ def dicts_of(value: Any, path: str = '') -> Iterator[tuple[str, dict]]:
 def describe(error: BaseException) -> str:
     """The message of an exception in one line, with its type where the message alone would not say what is wrong.
 
-    >>> describe(KeyError('epoch'))
-    "KeyError: 'epoch'"
-    >>> describe(ValueError('tau=0 must be\\n greater than 0'))
-    'tau=0 must be greater than 0'
     >>> describe(TypeError("Digits.__init__() got an unexpected keyword argument 'splt'"))
     "Digits has no argument 'splt'; did you mean 'split'?"
     """
@@ -62,7 +55,13 @@ def describe(error: BaseException) -> str:
                  if owner in (base.__name__ for base in getattr(entry, '__mro__', ()))]
         names = {name for heir in heirs for name in inspect.signature(heir).parameters}
         return f'{owner} has no argument {argument!r}{nearest(argument, sorted(names))}'
-    if 'urlopen error' in message or 'Max retries exceeded' in message:
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if isinstance(error, OSError) and error.errno in FULL_DISK and not error.filename:
+        files = [str(value.name) for frame in frames for value in frame.f_locals.values()
+                 if isinstance(value, io.IOBase) and hasattr(value, 'name')]
+        message = f'{files[-1]}: {message}' if files else message
+    no_answer = 'urlopen error' in message or 'Max retries exceeded' in message
+    if no_answer and any('.dataset' in frame.f_globals['__name__'] for frame in frames):
         message += ('; there is no data at data_root and it cannot be downloaded: put it there, or set the environment '
                     'variable MMKD_DATA_ROOT or --cfg-options train_dataloader.dataset.data_root=DIR')
     speaks_for_itself = isinstance(error, (ValueError, OSError, TrainingStopped)) and message
@@ -70,10 +69,6 @@ def describe(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message; where it only announces the second, both.
-
-    >>> first_line(RuntimeError("backend='inductor' raised:\\nno such kernel\\nand more"))
-    "backend='inductor' raised: no such kernel"
-    """
+    """The first line of an exception's message; where it ends in a colon, the second too."""
     lines = (str(error).strip() or type(error).__name__).splitlines()
     return ' '.join(lines[:2]) if lines[0].endswith(':') else lines[0]

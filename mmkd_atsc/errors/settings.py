@@ -2,7 +2,6 @@
 import difflib
 import functools
 import inspect
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from .messages import dicts_of
 PARAMWISE = ('custom_keys', 'lr_mult', 'decay_mult', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult',
              'flat_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate', 'layer_decay_rate',
              '_delete')  # a slip of MMPretrain's, in its Twins configs
-# A constructor or hook of another name is the user's own, and may read other keys.
+# Others are the user's own, and may read other keys.
 CONSTRUCTORS = ('', 'DefaultOptimWrapperConstructor', 'DistillOptimWrapperConstructor')
 CHECKPOINT_HOOKS = ('', 'CheckpointHook', 'AtomicCheckpointHook')
 
@@ -41,9 +40,7 @@ def load_config(path: str, options: dict | None = None) -> Config:
         raise FileNotFoundError(f'no such config: {path}{nearest(path, siblings)}')
     else:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter('ignore', SyntaxWarning)
-                config = Config.fromfile(path)
+            config = Config.fromfile(path)
         except Exception as error:  # a config is Python and may raise anything
             raise ValueError(f'{path}: {type(error).__name__}: {error}') from error
     if options:
@@ -53,22 +50,17 @@ def load_config(path: str, options: dict | None = None) -> Config:
 
 
 def require(config: Config, path: str, *names: str) -> None:
-    """Refuses a config that lacks settings which the tool needs."""
+    """Refuses a config without settings that a tool needs."""
     missing = [name for name in names if not config.get(name)]
     if missing:
         raise ValueError(f'{path} defines no {", ".join(missing)}')
 
 
 def merge_options(config: Config, options: dict) -> None:
-    """Merges ``--cfg-options``; a setting that nothing would read is refused.
-
-    A variable of a config file, such as ``data_root``, is one of those: what was made from it keeps its value.
-    """
-    for name in (option.split('.')[0] for option in options):
-        if name in settings():
-            continue
+    """Merges ``--cfg-options``; a setting that nothing would read is refused, such as the variable of a config file."""
+    for name in {option.split('.')[0] for option in options} - {*settings()}:
         users = [f'{place}.{name}=...' for place, part in dicts_of(config.to_dict()) if place and name in part]
-        if users:
+        if users:  # what was made from the variable keeps its value
             raise ValueError(f'--cfg-options {name}: is a variable of the config, read when it was loaded; set '
                              + ' '.join(users))
         raise ValueError(f'--cfg-options {name}: no setting that anything reads{nearest(name, settings())}')
@@ -76,14 +68,7 @@ def merge_options(config: Config, options: dict) -> None:
 
 
 def check_settings(config: Config) -> None:
-    """Refuses settings that are almost spelled like one, and keys that MMEngine would ignore.
-
-    Any other name at a config's first level is a variable of its author's.
-
-    >>> check_settings(Config(dict(custom_hook=[])))
-    Traceback (most recent call last):
-    ValueError: custom_hook: no setting that anything reads; did you mean 'custom_hooks'?
-    """
+    """Refuses names that are nearly a setting's (any other is a variable), and keys that MMEngine would ignore."""
     for name in config:
         close = [] if name in settings() else difflib.get_close_matches(name, settings(), n=1, cutoff=0.88)
         if close:
@@ -101,5 +86,4 @@ def check_settings(config: Config) -> None:
 def check_keys(where: str, given: dict | None, keys: Sequence[str]) -> None:
     for key in given or ():
         if key not in keys:
-            raise ValueError(f'{where}: {key} is no key that anything reads{nearest(key, keys)}; '
-                             f'there are {", ".join(keys)}')
+            raise ValueError(f'{where}: {key} is not read{nearest(key, keys)}; there are {", ".join(keys)}')

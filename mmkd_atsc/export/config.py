@@ -25,15 +25,7 @@ def student_config(config: Config, image_size: int | tuple[int, int] | None = No
                    algorithm: BaseModel | None = None) -> Config:
     """The config of the student alone: its model, and a test pipeline that takes image files and arrays.
 
-    Args:
-        config: The config of the training; without an ``architecture`` its whole model is the student.
-        image_size: Side of the images, or height and width, where the config's test pipeline does not say it.
-        algorithm: The training's model, if it is built already.
-
-    >>> network = dict(type='ImageClassifier', backbone=dict(type='ResNet', depth=18), train_cfg=dict(augments=[]))
-    >>> training = Config(dict(model=dict(type='mmkd_atsc.MultiTeacherDistill', architecture=network)))
-    >>> student_config(training, image_size=224).model
-    {'type': 'ImageClassifier', 'backbone': {'type': 'ResNet', 'depth': 18}}
+    Without an ``architecture`` the whole model is the student; ``algorithm`` is the training's, if it is built already.
     """
     return Config(dict(default_scope='mmpretrain', model=student_model(config, algorithm),
                        **portable(data_settings(plain(config), image_size))))
@@ -64,10 +56,7 @@ def student_model(config: Config, algorithm: BaseModel | None = None) -> dict:
 
 
 def self_contained(config: Config) -> Config:
-    """A copy of a training's config in which its networks stand whole, without checkpoints of teachers.
-
-    A checkpoint of the training holds the teachers too, so nothing else is read or fetched.
-    """
+    """A copy of a training's config in which its networks stand whole, without checkpoints of teachers."""
     if not isinstance(config.get('model'), dict):
         raise TypeError(f'the config must hold the model as a dict, not as a {type(config.get("model")).__name__}')
     model = plain(config.model)
@@ -102,11 +91,7 @@ def build_training(config: Config) -> BaseModel:
 
 
 def plain(value: Any) -> Any:
-    """A copy as plain dicts, with types by their names, in which nothing fetches weights.
-
-    >>> plain(dict(init_cfg=dict(type='Pretrained', checkpoint='https://...'), pretrained=True, depth=18))
-    {'pretrained': False, 'depth': 18}
-    """
+    """A copy as plain dicts, with types by their names, in which nothing fetches weights."""
     if isinstance(value, Config):
         value = value.to_dict()
     if isinstance(value, dict):
@@ -120,10 +105,8 @@ def plain(value: Any) -> Any:
 
 def portable(value: Any) -> Any:
     """A copy that MMPretrain reads alone: types of other modules by their full names, no ``_scope_`` of our configs."""
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(portable, value))
     if not isinstance(value, dict):
-        return value
+        return type(value)(map(portable, value)) if isinstance(value, (list, tuple)) else value
     copied = {key: portable(inner) for key, inner in value.items()
               if not (key == '_scope_' and inner in ('mmpretrain', 'mmkd_atsc'))}
     for registry in (roots.MODELS, roots.DATASETS, roots.TRANSFORMS, roots.METRICS):

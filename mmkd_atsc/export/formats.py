@@ -17,13 +17,7 @@ Run = Callable[[Tensor], Tensor]
 
 
 class Deployed(nn.Module):
-    """Images to logits.
-
-    Args:
-        network: The student.
-        with_preprocessing: Take pixels (0 to 255) and normalise them here, instead of normalised tensors. The order of
-            the channels is the network's own in both cases.
-    """
+    """Images to logits; ``with_preprocessing`` it normalises them itself. The channels are in the network's order."""
 
     def __init__(self, network: BaseModel, with_preprocessing: bool = False) -> None:
         super().__init__()
@@ -72,8 +66,6 @@ def write_exported_program(network: Deployed, images: Tensor, path: Path, notes:
 
 
 class Format(NamedTuple):
-    """A file format: what it is called, how it is written from example images, and how it is run again."""
-
     file: str
     write: Callable[[Deployed, Tensor, Path, dict[str, str]], None]
     load: Callable[[Path], Run]

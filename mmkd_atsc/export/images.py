@@ -6,12 +6,12 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine import registry as roots
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmengine.utils import to_2tuple
 from mmpretrain.datasets import CIFAR10, MNIST
 from mmpretrain.registry import TRANSFORMS
 from torch import Tensor
 
 from mmkd_atsc.datasets import Digits
-from mmkd_atsc.models.connectors.feature_projector import height_and_width
 from mmkd_atsc.registry import class_of, short_name
 
 # MMPretrain's inferencer reads files itself, and leaves this step out of a pipeline if it has this very name.
@@ -26,11 +26,7 @@ ARRAYS: tuple = (((CIFAR10, Digits), 32, RGB), ((MNIST, ), 28, GREY))
 
 
 def height_x_width(text: str) -> tuple[int, int]:
-    """The value of ``--image-size``.
-
-    >>> height_x_width('32'), height_x_width('32x64')
-    ((32, 32), (32, 64))
-    """
+    """The value of ``--image-size``: '32', or '32x64'."""
     height, width = [int(side) for side in text.split('x') * (1 if 'x' in text else 2)]
     return height, width
 
@@ -40,7 +36,7 @@ def data_settings(config: dict, image_size: int | tuple[int, int] | None = None)
 
     Where the training's test data is arrays, it stays as validation data, on which ``tools/test.py`` scores.
     """
-    dataset, loader = evaluated_dataset(config), _test_loader(config)
+    dataset, loader = evaluated_dataset(config), config.get('test_dataloader') or config.get('val_dataloader') or {}
     evaluator = config.get('test_evaluator') or config.get('val_evaluator') or dict(type='Accuracy')
     pipeline = [dict(step, type=READER) if class_of(step, registry=roots.TRANSFORMS) is LoadImageFromFile else step
                 for step in dataset.get('pipeline') or ()]
@@ -64,13 +60,9 @@ def data_settings(config: dict, image_size: int | tuple[int, int] | None = None)
     return {**settings('test', files), **settings('val', own)}
 
 
-def _test_loader(config: dict) -> dict:
-    return config.get('test_dataloader') or config.get('val_dataloader') or {}
-
-
 def evaluated_dataset(config: dict) -> dict:
     """The data set that a config tests on, out of its wrappers; of several (``ConcatDataset``) the first."""
-    dataset = _test_loader(config).get('dataset') or {}
+    dataset = (config.get('test_dataloader') or config.get('val_dataloader') or {}).get('dataset') or {}
     while dataset.get('dataset') or dataset.get('datasets'):
         dataset = dataset.get('dataset') or dataset['datasets'][0]
     return dataset
@@ -87,13 +79,12 @@ def _from_files(dataset: dict, image_size: int | tuple[int, int] | None) -> list
     side, steps = next((entry[1:] for entry in ARRAYS if issubclass(kind, entry[0])), (None, []))
     if dataset and side is None:
         raise ValueError(
-            f'the test data ({short_name(dataset.get("type"))}) is not read by {READER}, so what its network sees of a '
-            f'file is not known: give the config a test_dataloader whose pipeline begins with {READER} (and, if the '
-            'network learned from RGB arrays, NumpyToPIL with to_rgb=True and PILToNumpy)')
-    size = height_and_width('image_size', image_size or side)
-    if size is None:
+            f'the test data ({short_name(dataset.get("type"))}) is not read by {READER}: give the config a '
+            f'test_dataloader whose pipeline begins with {READER} (and, if the network learned from RGB arrays, '
+            'NumpyToPIL with to_rgb=True and PILToNumpy)')
+    if not image_size and side is None:
         raise ValueError('the config has no test data that says how large an image is; give --image-size')
-    return [dict(type=READER), *steps, dict(type='Resize', scale=size[::-1])]
+    return [dict(type=READER), *steps, dict(type='Resize', scale=to_2tuple(image_size or side)[::-1])]
 
 
 def run_pipeline(exported: Config, image: np.ndarray) -> Tensor:

@@ -22,23 +22,14 @@ def aggregate_logits(logits: Sequence[Tensor], how: str = 'mean_prob', weights: 
     The result is in fp32 or better, and finite if the logits are.
 
     Args:
-        logits: One tensor (N, C) a network.
-        how: One of ``AGGREGATES``.
-        weights: One number a network, in proportion to their sum; None for equal ones.
+        weights: One number for each network, in proportion to their sum; None for equal ones.
         labels: For 'confidence': classes (N,), or scores (N, C).
     """
-    for tensor in logits:
-        if not isinstance(tensor, Tensor) or tensor.dim() != 2 or tensor.shape != logits[0].shape:
-            found = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise TypeError(f'{how!r} combines logits (N, C) of one shape, not {found}')
     weights = weights or [1.0] * len(logits)
-    if len(weights) != len(logits):
-        raise ValueError(f'{len(weights)} weights for {len(logits)} networks')
     dtype = torch.float64 if any(tensor.dtype == torch.float64 for tensor in logits) else torch.float32
     stacked = torch.stack([tensor.to(dtype) for tensor in logits])
     # Scalars one by one: torch.tensor of a list on the device would wait for a copy.
-    shares = [weight / sum(weights) for weight in weights]
-    log_weights = torch.stack([stacked.new_full((1, 1), math.log(share)) for share in shares])
+    log_weights = torch.stack([stacked.new_full((1, 1), math.log(weight / sum(weights))) for weight in weights])
     if how == 'mean_logit':
         return (log_weights.exp() * stacked).sum(0)
     log_probs = stacked.log_softmax(-1)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mmkd_atsc.errors.messages import first_line
 
-from .classifier import Encoder, SplitNetwork, classifies_inside, last_feature
+from .classifier import SplitNetwork, classifies_inside, last_feature
 
 
 def bind_student(student: BaseModel, teachers: dict[str, SplitNetwork], weights: dict[str, float]) -> None:
@@ -16,8 +16,8 @@ def bind_student(student: BaseModel, teachers: dict[str, SplitNetwork], weights:
     if (neck is None or head is None or not hasattr(head, 'bind_teachers')
             or (len(teachers) > 1 and not hasattr(neck, 'bind'))):
         raise TypeError('the student of AdaptiveTeacherDistill needs neck=dict(type="mmkd_atsc.FeatureProjector") and '
-                        f'head=dict(type="mmkd_atsc.SharedClassifierHead"); its neck is a {type(neck).__name__}, its '
-                        f'head is a {type(head).__name__}')
+                        f'head=dict(type="mmkd_atsc.SharedClassifierHead"), not {type(neck).__name__} and '
+                        f'{type(head).__name__}')
     if hasattr(neck, 'bind'):
         neck.bind(*probe(student, teachers, neck.image_size), weights)
     head.bind_teachers(teachers, weights)
@@ -43,8 +43,12 @@ def probe(student: BaseModel, teachers: dict[str, SplitNetwork],
         except ValueError:
             if number == len(sizes):
                 raise
-    for role, feature in features.items():
-        _check_kind(_backbone(encoders[role]), feature, role)
+    for role, feature in features.items():  # tokens (N, C, L), as of MlpMixer, are for the student's projector only
+        kind = _backbone(encoders[role])
+        raw = " (out_type='raw')" if getattr(kind, 'out_type', None) == 'raw' else ''
+        if feature.dim() not in (2, 4) and (feature.dim() != 3 or role != 'student' or raw):
+            raise ValueError(f'{role}: its {type(kind).__name__}{raw} gives a feature of shape {tuple(feature.shape)}, '
+                             'a vector (N, C) or a map (N, C, H, W) is needed')
     feature = features.pop('student')
     for name, target in features.items():
         if target.dim() == 4 and feature.dim() != 4:
@@ -59,8 +63,8 @@ def _feature(encoder: nn.Module, role: str, image_size: int | tuple[int, int]) -
     modes = {module: module.training for module in encoder.modules()}
     like = next(encoder.parameters(), torch.zeros(()))
     image = torch.randn(1, image_channels(encoder), height, width, generator=torch.Generator().manual_seed(0)).to(like)
+    encoder.eval()  # not chained: some of MMPretrain's backbones return None
     try:
-        encoder.eval()  # not chained: some of MMPretrain's backbones return None
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             features = encoder(image)
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
@@ -74,16 +78,7 @@ def _feature(encoder: nn.Module, role: str, image_size: int | tuple[int, int]) -
 
 
 def _backbone(encoder: nn.Module) -> nn.Module:
-    return encoder[0] if isinstance(encoder, Encoder) else encoder
-
-
-def _check_kind(backbone: nn.Module, feature: Tensor, role: str) -> None:
-    """Refuses a feature that no projector reads."""
-    raw = " (out_type='raw')" if getattr(backbone, 'out_type', None) == 'raw' else ''
-    is_tokens = feature.dim() == 3 and role == 'student' and not raw
-    if feature.dim() not in (2, 4) and not is_tokens:
-        raise ValueError(f'{role}: its {type(backbone).__name__}{raw} gives a feature of shape '
-                         f'{tuple(feature.shape)}, a vector (N, C) or a map (N, C, H, W) is needed')
+    return getattr(encoder, 'backbone', encoder)
 
 
 def image_channels(network: nn.Module) -> int:

@@ -75,12 +75,14 @@ def without_our_scope(config: Any) -> Any:
     return config
 
 
-def build_network(source: NetworkSource | BaseModel, role: str) -> BaseModel:
-    """Builds the network that :func:`resolve_network` found; refuses anything that is not a model."""
-    if isinstance(source, NetworkSource):
-        with DefaultScope.overwrite_default_scope(source.scope):
-            source = MODELS.build(copy.deepcopy(source.model))
-    if not isinstance(source, BaseModel):
+def build_network(network: NetworkSource | BaseModel | dict | str, role: str) -> BaseModel:
+    """Builds a network, or returns a built one; refuses anything that is not a model."""
+    if isinstance(network, BaseModel):
+        return network
+    source = network if isinstance(network, NetworkSource) else resolve_network(network, role)
+    with DefaultScope.overwrite_default_scope(source.scope):
+        model = MODELS.build(copy.deepcopy(source.model))
+    if not isinstance(model, BaseModel):
         raise TypeError(f'{role} must be an mmengine model such as mmpretrain.ImageClassifier, '
-                        f'not {type(source).__name__}')
-    return source
+                        f'not {type(model).__name__}')
+    return model

@@ -6,31 +6,17 @@ import torch
 from mmengine.model import BaseModule
 from mmpretrain.models.backbones import InceptionV3
 from mmpretrain.models.classifiers import ImageClassifier
-from mmpretrain.models.heads import ConformerHead, DeiTClsHead, MultiTaskHead
+from mmpretrain.models.heads import ConformerHead, DeiTClsHead
 from torch import Tensor, nn
 
 Features: TypeAlias = Tensor | tuple[Tensor, ...]
 
 
-class Encoder(nn.Sequential):
-    """A backbone and the necks that make one feature of its outputs."""
-
-
-class SplitNetwork(NamedTuple):
-    """The parts of a network: its own modules, not copies. Its module ``source`` gives the encoder's feature."""
-
-    encoder: nn.Module
-    neck: nn.Module | None
-    head: nn.Module
-    source: str = 'backbone'
-
-
 class Classifier(BaseModule):
     """A neck and a head as one module, called the way MMPretrain's ``ImageClassifier`` calls its own.
 
-    A head with several branches gets its part of the feature for each. Its logits are those by which it predicts, the
-    mean or the sum of the branches'. A head with a distillation branch, which MMPretrain does not train, learns by
-    these logits.
+    A head with several branches gets its part of the feature for each. It learns by the logits by which it predicts:
+    the mean or the sum of the branches'.
     """
 
     def __init__(self, neck: nn.Module | None, head: nn.Module) -> None:
@@ -64,22 +50,23 @@ class Classifier(BaseModule):
         return output
 
     def run_detached(self, features: Features, *args, **kwargs) -> Any:
-        """:meth:`forward` with gradients for the features only; parameters and buffers stay as they are.
-
-        The parameters are replaced for the one call by detached views, so that no other use of them in the same step
-        loses its gradient, and the buffers by copies, so that batch norm does not count the batch twice.
-        """
+        """:meth:`forward` with gradients for the features only; parameters and buffers stay as they are."""
+        # Views and copies for this call: the parameters may have other uses in the same step.
         state = {name: parameter.detach() for name, parameter in self.named_parameters()}
         state.update((name, buffer.clone()) for name, buffer in self.named_buffers())
         return torch.func.functional_call(self, state, (features, *args), kwargs)
 
 
-def last_feature(features: Any, role: str = 'the backbone') -> Tensor:
-    """The last of a backbone's outputs as one tensor; a bare tensor is returned as it is.
+class SplitNetwork(NamedTuple):
+    """The parts of a network: its own modules, not copies. Its module ``source`` gives the encoder's feature."""
 
-    Where the last output is several vectors (DeiT's class and distillation tokens, Conformer's two branches), the
-    feature is all of them side by side.
-    """
+    encoder: nn.Module
+    classifier: Classifier
+    source: str = 'backbone'
+
+
+def last_feature(features: Any, role: str = 'the backbone') -> Tensor:
+    """The last of a backbone's outputs; several vectors (DeiT's two tokens, Conformer's two branches) side by side."""
     last = features[-1] if isinstance(features, (tuple, list)) else features
     if isinstance(last, Tensor):
         return last
@@ -97,14 +84,9 @@ def classifies_inside(backbone: nn.Module) -> bool:
 
 
 def split_classifier(model: nn.Module, role: str = 'teacher') -> SplitNetwork:
-    """Finds the encoder and the classifier of an MMPretrain ``ImageClassifier``, or says why it cannot be split.
+    """Finds the encoder and the classifier of an ``ImageClassifier``, which messages call by its ``role``.
 
-    The encoder ends with the backbone, or with the last neck that needs more of it than one map or vector. Messages
-    call the network by its ``role``.
-
-    >>> network = ImageClassifier(backbone=nn.Identity(), head=dict(type='LinearClsHead', num_classes=5, in_channels=8))
-    >>> split_classifier(network).neck is None
-    True
+    The encoder ends with the backbone, or with the last neck that needs more of it than one map or vector.
     """
     name = type(model).__name__
     if not isinstance(model, ImageClassifier):
@@ -119,9 +101,10 @@ def split_classifier(model: nn.Module, role: str = 'teacher') -> SplitNetwork:
     inner, rest = split_neck(neck)
     check_shareable(rest, head, role)
     if not inner:
-        return SplitNetwork(backbone, rest, head)
-    encoder = Encoder(OrderedDict(backbone=backbone, **{f'neck{i}': part for i, part in enumerate(inner)}))
-    return SplitNetwork(encoder, rest, head, f'neck.{len(inner) - 1}' if isinstance(neck, nn.Sequential) else 'neck')
+        return SplitNetwork(backbone, Classifier(rest, head))
+    encoder = nn.Sequential(OrderedDict(backbone=backbone, **{f'neck{i}': part for i, part in enumerate(inner)}))
+    source = f'neck.{len(inner) - 1}' if isinstance(neck, nn.Sequential) else 'neck'
+    return SplitNetwork(encoder, Classifier(rest, head), source)
 
 
 def split_neck(neck: nn.Module | None) -> tuple[list[nn.Module], nn.Module | None]:
@@ -135,24 +118,17 @@ def split_neck(neck: nn.Module | None) -> tuple[list[nn.Module], nn.Module | Non
 
 def _reads_several(neck: nn.Module) -> bool:
     """Whether a neck reads several maps (HRNet's), or tokens, which are neither a map nor a vector (MlpMixer's)."""
-    for module in neck.modules():
-        channels = getattr(module, 'in_channels', None)
-        if isinstance(module, nn.AdaptiveAvgPool1d) or (isinstance(channels, (tuple, list)) and len(channels) > 1):
-            return True
-    return False
+    channels = [getattr(module, 'in_channels', None) for module in neck.modules()]
+    return (any(isinstance(count, (tuple, list)) and len(count) > 1 for count in channels)
+            or any(isinstance(module, nn.AdaptiveAvgPool1d) for module in neck.modules()))
 
 
 def check_shareable(neck: nn.Module | None, head: nn.Module, role: str = 'teacher') -> None:
-    """Refuses, in one line, a neck and head that do not map one feature tensor to one tensor of trainable logits."""
+    """Refuses a neck and head without a classifier of their own."""
     name = type(head).__name__
-    if type(head).forward is nn.Module.forward or not hasattr(head, 'loss') or not hasattr(head, 'predict'):
-        raise ValueError(f'{role}: {name} is no classification head, which has forward, loss and predict')
     if hasattr(head, 'release') and not any(True for _ in head.parameters()):
         raise ValueError(f'{role}: its {name} owns no classifier, as in a student that is being trained; '
                          'tools/export_student.py writes it with one')
-    channels = getattr(head, 'in_channels', None)
-    if isinstance(head, MultiTaskHead) or (isinstance(channels, (tuple, list)) and branch_channels(head) is None):
-        raise ValueError(f'{role}: {name} does not map one feature tensor to one tensor of logits')
     if not any(True for part in (neck, head) if part is not None for _ in part.parameters()):
         raise ValueError(f'{role}: neither neck nor head ({name}) has parameters, so there is no classifier to share '
                          '(is it inside the backbone?)')

@@ -9,11 +9,7 @@ class Renormalize(nn.Module):
     .. math:: x_t = \frac{x_s\,\sigma_s + \mu_s - \mu_t}{\sigma_t}
 
     with the channels flipped first if one network takes RGB and the other BGR. It is affine, so it commutes with mixup
-    and CutMix, which are applied to the student's batch.
-
-    Args:
-        source: The data preprocessor that made the batch.
-        target: The data preprocessor of the network that gets it; None: the same as ``source``.
+    and CutMix. ``source`` and ``target`` are the two networks' data preprocessors; None is the same as ``source``.
     """
 
     def __init__(self, source: nn.Module, target: nn.Module | None) -> None:

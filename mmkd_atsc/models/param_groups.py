@@ -3,7 +3,7 @@ import functools
 import math
 from collections.abc import Iterator
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -11,8 +11,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 CONSTRUCTOR = 'mmkd_atsc.DistillOptimWrapperConstructor'
 
-_watched: WeakSet[nn.Module] = WeakSet()
-_unchecked: WeakSet[nn.Module] = WeakSet()
+_unchecked: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()  # of each model that was given
 
 
 def requested_options(model: nn.Module) -> dict[nn.Parameter, dict]:
@@ -27,9 +26,7 @@ def requested_options(model: nn.Module) -> dict[nn.Parameter, dict]:
 def check_optimizer_at_first_step(model: nn.Module) -> None:
     """Makes the model's first optimizer step fail if the optimizer ignores :func:`requested_options`."""
     _watch_steps()
-    if model not in _watched:
-        _watched.add(model)
-        _unchecked.add(model)
+    _unchecked.setdefault(model, True)
 
 
 @functools.cache
@@ -39,10 +36,9 @@ def _watch_steps() -> None:
 
 
 def _check_before_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    for model in list(_unchecked) if _unchecked else ():
+    for model in [model for model, unchecked in _unchecked.items() if unchecked]:
         options = requested_options(model)
-        if not options or check_groups(options, optimizer):
-            _unchecked.discard(model)
+        _unchecked[model] = bool(options) and not check_groups(options, optimizer)
 
 
 def check_groups(options: dict[nn.Parameter, dict], optimizer: torch.optim.Optimizer) -> bool:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmkd_atsc.checkpoints.read import load_strictly, read_weights
 from mmkd_atsc.errors.checks import check_number
+from mmkd_atsc.recorders.logits import count_classes
 
 from .build import build_network, resolve_network
 from .classifier import Classifier, SplitNetwork, last_feature, split_classifier
@@ -61,10 +62,10 @@ class Teacher(nn.Module):
         self.renormalize = Renormalize(student_preprocessor or self.model.data_preprocessor,
                                        self.model.data_preprocessor if own_preprocessor else None)
 
-    def forward(self, images: Tensor) -> Any:
+    def forward(self, images: Tensor, data_samples: list | None = None) -> Any:
         """The teacher's answer to the student's batch; gradients only while it adapts."""
         with torch.set_grad_enabled(self.adapting and torch.is_grad_enabled()):
-            return self.model(self.renormalize(images), mode='tensor')
+            return self.model(self.renormalize(images), data_samples, mode='tensor')
 
     def adapt(self, adapting: bool) -> None:
         """Lets the whole network learn, or freezes it as it is."""
@@ -101,12 +102,12 @@ class Teacher(nn.Module):
     @property
     def classifier(self) -> Classifier:
         """Everything after the encoder."""
-        return Classifier(self.split.neck, self.model.head)
+        return self.split.classifier
 
     @property
     def num_classes(self) -> int | None:
-        """The head's number of classes, if it has one."""
-        return getattr(getattr(self.model, 'head', None), 'num_classes', None)
+        """The network's number of classes, if it says so."""
+        return count_classes(self.model)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args) -> None:
         own, saved = self.fingerprint.cpu(), state_dict.get(f'{prefix}fingerprint', torch.zeros(1)).cpu()
@@ -151,14 +152,11 @@ def named_teachers(teacher: Any, teacher_ckpt: Any = None, teacher_weights: Any 
         networks = {'teacher': teacher}
     if not networks:
         raise ValueError('teacher is empty: at least one is needed')
-    for name, network in networks.items():
+    for name in networks:
         if not isinstance(name, str) or not name.isidentifier():
             raise ValueError(f'teacher: {name!r} cannot be a name: use letters, digits and underscores')
         if 'loss' in name or name in RESERVED_NAMES or hasattr(nn.ModuleDict, name):  # MMEngine finds losses by name
             raise ValueError(f"teacher: {name!r} cannot be a name: it has a meaning already, or holds 'loss'")
-        twins = [other for other in networks if networks[other] is network and isinstance(network, nn.Module)]
-        if len(twins) > 1:
-            raise ValueError(f'{" and ".join(twins)} are one built model: each teacher needs a network of its own')
     checkpoints = for_each('teacher_ckpt', list(networks), teacher_ckpt)
     teacher_weights = [1] * len(networks) if teacher_weights is None else teacher_weights
     weights = for_each('teacher_weights', list(networks), teacher_weights)

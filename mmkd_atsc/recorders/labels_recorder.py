@@ -9,9 +9,8 @@ from mmkd_atsc.registry import TASK_UTILS
 class LabelsRecorder(BaseRecorder):
     """Holds a batch's classes (N,), or its scores (N, C) where labels were mixed.
 
-    In a config it is ``student_recorders=dict(labels=dict(type='mmkd_atsc.Labels'))`` (MMRazor adds ``Recorder``). Use
-    it for ATSC, whose student has no ``head.loss_module`` that could be recorded. A :class:`MultiTeacherDistiller`, or
-    a class derived from it, fills it.
+    In a config it is ``student_recorders=dict(labels=dict(type='mmkd_atsc.Labels'))`` (MMRazor adds ``Recorder``), for
+    ATSC, whose student has no ``head.loss_module`` that could be recorded. :class:`MultiTeacherDistiller` fills it.
 
     >>> import torch
     >>> recorder = LabelsRecorder()
@@ -26,6 +25,9 @@ class LabelsRecorder(BaseRecorder):
     def prepare_from_model(self, model: nn.Module | None = None) -> None:
         pass
 
+    def get_record_data(self, record_idx: int = 0, data_idx: int | None = None) -> object:
+        """The labels, whatever ``data_idx`` a mapping has for a loss module's inputs."""
+        return super().get_record_data(record_idx)
+
     def fill(self, labels: object) -> None:
-        """Replaces the labels by those of the current batch."""
         self._data_buffer: list = [labels]

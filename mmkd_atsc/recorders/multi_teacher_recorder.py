@@ -6,6 +6,8 @@ from torch import nn
 
 from mmkd_atsc.registry import TASK_UTILS
 
+from .logits import find_source
+
 
 @TASK_UTILS.register_module()
 class MultiTeacherRecorder(BaseRecorder):
@@ -24,8 +26,8 @@ class MultiTeacherRecorder(BaseRecorder):
     >>> recorder = MultiTeacherRecorder(source=dict(small='0', large='1'))
     >>> recorder.initialize(teachers)
     >>> with recorder:
-    ...     answers = [teacher(torch.ones(1, 2)) for teacher in teachers.values()]
-    >>> recorder.of('large').get_record_data() is answers[1]
+    ...     answer = teachers['large'](torch.ones(1, 2))
+    >>> recorder.of('large').get_record_data() is answer
     True
     """
 
@@ -45,14 +47,11 @@ class MultiTeacherRecorder(BaseRecorder):
 
     def source_in(self, teacher: str, teachers: dict[str, nn.Module]) -> str:
         """The source in a teacher of that name."""
-        if not isinstance(self.source, dict):
-            return self.source
-        if set(self.source) != set(teachers):
+        if isinstance(self.source, dict) and set(self.source) != set(teachers):
             raise ValueError(f'source is for {", ".join(self.source)}, the teachers are {", ".join(teachers)}')
-        return self.source[teacher]
+        return find_source(teachers[teacher], self.source[teacher] if isinstance(self.source, dict) else self.source)
 
     def of(self, teacher: str) -> BaseRecorder:
-        """The recorder of one teacher."""
         return self.recorders[teacher]
 
     def get_record_data(self, record_idx: int = 0, data_idx: int | None = None) -> Any:

@@ -1,8 +1,7 @@
 """What MMEngine lacks for any training; importing this registers it."""
 from .accelerate import AccelerateHook
 from .atomic_checkpoint import AtomicCheckpointHook
-from .epoch_loop import ResumableEpochLoop
-from .exact_resume import ExactResumeHook
+from .exact_resume import ExactResumeHook, ResumableEpochLoop
 from .fast_optim import FastOptimWrapper
 from .finite_loss import FiniteLossHook
 from .flat_data_parallel import FlatDataParallel

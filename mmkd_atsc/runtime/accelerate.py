@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mmkd_atsc.errors.checks import check_choice
 from mmkd_atsc.registry import HOOKS
 
-from .blocks import BlockCompiler, has_hooks, repeated_blocks
+from .blocks import BlockCompiler, repeated_blocks
 from .model_wrappers import rewrap_model, unwrap_model
 
 
@@ -25,9 +25,6 @@ class AccelerateHook(Hook):
             mixed precision, where it is faster.
         compile: 'blocks' compiles, on a GPU, each block that a backbone repeats: seconds instead of minutes, because
             equal blocks share their code. A block that cannot be compiled runs as it is, with one warning.
-
-    >>> AccelerateHook(channels_last=True).channels_last
-    True
     """
 
     # Before the first step and the first validation, and before hooks that copy the model (EMAHook).
@@ -53,12 +50,13 @@ class AccelerateHook(Hook):
 
     def _compile_blocks(self, name: str, network: nn.Module) -> None:
         blocks = [block for _, block in repeated_blocks(network)] or [network]
-        compiled = [block for block in blocks if not has_hooks(block)]
+        # Compiled code would not call forward hooks, as of a recorder.
+        compiled = [block for block in blocks if not any(
+            part._forward_hooks or part._forward_pre_hooks for part in block.modules())]
         for block in compiled:
             self.blocks.compile(block)
         kinds = ', '.join(sorted({type(block).__name__ for block in blocks}))
-        others = '; recorders listen to the others' if len(compiled) < len(blocks) else ''
-        print_log(f'{name}: {len(compiled)} of {len(blocks)} x {kinds} compiled{others}', 'current')
+        print_log(f'{name}: {len(compiled)} of {len(blocks)} x {kinds} compiled', 'current')
 
     def _wants_channels_last(self, runner: Runner, model: nn.Module) -> bool:
         if self.channels_last != 'auto':

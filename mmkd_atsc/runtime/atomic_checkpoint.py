@@ -7,7 +7,7 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mmkd_atsc.checkpoints.atomic_file import AtomicBackend, remove_unfinished, write_whole
+from mmkd_atsc.checkpoints.atomic_file import UNFINISHED, AtomicBackend, write_whole
 from mmkd_atsc.errors.checks import TrainingStopped, nearest
 from mmkd_atsc.registry import HOOKS
 
@@ -17,12 +17,8 @@ class AtomicCheckpointHook(CheckpointHook):
     """MMEngine's ``CheckpointHook``; after a kill, a power failure or a full disk there is a checkpoint that loads.
 
     MMEngine's hook first removes the checkpoint that ``max_keep_ckpts`` has no room for, and writes in place. This one
-    writes to another name, renames, and removes what is outdated at last, so the disk holds one checkpoint more for a
-    moment. The next start in a folder removes unfinished files. Remote storage (``backend_args``) is MMEngine's.
-
-    Args:
-        interval: Save every so many epochs (or iterations).
-        args, kwargs: As in MMEngine's ``CheckpointHook``.
+    writes to another name, renames, and then removes, so the disk holds one checkpoint more for a moment. The next
+    start in a folder removes unfinished files. Arguments are MMEngine's; so is remote storage (``backend_args``).
 
     >>> AtomicCheckpointHook(max_keep_ckpts=1, save_best='accuracy/top1').interval
     1
@@ -30,9 +26,10 @@ class AtomicCheckpointHook(CheckpointHook):
 
     file_backend: Any  # MMEngine's hook sets it before training
 
+    is_atomic = False
+
     def __init__(self, interval: int = 1, *args, **kwargs) -> None:
         super().__init__(interval, *args, **kwargs)
-        self.is_atomic = False
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
@@ -44,7 +41,8 @@ class AtomicCheckpointHook(CheckpointHook):
         self.file_backend = AtomicBackend(self.out_dir)
         if is_main_process():
             for folder in {Path(self.out_dir), Path(runner.work_dir)}:
-                for path in remove_unfinished(folder):
+                for path in folder.glob(f'*{UNFINISHED}'):
+                    path.unlink()
                     runner.logger.info(f'{path}, which a killed run left unfinished, is removed')
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:

@@ -18,10 +18,6 @@ def repeated_blocks(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
     A block is a module with at least two weight matrices whose class occurs at least twice, and not itself a stack of
     such blocks: of a ResNet's stages and residual blocks it is the residual blocks.
-
-    >>> from mmpretrain.models.backbones import ResNet
-    >>> [name for name, _ in repeated_blocks(ResNet(depth=18))][:3]
-    ['layer1.0', 'layer1.1', 'layer2.0']
     """
     kinds = Counter(type(module) for module in network.modules() if not isinstance(module, CONTAINERS)
                     and sum(parameter.dim() > 1 for parameter in module.parameters()) > 1)
@@ -42,13 +38,10 @@ def repeated_blocks(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 class BlockCompiler:
-    """Compiles modules for the batches of training; validation and all else runs them as they are.
+    """Compiles modules for the batches of training, with the options of ``torch.compile``; all else runs as it is.
 
     It compiles for one batch size, the first or one that has replaced it for several steps: a smaller batch at an
     epoch's end is not worth seconds. A class that the compiler cannot handle runs as it is, with one warning.
-
-    Args:
-        options: Of ``torch.compile``.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -85,8 +78,3 @@ class BlockCompiler:
         if self.batch_size is None or self._other_calls > 3 * self._modules:
             self.batch_size = size
         return size == self.batch_size
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Whether a module or a part of it has forward hooks, as of a recorder: compiled code would not call them."""
-    return any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())

@@ -24,11 +24,7 @@ class FastOptimWrapper(OptimWrapper):
 
     Args:
         bf16: Use autocast where the GPU has bf16.
-        kwargs: As in ``OptimWrapper``.
-
-    >>> layer = nn.Linear(2, 1)
-    >>> FastOptimWrapper(optimizer=torch.optim.SGD(layer.parameters(), lr=0.1)).autocasts  # on a CPU
-    False
+        args, kwargs: As in ``OptimWrapper``.
     """
 
     def __init__(self, *args: Any, bf16: bool = True, **kwargs: Any) -> None:

@@ -14,7 +14,7 @@ from mmkd_atsc.registry import HOOKS
 from .model_wrappers import unwrap_model
 from .step_terms import StepTerms, losses_are_due
 
-# Iteration, whether no loss shows it, process, what is wrong: the smallest is the first.
+# Iteration, whether no loss shows it, process, the problem: the smallest is the first.
 Finding = tuple[int, bool, int, str]
 
 
@@ -57,8 +57,10 @@ class FiniteLossHook(Hook):
             last, name = steps[-1][0], nonfinite_tensor(unwrap_model(runner))
             text = f'the {name} holds nan or inf after iteration {last}, though no loss did'
             finding = (last, True, get_rank(), text) if name else None
-        problem = first_of_all(finding)
-        if problem:
+        found: list[Finding] = [one for one in all_gather_object(finding) if one]
+        if found:
+            *_, rank, problem = min(found)
+            problem += f' (process {rank})' if get_world_size() > 1 else ''
             path = runner.message_hub.get_info('last_ckpt') or (runner._load_from if runner._resume else None)
             saved = f'the last checkpoint before it is {path}' if path else 'no checkpoint had been saved'
             raise TrainingStopped('; '.join([problem, saved, *remedies(unwrap_model(runner))]))
@@ -68,15 +70,6 @@ def remedies(model: nn.Module) -> list[str]:
     """What the modules of a model say one should change when a loss is nan or inf, each once."""
     return list(dict.fromkeys(module.nonfinite_remedy for module in model.modules()
                               if hasattr(module, 'nonfinite_remedy')))
-
-
-def first_of_all(own: Finding | None) -> str | None:
-    """The first finding of all processes, in words; None where no process has one."""
-    found: list[Finding] = [finding for finding in all_gather_object(own) if finding]
-    if not found:
-        return None
-    *_, rank, what = min(found)
-    return f'{what} (process {rank})' if get_world_size() > 1 else what
 
 
 @torch.no_grad()

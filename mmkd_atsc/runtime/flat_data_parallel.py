@@ -27,10 +27,7 @@ class FlatDataParallel(nn.Module):
 
     Parameters may be frozen or learn again between two steps. ``find_unused_parameters`` has no meaning: a parameter
     without a gradient keeps none. All processes must have gradients for the same parameters; a run where they differ
-    stops after at most 100 steps.
-
-    Args:
-        module: The model; all processes take the first one's parameters and buffers.
+    stops after at most 100 steps. All begin with the first one's parameters and buffers.
     """
 
     def __init__(self, module: BaseModel) -> None:
@@ -63,10 +60,7 @@ class FlatDataParallel(nn.Module):
 
     @torch.no_grad()
     def average_gradients(self) -> None:
-        """Replaces each gradient by its mean over the processes.
-
-        Where there is no gradient zeros are sent, so that all processes send tensors of one size.
-        """
+        """Replaces each gradient by its mean over the processes; zeros are sent where there is none."""
         parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         for piece in pieces(parameters):
             flat = torch.cat([(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).reshape(-1)

@@ -7,10 +7,7 @@ from mmkd_atsc.registry import HOOKS
 
 @HOOKS.register_module()
 class GatherHook(Hook):
-    """Lets processes exchange their validation results over the process group.
-
-    MMEngine's default is files in ``./.dist_test``, a folder that stays, and that only a common file system shares.
-    """
+    """Lets processes exchange their validation results over the process group, not by files in ``./.dist_test``."""
 
     def before_run(self, runner: Runner) -> None:
         for loop in (runner._val_loop, runner._test_loop):

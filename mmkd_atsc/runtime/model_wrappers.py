@@ -1,8 +1,7 @@
-"""Unwraps the model and the optimizers of a runner, and wraps a model anew."""
+"""Unwraps the model of a runner, and wraps it anew."""
 import gc
 
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import nn
 
@@ -10,12 +9,6 @@ from torch import nn
 def unwrap_model(runner: Runner) -> nn.Module:
     """The runner's model without its distributed wrapper."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
-
-
-def optim_wrappers(runner: Runner) -> list[OptimWrapper]:
-    """The wrappers of the runner's optimizers, one each."""
-    wrapper = runner.optim_wrapper
-    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
 
 
 def rewrap_model(runner: Runner) -> None:

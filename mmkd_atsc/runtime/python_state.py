@@ -15,12 +15,6 @@ class PythonState:
 
     Numbers and words are compared by value, also inside lists, tuples and dicts; other objects by identity. A data
     preprocessor is left out: it runs before the captured step.
-
-    >>> layer = nn.Dropout(0.5)
-    >>> state = PythonState(layer)
-    >>> layer.p = 0.1
-    >>> state.changed()
-    'Dropout.p is 0.1, it was 0.5'
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -61,10 +55,9 @@ class PythonState:
 
     def _changed_value(self) -> str | None:
         now = self._values_now()
-        if now == self._values:
-            return None
-        return next(f'{name}.{key} is {value}, it was {before}' for (name, _, key), value, before in
-                    zip(self._slots, now, self._values) if value != before)
+        return None if now == self._values else next(
+            f'{name}.{key} is {value}, it was {before}' for (name, _, key), value, before in
+            zip(self._slots, now, self._values) if value != before)
 
     def changed(self) -> str | None:
         """What differs from before, in words; None where nothing does."""

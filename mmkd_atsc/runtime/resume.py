@@ -1,11 +1,15 @@
 """Checks what a training starts from before its first step; MMEngine loads as much as fits."""
+import errno
+import fcntl
 import re
 from pathlib import Path
+from typing import TextIO
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
 
 from mmkd_atsc.checkpoints.find import find_checkpoint
 from mmkd_atsc.checkpoints.read import check_teacher_names, misfit, read_checkpoint, weights_of
@@ -22,10 +26,13 @@ class StrictResumeHook(Hook):
     """Refuses to resume from a checkpoint that does not fit the model exactly.
 
     Plain ``load_from`` stays lenient, as fine-tuning wants it; but what did not fit is logged, and a checkpoint of
-    which nothing fits is refused.
+    which nothing fits is refused. A work directory in which another process trains is refused too.
     """
 
     priority = 'HIGHEST'  # EMAHook swaps weights in the checkpoint after this
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        checkpoint['meta']['method'] = method_of(unwrap_model(runner))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         model = unwrap_model(runner)
@@ -37,6 +44,9 @@ class StrictResumeHook(Hook):
         problem = misfit(own, weights)
         if runner._resume:
             refusal = f'{runner._load_from or runner.work_dir}: this training cannot be resumed'
+            method = (checkpoint.get('meta') or {}).get('method', method_of(model))
+            if method != method_of(model):
+                raise ValueError(f"{refusal}, its method is {method} and the config's is {method_of(model)}")
             if problem:
                 raise ValueError(f'{refusal}, the checkpoint does not fit: {problem}')
             check_groups(checkpoint['optimizer'], runner.optim_wrapper, refusal)
@@ -46,12 +56,37 @@ class StrictResumeHook(Hook):
             runner.logger.warning(f'load_from={runner._load_from} fits in part: {problem}')
 
     def before_train(self, runner: Runner) -> None:
+        if runner.rank == 0:
+            self.lock = lock_folder(runner.work_dir)
         loop = runner.train_loop
+        earlier = sorted(path.name for path in Path(runner.work_dir).glob('*.pth'))
+        if earlier and not loop.iter:
+            runner.logger.warning(f'{runner.work_dir} has checkpoints of an earlier training ({", ".join(earlier)}); '
+                                  'this one begins anew and replaces them (--resume would go on from them)')
         by_epoch = isinstance(loop, EpochBasedTrainLoop)
         done, wanted = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
         if done >= wanted:
             runner.logger.info(f'nothing is left to train: {done} of {wanted} {"epochs" if by_epoch else "iterations"} '
                                'are done; to go on, raise them in train_cfg')
+
+
+def method_of(model: nn.Module) -> str:
+    """The types of a model, its distiller and its losses."""
+    distiller = getattr(model, 'distiller', None)
+    losses = getattr(distiller, 'distill_losses', {}).values()
+    return ', '.join(type(part).__name__ for part in (model, distiller, *losses) if part is not None)
+
+
+def lock_folder(folder: str) -> TextIO:
+    """Locks a work directory while this process lives and the file is open."""
+    file = Path(folder, '.training').open('w')
+    try:
+        # Unlike flock's, this lock is not inherited by the workers of a data loader, which may live a little longer.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):  # else the file system has no locks
+            raise ValueError(f'{folder}: another process trains in this work directory; give another one') from None
+    return file
 
 
 def check_groups(saved: dict, optim_wrapper: OptimWrapper, refusal: str) -> None:
@@ -76,11 +111,9 @@ def find_start(config: Config) -> str | None:
 
 
 def check_start(config: Config, seed: int | None = None) -> None:
-    """Reads the checkpoint that training will start from, and refuses a bad one before anything is built.
+    """Refuses a bad checkpoint, or another ``seed`` for a resumed training, before anything is built.
 
-    Args:
-        config: Gets the path of the checkpoint, and the seed of a training that is resumed.
-        seed: That the command line asks for; a resumed training has no other than it began with.
+    The config gets the path of the checkpoint, and the seed that a resumed training began with.
     """
     path = find_start(config)
     if path is None:

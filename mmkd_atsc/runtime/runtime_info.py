@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from mmengine.hooks import RuntimeInfoHook
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor
 
 from mmkd_atsc.registry import HOOKS
 
-from .model_wrappers import optim_wrappers
 from .step_terms import StepTerms, losses_are_due
 
 
@@ -18,10 +18,9 @@ from .step_terms import StepTerms, losses_are_due
 class DeferredRuntimeInfoHook(RuntimeInfoHook):
     """Writes the losses of training steps to the message hub only when they are needed.
 
-    MMEngine's hook calls ``.item()`` on each loss, and its optimizer wrapper ``float()`` on the gradient norm, in each
-    step: the GPU has nothing to do while Python waits for it. This hook leaves them on their device until a line is
-    logged, a checkpoint is saved, a validation begins, the epoch ends, or 1000 steps have gathered. Then the hub holds
-    every step's value, in order, as with MMEngine's hook.
+    MMEngine reads each loss and the gradient norm in each step, and the GPU has nothing to do while Python waits. This
+    hook leaves them on their device until a line is logged, a checkpoint is saved, a validation begins, the epoch ends,
+    or 1000 steps have gathered. Then the hub holds every step's value, in order, as with MMEngine's hook.
 
     A hook of yours that reads ``train/loss`` from the hub in other steps finds older values; it can read
     ``outputs['loss']`` instead. A model must return new tensors in each step.
@@ -40,7 +39,8 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
-        for wrapper in optim_wrappers(runner):
+        own = runner.optim_wrapper
+        for wrapper in own.values() if isinstance(own, OptimWrapperDict) else [own]:
             if getattr(wrapper, 'clip_grad_kwargs', None):
                 wrapper.clip_func = self._keep_norm(wrapper.clip_func, wrapper.grad_name)
 

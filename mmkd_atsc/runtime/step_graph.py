@@ -19,8 +19,7 @@ from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.errors.messages import first_line
 from mmkd_atsc.registry import HOOKS
 
-from .batch_kind import kind_of, tensors_of, words
-from .captured_step import CapturedStep, Graph, Logs
+from .captured_step import CapturedStep, Graph, Logs, kind_of, tensors_of, words
 from .model_wrappers import unwrap_model
 from .python_state import PythonState
 
@@ -30,16 +29,13 @@ FEW_REPLAYS, MOST_VAIN = 20, 5
 
 @HOOKS.register_module()
 class StepGraphHook(Hook):
-    """Runs forward, losses and backward of a training step as one CUDA graph.
+    """Runs forward, losses and backward of a training step as one CUDA graph, which needs no Python.
 
-    With small images a network is hundreds of kernels of a few microseconds, and a GPU waits for Python most of the
-    time. A graph has no Python in it. The data preprocessor (augmentation, mixup) runs before it and the optimizer
-    after it, so schedules change the learning rate freely.
-
-    The first ``warmup`` steps run as usual, then the step is captured. It is captured anew, after as many usual steps,
-    when something changes that the graph holds: an attribute of any module of the model (a loss's weight that warms up,
-    a teacher's ``adapting``), its parts and hooks, which parameters learn, or where tensors lie. Single batches of
-    another kind run as usual. What cannot be captured runs as usual too, and one line says why.
+    The data preprocessor (augmentation, mixup) runs before it and the optimizer after it, so schedules change the
+    learning rate freely. After ``warmup`` usual steps the step is captured; and anew when something changes that the
+    graph holds: an attribute of any module of the model (a loss's weight that warms up, a teacher's ``adapting``), its
+    parts and hooks, which parameters learn, or where tensors lie. Single batches of another kind run as usual. What
+    cannot be captured runs as usual too, and one line says why.
 
     It does not notice Python in a model's forward that reads something outside the model and acts on it: a clock, a
     file, the iteration in MMEngine's message hub (MMRazor's pruning algorithms do). Such a model needs
@@ -47,10 +43,6 @@ class StepGraphHook(Hook):
 
     Args:
         warmup: Usual steps before each capture.
-
-    >>> StepGraphHook(warmup=0)
-    Traceback (most recent call last):
-    ValueError: warmup=0 must be an integer at least 2
     """
 
     priority = 'VERY_LOW'

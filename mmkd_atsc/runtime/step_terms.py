@@ -15,12 +15,6 @@ class StepTerms:
     """The terms of training steps: added without waiting for the device, read with one transfer for all.
 
     They are not copied: a step must not write where an earlier one returned its losses.
-
-    >>> terms = StepTerms()
-    >>> terms.add(1, [('loss', torch.tensor(0.5)), ('samples', 64)])
-    >>> terms.add(2, [('loss', torch.tensor(0.25))])
-    >>> terms.drain()
-    [(1, [('loss', 0.5), ('samples', 64)]), (2, [('loss', 0.25)])]
     """
 
     def __init__(self) -> None:

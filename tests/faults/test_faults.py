@@ -11,11 +11,6 @@ def test_a_training_that_is_killed_again_and_again_ends_as_if_nothing_had_happen
     assert '3 kills, 0 training(s) that did not' in capsys.readouterr().out
 
 
-@pytest.mark.slow
-def test_so_does_one_of_a_stock_config_with_our_parts(capsys):
-    assert run.main(['--kills', '6', '--method', 'stock']) == 0, capsys.readouterr().out
-
-
 @pytest.mark.parametrize('change', [
     dict(a=[torch.tensor([1.0, 2.0 + 1e-6])]), dict(a=[torch.tensor([1.0])]), dict(a=[]), dict(b=1), dict(a=(1, ))])
 def test_the_comparison_sees_the_last_bit(change):

@@ -52,38 +52,8 @@ custom_hooks = [dict(type='mmkd_atsc.DistillWarmupHook', epochs=2)]
 optim_wrapper.update(accumulative_counts=4)
 """, atsc=ATSC, several=ATSC + """
 model.update(teacher=dict(big=TEACHER, twin=TEACHER), teacher_ckpt=dict(zip(('big', 'twin'), CHECKPOINTS)))
+custom_hooks.append(dict(type='EMAHook', momentum=0.1))
 """)
-# A config as a user has it, that inherits one of MMPretrain, and the lines of configs/mix/README.md beside it.
-STOCK = """
-_base_ = ['mmpretrain::mobilenet_v3/mobilenet-v3-small-050_8xb128_in1k.py']
-model = dict(head=dict(num_classes=10), train_cfg=dict(augments=[dict(type='Mixup', alpha=0.4)]))
-data_preprocessor = dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3)
-augment = [dict(type='RandomCrop', crop_size=32, padding=4), dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]
-common = dict(_delete_=True, num_workers=0, collate_fn=dict(type='default_collate'))
-train_dataloader = dict(
-    common, batch_size=100 // ITERATIONS, sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(type='mmkd_atsc.Digits', train_images=100, pipeline=augment))
-test_dataloader = val_dataloader = dict(
-    common, batch_size=100, sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='mmkd_atsc.Digits', split='test', train_images=1700, pipeline=[dict(type='PackInputs')]))
-train_cfg = dict(max_epochs=3, val_interval=1)
-param_scheduler = dict(_delete_=True, type='StepLR', by_epoch=True, step_size=1, gamma=0.9)
-optim_wrapper = dict(optimizer=dict(lr=0.001))
-default_hooks = dict(logger=dict(interval=2), checkpoint=dict(max_keep_ckpts=1, save_best='auto'))
-custom_hooks = [dict(type='EMAHook', momentum=0.1)]
-randomness = dict(seed=0)
-"""
-DISTILLED = """
-_base_ = ['stock.py', 'mmkd_atsc::_base_/distill.py']
-model = dict(
-    _delete_=True, type='mmkd_atsc.MultiTeacherDistill', architecture=_base_.model, teacher=TEACHER,
-    teacher_ckpt=CHECKPOINTS[0], distiller=dict(type='mmkd_atsc.AEKTDistiller'))
-custom_hooks = [*_base_.get('custom_hooks', []), dict(type='mmkd_atsc.DistillWarmupHook', epochs=2)]
-del _base_.train_cfg['by_epoch']
-default_hooks, optim_wrapper = _base_.distill.default_hooks, _base_.distill.optim_wrapper
-train_cfg, val_cfg, test_cfg = _base_.distill.train_cfg, _base_.distill.val_cfg, _base_.distill.test_cfg
-log_processor = _base_.distill.log_processor
-"""
 LOADERS = dict(plain='', workers="""
 train_dataloader.update(num_workers=2, persistent_workers=True)
 """, batched="""
@@ -109,11 +79,7 @@ def write_config(folder: Path, method: str, loader: str = 'plain', iterations: i
                  ITERATIONS=iterations)
     text = ''.join(f'{name} = {value!r}\n' for name, value in names.items())
     path = folder / f'{method}_{loader}.py'
-    if method == 'stock':
-        (folder / 'stock.py').write_text(text + STOCK + LOADERS[loader])
-        path.write_text(text + DISTILLED)
-    else:
-        path.write_text(text + COMMON + METHODS[method] + LOADERS[loader])
+    path.write_text(text + COMMON + METHODS[method] + LOADERS[loader])
     return path
 
 

@@ -31,8 +31,8 @@ def server(tmp_path, monkeypatch):
     httpd.server_close()
 
 
-def publish(folder, content, name='net', digits=8):
-    path = folder / f'{name}-{hashlib.sha256(content).hexdigest()[:digits]}.pth'
+def publish(folder, content, name='net'):
+    path = folder / f'{name}-{hashlib.sha256(content).hexdigest()[:8]}.pth'
     path.write_bytes(content)
     return path.name
 
@@ -48,10 +48,9 @@ def test_a_file_is_fetched_once_and_verified(server):
         fetch(f'{url}/{name}')
 
 
-@pytest.mark.parametrize('digits', [8, 64])
-def test_another_content_is_refused_and_not_kept(server, tmp_path, digits):
+def test_another_content_is_refused_and_not_kept(server, tmp_path):
     folder, url = server
-    name = publish(folder, b'weights', digits=digits)
+    name = publish(folder, b'weights')
     (folder / name).write_bytes(b'something else')
     with pytest.raises(ValueError, match=rf'^{url}/{name}: could not be downloaded \(invalid hash') as error:
         fetch(f'{url}/{name}')
@@ -66,15 +65,14 @@ def test_names_without_a_hash_are_told_apart_by_their_address(server):
     (folder / 'other' / 'teacher.pth').write_bytes(b'another')
     assert fetch(f'{url}/teacher.pth').read_bytes() == b'one'
     assert fetch(f'{url}/other/teacher.pth').read_bytes() == b'another'
-
-
-@pytest.mark.parametrize('name', ['mobilenet-0.5.pth', 'net-tiny.pth', 'swin-beef.pth', 'net_19c8e357.pth'])
-def test_a_name_that_only_looks_like_a_hash_is_not_verified(tmp_path, name):
-    (tmp_path / name).write_bytes(b'weights')
-    assert fetch((tmp_path / name).as_uri()) == tmp_path / name
+    with pytest.raises(ValueError, match=r'gone.pth: could not be downloaded \(.*404'):
+        fetch(f'{url}/gone.pth')
 
 
 def test_files_are_read_where_they_are(tmp_path):
+    for name in 'mobilenet-0.5.pth', 'swin-beef.pth':  # which only look like names with a hash
+        (tmp_path / name).write_bytes(b'weights')
+        assert fetch((tmp_path / name).as_uri()) == tmp_path / name
     name = publish(tmp_path, b'weights', 'a net')
     assert fetch((tmp_path / name).as_uri()) == tmp_path / name
     (tmp_path / name).write_bytes(b'other')
@@ -82,9 +80,3 @@ def test_files_are_read_where_they_are(tmp_path):
         fetch((tmp_path / name).as_uri())
     with pytest.raises(FileNotFoundError, match='gone.pth: no such file'):
         fetch((tmp_path / 'gone.pth').as_uri())
-
-
-def test_what_is_not_there_is_said_in_one_line(server):
-    with pytest.raises(ValueError, match=r'gone.pth: could not be downloaded \(.*404') as error:
-        fetch(f'{server[1]}/gone.pth')
-    assert '\n' not in str(error.value)

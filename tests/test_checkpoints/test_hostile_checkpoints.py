@@ -1,10 +1,8 @@
 """Hostile and broken files are refused in one line, and run nothing, by every way in which a checkpoint enters."""
 import functools
-import gzip
 import json
 import os
 import pickle
-import subprocess
 import zipfile
 
 import pytest
@@ -16,7 +14,7 @@ from mmkd_atsc.checkpoints.read import read_safely_everywhere
 from mmkd_atsc.export import export_student
 from mmkd_atsc.runtime.resume import check_start
 from model_converters.convert_teacher import convert_file
-from tests.conftest import TINY_TRAINING, assert_one_line_error, run_tool, tiny_classifier
+from tests.conftest import TINY_TRAINING, run_tool, tiny_classifier
 from tools import test, train
 
 
@@ -44,24 +42,14 @@ def whole():
     return dict(state_dict=weights, meta=dict(epoch=1, iter=4), optimizer={}, message_hub={}, param_schedulers=[])
 
 
-def save(path, content, **options):
-    torch.save(content, path, **options)
-
-
 def planted(path, marker, where='meta', call=None, **options):
     content = whole()
     content[where] = call or Calls(os.system, f'touch {marker}')
-    save(path, content, **options)
-
-
-def in_weights(path, marker):
-    content = whole()
-    content['state_dict']['backbone.conv1.weight'] = Calls(open, str(marker), 'w')
-    save(path, content)
+    torch.save(content, path, **options)
 
 
 def compressed(path, marker):
-    save(path.with_suffix('.plain'), dict(whole(), padding=torch.zeros(1_000_000)))
+    torch.save(dict(whole(), padding=torch.zeros(1_000_000)), path.with_suffix('.plain'))
     with zipfile.ZipFile(path.with_suffix('.plain')) as source, zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as out:
         for info in source.infolist():
             out.writestr(info.filename, source.read(info))
@@ -75,7 +63,7 @@ def changed(**changes):
     def write(path, marker):
         content = whole()
         content['state_dict'].update({key.replace('__', '.'): value for key, value in changes.items()})
-        save(path, content)
+        torch.save(content, path)
     return write
 
 
@@ -89,7 +77,7 @@ def entry(begin=0, end=8, shape=(2, ), dtype='F32'):
 
 
 def cut(path, marker):
-    save(path, whole())
+    torch.save(whole(), path)
     path.write_bytes(path.read_bytes()[:-1000])
 
 
@@ -102,9 +90,8 @@ CORPUS = dict(
     os_system=(planted, 'asks for code'),
     in_message_hub=(functools.partial(planted, where='message_hub'), 'asks for code'),
     legacy_format=(functools.partial(planted, _use_new_zipfile_serialization=False), 'asks for code'),
-    in_weights=(in_weights, 'asks for code'),
-    evaluates=(lambda path, marker: planted(path, marker, call=Calls(eval, f'open({str(marker)!r}, "w")')), 'for code'),
-    popen=(lambda path, marker: planted(path, marker, call=Calls(subprocess.Popen, ['touch', marker])), 'for code'),
+    in_weights=(lambda path, marker: changed(backbone__conv1__weight=Calls(open, str(marker), 'w'))(path, marker),
+                'asks for code'),
     builds=(lambda path, marker: planted(path, marker, call=Builds(os.mkdir, str(marker))), 'asks for code'),
     borrows_getattr=(lambda path, marker: planted(path, marker, call=Calls(getattr, dict, 'clear')), 'code|truncated'),
     bare_pickle=(lambda path, marker: path.write_bytes(pickle.dumps(Calls(os.mkdir, str(marker)))), 'code|truncated'),
@@ -112,23 +99,19 @@ CORPUS = dict(
     compressed=(compressed, 'unpacks to [0-9,]+ bytes'),
     empty=(written(b''), 'is empty'),
     cut=(cut, 'is truncated'),
-    gzip=(written(gzip.compress(b'weights')), 'is truncated or not a checkpoint'),
     web_page=(written(b'<!DOCTYPE html><html>sign in</html>'), 'is a web page'),
     lfs_pointer=(written(b'version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n'), 'git lfs pull'),
-    list=(lambda path, marker: save(path, [torch.ones(1)]), 'holds a list'),
-    no_weights=(lambda path, marker: save(path, dict(epoch=3, meta={})), 'holds no weights'),
+    list=(lambda path, marker: torch.save([torch.ones(1)], path), 'holds a list'),
+    no_weights=(lambda path, marker: torch.save(dict(epoch=3, meta={}), path), 'holds no weights'),
     nan=(changed(backbone__conv1__weight=torch.full((4, 3, 3, 3), float('nan'))), 'conv1.weight holds nan'),
     huge=(changed(backbone__conv1__weight=torch.ones(1).expand(10**12)), 'without data'),
     sparse=(changed(backbone__conv1__weight=torch.eye(3).to_sparse()), 'is sparse'),
-    text=(written(b'resnet14, 69.06 %\n'), 'is truncated or not a checkpoint'),
     half_a_zip=(written(b'PK\x03\x04 half a file'), 'is truncated or not a checkpoint'),
     float8=(changed(backbone__conv1__weight=torch.ones(4, 3, 3, 3).to(torch.float8_e5m2)), 'is sparse, quantized'),
     st_header=(safetensors(b'{"a": '), 'invalid JSON in header'),
     st_length=(written(b'\xff' * 7 + b'\x7f{}'), 'header too large'),
-    st_beyond=(safetensors(dict(a=entry(0, 16, (4, )))), 'not fully covered'),
     st_overlap=(safetensors(dict(a=entry(), b=entry(4, 8, (1, )))), 'or not a checkpoint .*invalid offset'),
     st_shape=(safetensors(dict(a=entry(shape=(2**62, 4)))), 'overflow'),
-    st_dtype=(safetensors(dict(a=entry(dtype='code'))), 'unknown variant'),
     st_float8=(safetensors(dict(a=entry(shape=(8, ), dtype='F8_E4M3'))), 'is sparse, quantized'),
 )
 
@@ -176,7 +159,7 @@ CODE = [name for name, (_, words) in CORPUS.items() if 'code' in words and not n
 
 @pytest.mark.parametrize('name', [*CODE, 'empty', 'cut'])
 def test_mmengines_own_loader_runs_nothing_either(corpus, name, monkeypatch):
-    """From files and URLs, and when PyTorch is told to be careless."""
+    """From files and URLs, and when PyTorch is told to be careless: a student's own ``init_cfg``, for instance."""
     read_safely_everywhere()
     monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
     from mmengine.runner.checkpoint import _load_checkpoint
@@ -187,26 +170,16 @@ def test_mmengines_own_loader_runs_nothing_either(corpus, name, monkeypatch):
     assert not list(corpus.glob('*_ran'))
 
 
-@pytest.mark.parametrize('name', ['in_message_hub', 'web_page', 'nan', 'cut', 'st_overlap'])
+@pytest.mark.parametrize('name', ['in_message_hub', 'nan'])
 def test_the_tools_refuse_before_anything_is_built(corpus, tmp_path, name, capsys):
     path, config = corpus / f'{name}.pth', tmp_path / 'a.py'
     config.write_text(TINY_TRAINING)
-    for main, command in ((train.main, ['--resume', path]), (train.main, ['--cfg-options', f'load_from={path}']),
-                          (test.main, [path])):
+    for main, command in (train.main, ['--resume', path]), (test.main, [path]):
         with pytest.raises(SystemExit) as stop:
             main([str(word) for word in (config, '--work-dir', tmp_path / 'w', *command)])
         line = capsys.readouterr().err
         assert stop.value.code == 2 and line.startswith(f'error: {path}') and line.count('\n') == 1
     assert not (tmp_path / 'w').exists() and not list(corpus.glob('*_ran'))
-
-
-def test_as_a_user_meets_it(corpus, tiny_config, tmp_path):
-    """A student's own starting point, which MMEngine reads when the model is built."""
-    options = ('--cfg-options', f"model.backbone.init_cfg.checkpoint={corpus / 'os_system.pth'}",
-               'model.backbone.init_cfg.type=Pretrained', 'model.backbone.init_cfg.prefix=backbone.')
-    done = run_tool('train.py', tiny_config, '--work-dir', tmp_path / 'w', *options)
-    assert_one_line_error(done, 'os_system.pth: asks for code to be run')
-    assert not list(corpus.glob('*_ran')) and not list(tmp_path.rglob('*.pth'))
 
 
 def test_the_text_of_a_config_in_a_checkpoint_is_not_run_on_resuming(tmp_path):

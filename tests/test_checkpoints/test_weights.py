@@ -1,8 +1,8 @@
 """The checkpoints that come with the package are what their table says, and what the configs read."""
 import itertools
 import re
+from collections import namedtuple
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -11,9 +11,9 @@ from mmengine.fileio import load
 from mmengine.hub import get_model
 from mmengine.registry import MODELS, init_default_scope
 
+from analysis.cifar_networks import classifier
 from analysis.summary import read_run
 from mmkd_atsc.checkpoints.read import load_strictly, read_weights
-from mmkd_atsc.cifar_networks import classifier
 from mmkd_atsc.models.teacher import Teacher
 from tests.conftest import ROOT, needs_cifar100, run_tool
 from tests.test_configs import PUBLISHED
@@ -23,18 +23,7 @@ WEIGHTS = CONFIGS / 'weights'
 RUNS = sorted(path.parent.relative_to(WEIGHTS).as_posix() for path in WEIGHTS.rglob('*.pth'))
 
 
-class Row(NamedTuple):
-    """A line of the page's table."""
-
-    run: str
-    network: str
-    accuracy: str
-    before: str
-    published: str
-    config: str
-    log: str
-
-
+Row = namedtuple('Row', 'run network accuracy before published config log')  # a line of the page's table
 NUMBER, LINK = r'([\d.]+)', r'\[\S+\]\((\S+)\)'
 LINE = rf'^\| {LINK} \| (\w+) \| {NUMBER} \| {NUMBER} \| {NUMBER} \| {LINK}[^|]* \| {LINK} \|$'
 ROWS = {row.run: row for row in itertools.starmap(
@@ -93,7 +82,7 @@ def test_configs_whose_teacher_is_here_read_it_and_no_others_do():
             read.setdefault(run, set()).add(default)
     assert len(read) > len(RUNS)
     for run, defaults in read.items():
-        assert defaults == ({'mmkd_atsc::weights'} if run in RUNS else {'work_dirs'}), run
+        assert defaults == ({'mmkd_atsc::weights'} if run in RUNS else {'work_dirs/teachers'}), run
 
 
 @needs_cifar100

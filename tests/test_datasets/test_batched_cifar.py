@@ -4,11 +4,9 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from mmengine.dataset import ConcatDataset
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.datasets import CIFAR10, CIFAR100
-from torch.utils.data import Subset
 
 from mmkd_atsc.datasets import BatchedCIFAR10, BatchedCIFAR100, collate_batch
 from tests.conftest import ROOT
@@ -66,19 +64,13 @@ def test_images_labels_and_classes_are_mmpretrains(root, ours, theirs, split):
 def test_indices_choose_what_they_choose_in_mmpretrains(root, indices):
     ours, theirs = (kind(root, indices=indices, pipeline=PACK) for kind in (BatchedCIFAR100, CIFAR100))
     assert len(ours) == len(theirs) and ours.get_gt_labels().tolist() == theirs.get_gt_labels().tolist()
-    whole = BatchedCIFAR100(root, pipeline=PACK)
-    part = whole.get_subset(indices)
-    for subset in (ours, part):
+    for subset in (ours, BatchedCIFAR100(root, pipeline=PACK).get_subset(indices)):
         images = subset.__getitems__(list(range(len(theirs))))['inputs']
         assert torch.equal(images, torch.stack([sample['inputs'] for sample in theirs]))
-    assert len(whole) == TRAIN
-    whole.get_subset_(indices)
-    assert whole.get_gt_labels().tolist() == theirs.get_gt_labels().tolist()
 
 
 @pytest.mark.parametrize('options, batches', [
-    (dict(), [16, 16, 10]), (dict(drop_last=True), [16, 16]),
-    (dict(num_workers=2, persistent_workers=True), [16, 16, 10]),
+    (dict(drop_last=True), [16, 16]), (dict(num_workers=1, persistent_workers=True), [16, 16, 10]),
 ])
 def test_a_data_loader_gives_every_image_once_in_order(root, options, batches):
     dataset = BatchedCIFAR100(root, pipeline=PACK)
@@ -87,16 +79,6 @@ def test_a_data_loader_gives_every_image_once_in_order(root, options, batches):
     images, labels = pixels_and_labels(batch_list)
     expected = dataset.__getitems__(range(sum(batches)))
     assert torch.equal(images, expected['inputs'].float()) and labels == expected['labels'].tolist()
-
-
-def test_wrappers_give_the_same_images(root):
-    """PyTorch's ``Subset`` asks for batches; MMEngine's wrappers ask for samples, which MMPretrain's pipeline makes."""
-    dataset = BatchedCIFAR100(root, pipeline=PACK)
-    twice = [*range(TRAIN), *range(TRAIN)]
-    for wrapped, rows in ((Subset(dataset, [5, 3, 40]), [5, 3, 40]), (ConcatDataset([dataset, dataset]), twice)):
-        images, labels = pixels_and_labels(loader(wrapped))
-        expected = dataset.__getitems__(rows)
-        assert torch.equal(images, expected['inputs'].float()) and labels == expected['labels'].tolist()
 
 
 def test_a_wrong_collate_function_or_preprocessor_is_refused(root):

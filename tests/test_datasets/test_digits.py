@@ -23,16 +23,6 @@ def test_the_parts_are_all_digits_as_grey_images_with_their_labels():
     assert sorted(small) == sorted(known) and [known[image] for image in small] == [s['gt_label'] for s in samples]
 
 
-@pytest.mark.parametrize('options, words', [
-    (dict(split='val'), "split='val' is not one of 'train', 'test'"),
-    (dict(train_images=5), 'train_images=5 must be an integer at least 10'),
-    (dict(train_images=1797), 'at most 1787'),
-])
-def test_wrong_options_are_refused(options, words):
-    with pytest.raises(ValueError, match=words):
-        Digits(pipeline=[], **options)
-
-
 def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, 'sklearn.datasets', None)
     with pytest.raises(ImportError, match=r'pip install "mmkd_atsc\[demo\]"'):

@@ -52,5 +52,3 @@ def test_layer_wise_rates_need_a_backbone_that_counts_its_layers():
     model = nn.Sequential(nn.Linear(2, 2))
     with pytest.raises(ValueError, match='backbones that number their layers.*Sequential does not'):
         build(model, paramwise_cfg=dict(layer_decay_rate=0.5))
-    with pytest.raises(ValueError, match='layer_decay_rate=0 must be a number greater than 0 and at most 1'):
-        build(model, paramwise_cfg=dict(layer_decay_rate=0))

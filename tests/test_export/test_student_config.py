@@ -8,13 +8,14 @@ from mmengine.runner import Runner
 import tests.tiny_cifar  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.export import student_config
-from mmkd_atsc.export.config import self_contained, student_model
-from mmkd_atsc.export.images import deployed_image_size, evaluated_dataset, takes_rgb
+from mmkd_atsc.export.config import student_model
+from mmkd_atsc.export.images import deployed_image_size, evaluated_dataset
 from mmkd_atsc.models.heads import SharedClassifierHead
 from mmkd_atsc.registry import MODELS as OUR_MODELS
 from tests.conftest import ROOT, tiny_classifier
 
-CONFIGS = sorted(path for path in (ROOT / 'configs').glob('*/*.py') if path.parent.name != '_base_')
+FOLDERS = ('aekt', 'atsc', 'demo', 'mix')  # the others have the same networks
+CONFIGS = [path for folder in FOLDERS for path in sorted((ROOT / 'configs' / folder).glob('*.py'))]
 FILES = [dict(type='mmpretrain.LoadImageFromFile'), dict(type='mmpretrain.ResizeEdge', scale=256),
          dict(type='CenterCrop', crop_size=224), dict(type='PackInputs')]
 
@@ -71,8 +72,7 @@ def test_what_is_for_training_stays_behind():
     assert not {'train_cfg', 'init_cfg'} & set(keys(model.to_dict()))
 
 
-@pytest.mark.parametrize('reader', ['mmpretrain.LoadImageFromFile', 'mmcv.transforms.LoadImageFromFile',
-                                    LoadImageFromFile])
+@pytest.mark.parametrize('reader', ['mmpretrain.LoadImageFromFile', LoadImageFromFile])
 def test_a_pipeline_of_files_is_kept_and_its_reader_goes_by_the_name_that_the_inferencer_knows(reader):
     student = student_config(training([dict(type=reader), *FILES[1:]], 'ImageNet'))
     assert student.test_dataloader.dataset.pipeline == [dict(type='LoadImageFromFile'), *FILES[1:]]
@@ -80,33 +80,10 @@ def test_a_pipeline_of_files_is_kept_and_its_reader_goes_by_the_name_that_the_in
     assert 'val_dataloader' not in student
 
 
-@pytest.mark.parametrize('steps, flipped', [
-    ([dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy')], True),
-    ([dict(type='mmpretrain.ToPIL', to_rgb=True), dict(type='mmpretrain.datasets.PILToNumpy', to_bgr=True)], False),
-    ([dict(type='Normalize', mean=[10., 20., 30.], std=[1., 2., 3.])], True),
-    ([], False)])
-@pytest.mark.parametrize('to_rgb', [False, True])
-def test_each_transform_that_turns_the_channels_around_counts(steps, flipped, to_rgb):
-    preprocessor = dict(mean=[1.] * 3, std=[2.] * 3, to_rgb=to_rgb)
-    student = student_config(training([FILES[0], *steps, *FILES[1:]], 'Mine', data_preprocessor=preprocessor))
-    assert takes_rgb(student) == (flipped != to_rgb)
-    # CIFAR's arrays are in RGB already: what turns them around gives BGR.
-    assert takes_rgb(student_config(training(data_preprocessor=preprocessor))) != to_rgb
-
-
-def test_data_sets_in_wrappers_are_found():
-    config = training(pipeline=FILES)
-    inner = dict(type='ConcatDataset', datasets=[config.test_dataloader.dataset])
-    config.test_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=inner)
-    assert len(student_config(config).test_dataloader.dataset.pipeline) == len(FILES)
-
-
-@pytest.mark.parametrize('pipeline, size', [(None, None), (None, 48), (
-    [dict(type='LoadTiff'), dict(type='Resize', scale=224), dict(type='PackInputs')], None), (
-    [dict(type='mine.LoadImageFromFile'), dict(type='PackInputs')], 48)])
-def test_test_data_that_is_read_in_a_way_of_its_own_is_refused(pipeline, size):
-    with pytest.raises(ValueError, match=r'^the test data \(Mine\) is not read by LoadImageFromFile, .* give the'):
-        student_config(training(pipeline, dataset='Mine'), size)
+@pytest.mark.parametrize('reader', ['LoadTiff', 'mine.LoadImageFromFile'])
+def test_test_data_that_is_read_in_a_way_of_its_own_is_refused(reader):
+    with pytest.raises(ValueError, match=r'^the test data \(Mine\) is not read by LoadImageFromFile: give the config'):
+        student_config(training([dict(type=reader), dict(type='PackInputs')], dataset='Mine'), 48)
 
 
 @pytest.mark.parametrize('dataset, side, steps', [
@@ -124,21 +101,15 @@ def test_files_become_what_a_data_set_of_arrays_holds_and_then_go_its_own_way(da
 
 
 def test_data_that_is_fetched_in_batches_is_scored_image_by_image():
-    whole = dict(type='mmkd_atsc.TinyCIFAR100', pipeline=[dict(type='mmpretrain.PackInputs')])
-    for dataset in whole, dict(type='ConcatDataset', datasets=[whole]):
-        config = training()
-        config.test_dataloader.dataset = dataset
-        student = student_config(config)
-        with DefaultScope.overwrite_default_scope('mmpretrain'):
-            preprocess = MODELS.build(dict(type='ClsDataPreprocessor', mean=[1.] * 3, std=[2.] * 3))
-        batch = preprocess(next(iter(Runner.build_dataloader(student.val_dataloader))))
-        assert batch['inputs'].shape == (7, 3, 32, 32) and len(batch['data_samples']) == 7
-        assert "type='tests.tiny_cifar.TinyCIFAR100'" in student.pretty_text, 'found without custom_imports'
+    student = student_config(training([dict(type='mmpretrain.PackInputs')], 'mmkd_atsc.TinyCIFAR100'))
+    student.val_dataloader.num_workers = 0
+    batch = next(iter(Runner.build_dataloader(student.val_dataloader)))
+    assert batch['inputs'].shape == (7, 3, 32, 32) and len(batch['data_samples']) == 7
+    assert "type='tests.tiny_cifar.TinyCIFAR100'" in student.pretty_text, 'found without custom_imports'
 
 
 @pytest.mark.parametrize('steps, size', [
     ([dict(type='Resize', scale=(64, 32))], (32, 64)),
-    ([dict(type='RandomCrop', crop_size=(64, 32))], (64, 32)),
     ([dict(type='NumpyToPIL'), dict(type='torchvision/CenterCrop', size=(64, 32)), dict(type='PILToNumpy')], (64, 32)),
     ([dict(type='Resize', scale=(64, 64), keep_ratio=True), dict(type='Pad', size=(64, 64))], (64, 64))])
 def test_the_size_is_that_of_what_the_pipeline_makes(steps, size):
@@ -161,13 +132,3 @@ def test_a_subclass_of_a_head_owns_its_classifier_too(monkeypatch):
     model = dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student, teacher=tiny_classifier(16))
     exported = student_model(Config(dict(model=model)))
     assert exported['head']['classifier']['head']['in_channels'] == exported['neck']['out_channels'] == 32
-
-
-@pytest.mark.parametrize('teacher', [
-    dict(cfg_path='mmpretrain::resnet/resnet18_8xb16_cifar10.py', pretrained=True), tiny_classifier(),
-    [dict(cfg_path='mmpretrain::resnet/resnet18_8xb16_cifar10.py', pretrained=True)]])
-def test_a_training_needs_no_teachers_files_to_be_scored(teacher):
-    config = self_contained(Config(dict(model=dict(
-        type='mmkd_atsc.MultiTeacherDistill', teacher=teacher, teacher_ckpt='gone.pth'))))
-    assert config.model.teacher_ckpt is None and config.model.allow_random_teacher is True
-    assert not {'cfg_path', 'pretrained'} & set(keys(config.model))

@@ -5,7 +5,7 @@ from mmengine.config import Config
 from mmkd_atsc.export.config import build_training
 from tests.conftest import ROOT, tiny_classifier
 
-METHODS = ('kd', 'aekt', 'simkd', 'atsc', 'teacher')
+METHODS = ('kd', 'aekt', 'atsc', 'teacher')
 CLASSES = tuple('abcdefghij')
 
 PREPROCESSOR = dict(type='mmpretrain.ClsDataPreprocessor', num_classes=10, mean=[120., 110., 100.], std=[60., 65., 70.])

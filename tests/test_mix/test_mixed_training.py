@@ -124,35 +124,26 @@ def test_accumulated_halves_are_one_whole_step(method):
 
 
 TEACHER, STUDENT, FC = 'teachers.teacher.model', 'architecture', 'distiller.connectors.fc.fc.weight'
-NO_DECAY = dict(norm_decay_mult=0.0, custom_keys={'backbone.layer1': dict(lr_mult=0.5)})
-LAYER_WISE = dict(layer_decay_rate=0.5, flat_decay_mult=0.0)
-# (learning rate, weight decay) by the parameter's name; those of either method's own.
+# (learning rate, weight decay) by the parameter's name, with layer-wise rates of the student; each method's own.
 RATES = {
-    'exemptions': (False, NO_DECAY, {
-        f'{STUDENT}.backbone.bn1.weight': (0.1, 0.0), f'{STUDENT}.backbone.conv1.weight': (0.1, 0.01),
-        f'{STUDENT}.backbone.layer1.0.conv1.weight': (0.05, 0.01)}, {
-        'aekt': {FC: (0.001, 0.0)},
-        'atsc': {f'{TEACHER}.backbone.bn1.bias': (0.1, 0.0), f'{STUDENT}.neck.layers.0.weight': (0.1, 0.01)}}),
-    'layer-wise rates of the student': (True, LAYER_WISE, {
-        f'{STUDENT}.backbone.pos_embed': (0.0125, 0.01), f'{STUDENT}.backbone.layers.0.attn.qkv.weight': (0.025, 0.01),
-        f'{STUDENT}.backbone.layers.0.ln1.weight': (0.025, 0.0),
-        f'{STUDENT}.backbone.layers.1.attn.qkv.weight': (0.05, 0.01)}, {
-        'aekt': {FC: (0.001, 0.0), f'{STUDENT}.head.fc.weight': (0.1, 0.01)},
-        'atsc': {f'{TEACHER}.backbone.conv1.weight': (0.1, 0.01), f'{TEACHER}.head.fc.bias': (0.1, 0.0),
-                 f'{STUDENT}.neck.layers.0.weight': (0.1, 0.01)}})}
+    f'{STUDENT}.backbone.pos_embed': (0.0125, 0.01), f'{STUDENT}.backbone.layers.0.attn.qkv.weight': (0.025, 0.01),
+    f'{STUDENT}.backbone.layers.0.ln1.weight': (0.025, 0.0),
+    f'{STUDENT}.backbone.layers.1.attn.qkv.weight': (0.05, 0.01)}
+OWN_RATES = {
+    'aekt': {FC: (0.001, 0.0), f'{STUDENT}.head.fc.weight': (0.1, 0.01)},
+    'atsc': {f'{TEACHER}.backbone.conv1.weight': (0.1, 0.01), f'{TEACHER}.head.fc.bias': (0.1, 0.0),
+             f'{STUDENT}.neck.layers.0.weight': (0.1, 0.01)}}
 
 
 @each_method
-@pytest.mark.parametrize('case', RATES)
-def test_rates_and_decays_are_those_that_the_config_says(case, method):
-    vit, paramwise, shared, own = RATES[case]
-    model = build(method, vit=vit)
-    wrapper = optimizer(model, paramwise_cfg=paramwise)
+def test_rates_and_decays_are_those_that_the_config_says(method):
+    model = build(method, vit=True)
+    wrapper = optimizer(model, paramwise_cfg=dict(layer_decay_rate=0.5, flat_decay_mult=0.0))
     groups = wrapper.optimizer.param_groups
     by_id = {id(p): (group['lr'], group['weight_decay']) for group in groups for p in group['params']}
     found = {name: by_id.pop(id(p)) for name, p in model.named_parameters() if p.requires_grad}
-    assert not by_id and len(groups) <= 10 + 90 * (not vit)
-    for name, expected in {**shared, **own[method]}.items():
+    assert not by_id and len(groups) <= 10
+    for name, expected in {**RATES, **OWN_RATES[method]}.items():
         assert found[name] == pytest.approx(expected), name
     assert any(name.startswith('teachers.') for name in found) == (method == 'atsc')
     take_steps(model, wrapper)

@@ -3,20 +3,12 @@ import pytest
 import torch
 from mmpretrain.models import ImageClassifier, heads
 from mmpretrain.models.backbones import LeNet5
-from mmpretrain.models.necks import GlobalAveragePooling, HRFuseScales
+from mmpretrain.models.necks import GlobalAveragePooling
 from mmpretrain.structures import DataSample
 from torch import nn
 
 from mmkd_atsc.models.classifier import Classifier, last_feature, split_classifier
 from mmkd_atsc.models.heads import SharedClassifierHead
-
-
-def classify(neck, head, features):
-    return Classifier(neck, head)(features)
-
-
-def classify_detached(neck, head, features):
-    return Classifier(neck, head).run_detached(features)
 
 
 def network(head, neck=None):
@@ -29,14 +21,11 @@ def test_detached_gradients_flow_to_the_features_only(training):
     plain, detached = (torch.randn(4, 8).requires_grad_() for _ in range(2))
     detached.data.copy_(plain.data)
     before = {key: value.clone() for key, value in head.state_dict().items()}
-
-    logits = classify_detached(None, head, detached)
+    logits = Classifier(None, head).run_detached(detached)
     logits.square().sum().backward()
     assert all(parameter.grad is None for parameter in head.parameters())
     assert all(torch.equal(before[key], value) for key, value in head.state_dict().items())
-    assert all(parameter.requires_grad for parameter in head.parameters())
-
-    reference = classify(None, head, plain)
+    reference = Classifier(None, head)(plain)
     reference.square().sum().backward()
     assert torch.equal(logits, reference)
     assert torch.equal(detached.grad, plain.grad) and plain.grad.abs().sum() > 0
@@ -45,20 +34,12 @@ def test_detached_gradients_flow_to_the_features_only(training):
 
 
 def test_detached_and_attached_in_one_backward():
-    head = heads.LinearClsHead(num_classes=5, in_channels=8)
+    classifier = Classifier(None, heads.LinearClsHead(num_classes=5, in_channels=8))
     student, teacher = torch.randn(4, 8, requires_grad=True), torch.randn(4, 8)
-    expected, = torch.autograd.grad(classify(None, head, teacher).square().sum(), head.fc.weight)
-    (classify_detached(None, head, student).sum() + classify(None, head, teacher).square().sum()).backward()
-    assert torch.equal(head.fc.weight.grad, expected)
+    expected, = torch.autograd.grad(classifier(teacher).square().sum(), classifier.head.fc.weight)
+    (classifier.run_detached(student).sum() + classifier(teacher).square().sum()).backward()
+    assert torch.equal(classifier.head.fc.weight.grad, expected)
     assert student.grad is not None
-
-
-def test_the_heads_own_hooks_run():
-    head, seen = heads.LinearClsHead(num_classes=5, in_channels=8), []
-    head.register_forward_hook(lambda module, args, output: seen.append(output.shape))
-    classify(None, head, torch.zeros(2, 8))
-    classify_detached(None, head, torch.zeros(2, 8))
-    assert seen == [(2, 5), (2, 5)]
 
 
 def test_last_feature():
@@ -120,15 +101,15 @@ def scores(samples):
 @every_network
 def test_encoder_and_classifier_together_are_the_network(name):
     model, images = NETWORKS[name]().eval(), torch.randn(3, 3, 16, 16)
-    encoder, neck, head, source = split_classifier(model)
+    encoder, classifier, source = split_classifier(model)
     feature = last_feature(encoder(images))
     assert feature.dim() in (2, 4)
     whole = scores(model(images, mode='predict'))
     assert whole.std() > 0
-    torch.testing.assert_close(classify(neck, head, feature).softmax(1), whole)
-    torch.testing.assert_close(classify_detached(neck, head, (feature, )).softmax(1), whole)
+    torch.testing.assert_close(classifier(feature).softmax(1), whole)
+    torch.testing.assert_close(classifier.run_detached((feature, )).softmax(1), whole)
     # No parameter is lost or in both, and the module named as source gives the feature.
-    parts = [id(parameter) for part in (encoder, neck, head) if part is not None for parameter in part.parameters()]
+    parts = [id(parameter) for part in (encoder, classifier) for parameter in part.parameters()]
     assert sorted(parts) == sorted(map(id, model.parameters()))
     seen = []
     model.get_submodule(source).register_forward_hook(lambda module, args, output: seen.append(output))
@@ -139,17 +120,17 @@ def test_encoder_and_classifier_together_are_the_network(name):
 @every_network
 def test_every_classifier_learns(name):
     model, images = NETWORKS[name](), torch.randn(4, 3, 16, 16)
-    encoder, neck, head, _ = split_classifier(model.train())
-    samples = [DataSample().set_gt_label(label) for label in (0, 1, 2, 3)]
+    encoder, classifier, _ = split_classifier(model.train())
+    samples, head = [DataSample().set_gt_label(label) for label in (0, 1, 2, 3)], classifier.head
     feature = last_feature(encoder(images)).detach()
-    loss = Classifier(neck, head)(feature, samples, method='loss')['loss']
+    loss = classifier(feature, samples, method='loss')['loss']
     loss.backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in head.parameters())
     assert all(module.training for module in head.modules())
     assert all(int(module.num_batches_tracked) == 1 for module in head.modules() if isinstance(module, nn.BatchNorm1d))
     if name != 'two branches':  # whose own loss is a sum of one for each branch
         target = torch.tensor([0, 1, 2, 3])
-        torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(classify(neck, head, feature), target))
+        torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(classifier(feature), target))
 
 
 @every_network
@@ -167,35 +148,14 @@ def test_a_student_leaves_with_a_copy_of_it(name):
     assert rebuilt.pre_logits((feature, )).dim() == 2
 
 
-def test_a_neck_of_several_maps_belongs_to_the_encoder():
-    split = split_classifier(ImageClassifier(
-        Outputs([8, 8, 8, 8]), HRFuseScales([8] * 4, 16), heads.StackedLinearClsHead(5, 16 * 4 * 4, [6])))
-    assert split.neck is None and split.source == 'neck'
-    assert [type(module).__name__ for module in split.encoder] == ['Outputs', 'HRFuseScales']
-
-
 @pytest.mark.parametrize('model, error, words', [
     (nn.Linear(2, 2), TypeError, 'teacher: a Linear cannot be split'),
     (network(None), ValueError, 'the ImageClassifier has no head'),
-    (network(heads.BEiTV2Head(8, 5, loss=dict(type='CrossEntropyLoss'))), ValueError, 'BEiTV2Head is no'),
-    (network(nn.Linear(8, 5)), ValueError, 'Linear is no classification head, which has forward, loss and predict'),
-    (network(heads.MultiTaskHead(dict(a=dict(type='LinearClsHead', num_classes=5)), in_channels=8)), ValueError,
-     'MultiTaskHead does not map one feature tensor to one tensor of logits'),
     (ImageClassifier(LeNet5(num_classes=5), head=heads.ClsHead()), ValueError, 'LeNet5 classifies inside the backbone'),
     (network(heads.ClsHead(), GlobalAveragePooling()), ValueError, r'neither neck nor head \(ClsHead\) has parameters'),
+    (network(SharedClassifierHead()), ValueError, 'its SharedClassifierHead owns no classifier.*export_student'),
 ])
 def test_a_network_that_cannot_be_split_is_refused_in_one_line(model, error, words):
     with pytest.raises(error, match=words) as caught:
         split_classifier(model)
     assert str(caught.value).startswith('teacher: ') and '\n' not in str(caught.value)
-
-
-def test_logits_must_be_one_tensor():
-    class TwoLogits(heads.LinearClsHead):
-
-        def forward(self, feats):
-            return super().forward(feats), super().forward(feats)
-
-    for run in (classify, classify_detached):
-        with pytest.raises(TypeError, match='TwoLogits gives a tuple'):
-            run(None, TwoLogits(5, 8), torch.zeros(2, 8))

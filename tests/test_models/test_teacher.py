@@ -9,15 +9,12 @@ from mmkd_atsc.models.teacher import Teacher, fingerprint, named_teachers
 from tests.conftest import tiny_classifier
 
 
-def test_a_teacher_needs_a_checkpoint():
+def test_a_teacher_needs_a_checkpoint_that_fits(teacher_checkpoint):
     with pytest.raises(ValueError, match='teacher has no checkpoint: set teacher_ckpt'):
         Teacher(tiny_classifier(8))
-
-
-@pytest.mark.parametrize('wrong', [tiny_classifier(4), tiny_classifier(8, num_classes=7), tiny_classifier(8, depth=14)])
-def test_another_network_is_refused(teacher_checkpoint, wrong):
-    with pytest.raises(ValueError, match=r'teacher\.pth does not fit teacher: '):
-        Teacher(wrong, teacher_checkpoint)
+    for wrong in (tiny_classifier(4), tiny_classifier(8, num_classes=7), tiny_classifier(8, depth=14)):
+        with pytest.raises(ValueError, match=r'teacher\.pth does not fit teacher: '):
+            Teacher(wrong, teacher_checkpoint)
 
 
 def test_frozen_it_answers_without_gradients_and_keeps_its_statistics(teacher_checkpoint, batch):
@@ -64,7 +61,6 @@ def test_a_teacher_with_its_own_preprocessor_gets_its_own_input(teacher_checkpoi
 @pytest.mark.parametrize('teacher, ckpt, words', [
     ([dict(type='A'), dict(type='B')], ['a.pth'], '1 entries for 2 teachers'),
     (dict(a=dict(type='A')), dict(b='b.pth'), 'teacher_ckpt is for b, the teachers are a'),
-    ([], None, 'at least one'),
 ])
 def test_checkpoints_must_match_teachers(teacher, ckpt, words):
     with pytest.raises(ValueError, match=words):
@@ -90,7 +86,7 @@ def test_the_fingerprint_is_of_names_and_values_not_of_their_layout():
     assert not fingerprint({'a': torch.zeros(1)}).equal(fingerprint({'b': torch.zeros(1)}))
 
 
-@pytest.mark.parametrize('method, scope', [('kd', 'mmrazor'), ('aekt', 'mmpretrain'), ('atsc', 'mmrazor')])
+@pytest.mark.parametrize('method, scope', [('aekt', 'mmpretrain'), ('atsc', 'mmrazor')])
 def test_a_config_elsewhere_inherits_ours_by_package_path(tmp_path, method, scope):
     """MMEngine marks every dict of such a base with our scope, which must not reach other packages' constructors."""
     path = tmp_path / 'mine.py'

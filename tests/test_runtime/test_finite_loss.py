@@ -45,14 +45,6 @@ def test_the_message_says_what_the_methods_parts_would_change(tmp_path, monkeypa
         toy_runner(tmp_path, batches(factor={3: math.nan}), interval=100).train()
 
 
-@pytest.mark.parametrize('value, text', [(math.inf, '-?inf'), (math.nan, 'nan')])
-def test_an_epoch_is_not_saved_when_its_last_step_went_wrong(tmp_path, value, text):
-    data = batches(factor={9: value})
-    with pytest.raises(TrainingStopped, match=f'^loss_scaled is {text} in iteration 10; no checkpoint had been saved'):
-        toy_runner(tmp_path, data, interval=100).train()
-    assert not list(tmp_path.glob('*.pth'))
-
-
 @pytest.mark.parametrize('cfg, checkpoint, step', [
     (None, {}, 10), (BY_ITER, dict(by_epoch=False, interval=7), 7),
     (dict(BY_ITER, val_interval=7), dict(by_epoch=False, interval=100, save_best='toy/acc', rule='greater'), 7)])
@@ -66,16 +58,14 @@ def test_weights_that_a_finite_loss_ruined_are_not_saved(tmp_path, cfg, checkpoi
     assert not list(tmp_path.glob('*.pth'))
 
 
-@pytest.mark.parametrize('cfg, checkpoint, saved', [
-    (None, {}, 'epoch_1.pth'), (BY_ITER, dict(by_epoch=False, interval=10), 'iter_10.pth')])
-def test_statistics_from_which_no_run_could_be_resumed_are_not_saved(tmp_path, cfg, checkpoint, saved):
+def test_statistics_from_which_no_run_could_be_resumed_are_not_saved(tmp_path):
     """The variance of huge inputs is inf, the loss is not: normalised they are as any others."""
-    runner = toy_runner(tmp_path, batches(20 if cfg else 10), cfg, hooks(**checkpoint), interval=100)
+    runner = toy_runner(tmp_path, batches(), interval=100)
     runner.register_hook(Huge(at=13))
     with pytest.raises(TrainingStopped, match='^the buffer norm.running_var holds nan or inf after iteration 20, '
-                                              f'though no loss did; the last checkpoint before it is .*/{saved}$'):
+                                              'though no loss did; the last checkpoint before it is .*/epoch_1.pth$'):
         runner.train()
-    assert [path.name for path in tmp_path.glob('*.pth')] == [saved]
+    assert [path.name for path in tmp_path.glob('*.pth')] == ['epoch_1.pth']
     assert_all_checkpoints_are_good(tmp_path)
 
 

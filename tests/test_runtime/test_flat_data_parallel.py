@@ -5,7 +5,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 
 from mmkd_atsc.runtime import FlatDataParallel, flat_data_parallel
-from tests.conftest import assert_same_weights, run_command, run_tool, weights
+from tests.conftest import run_command, weights
 
 
 def test_another_optimizer_wrapper_is_refused(monkeypatch):
@@ -43,20 +43,6 @@ def test_a_parameter_that_learns_in_one_process_only_ends_the_run(monkeypatch):
     alone_with(monkeypatch, lambda flat: flat.flip(0))
     with pytest.raises(RuntimeError, match='0.weight has a gradient in 1 of 2 processes'):
         FlatDataParallel(model).average_gradients()
-
-
-def test_a_loop_of_ones_own_is_told_that_it_would_not_average(monkeypatch):
-    monkeypatch.setattr(torch.distributed, 'broadcast', lambda *args: None)
-    with pytest.raises(RuntimeError, match='averages gradients in train_step'):
-        FlatDataParallel(nn.Linear(2, 2))(torch.ones(1, 2), mode='loss')
-
-
-def test_fast_changes_nothing_on_a_cpu_and_says_so(tiny_config, tmp_path):
-    plain = run_tool('train.py', tiny_config, '--work-dir', tmp_path / 'plain')
-    fast = run_tool('train.py', tiny_config, '--work-dir', tmp_path / 'fast', '--fast')
-    assert plain.returncode == fast.returncode == 0, fast.stderr
-    assert fast.stdout.startswith('--fast does nothing: there is no GPU\n')
-    assert_same_weights(*(weights(tmp_path / name / 'epoch_2.pth') for name in ('plain', 'fast')))
 
 
 def test_fast_in_a_config_on_two_processes_gives_what_mmengine_gives(tiny_config, tmp_path):

@@ -23,28 +23,9 @@ def save_training(path):
     return str(path)
 
 
-def test_the_last_checkpoint_of_a_run_is_found_also_after_the_run_was_moved(tmp_path):
+def test_a_first_start_has_nothing_to_resume(tmp_path):
     for resume in (False, True):
-        assert find_start(a_config(tmp_path, resume=resume)) is None  # as MMEngine: a first start
-    saved = save_training(tmp_path / 'epoch_1.pth')
-    note = tmp_path / 'last_checkpoint'
-    for path in (saved, '/where/it/was/before/epoch_1.pth'):
-        note.write_text(path)
-        config = a_config(tmp_path, resume=True)
-        check_start(config)
-        assert config.load_from == saved
-    note.write_text('')  # by a full disk
-    assert find_start(a_config(tmp_path, resume=True)) == saved
-
-
-@pytest.mark.parametrize('resume', [True, False])
-@pytest.mark.parametrize('content, words', [(None, 'a.pth: no such checkpoint'), (b'', 'the file is empty'),
-                                            (b'\x80\x02junk', 'is truncated or not a checkpoint')])
-def test_a_bad_file_is_named_before_anything_is_built(tmp_path, content, words, resume):
-    if content is not None:
-        (tmp_path / 'a.pth').write_bytes(content)
-    with pytest.raises((ValueError, FileNotFoundError), match=words):
-        check_start(a_config(tmp_path, load_from=str(tmp_path / 'a.pth'), resume=resume))
+        assert find_start(a_config(tmp_path, resume=resume)) is None
 
 
 def test_weights_alone_are_no_training(tmp_path):
@@ -82,17 +63,8 @@ def optimizer_of(model, apart=()):
 
 def toy_runner(resume):
     model = nn.Linear(2, 1)
-    return SimpleNamespace(model=model, _resume=resume, _load_from='a.pth', work_dir='w',
+    return SimpleNamespace(model=model, _resume=resume, _load_from='a.pth', work_dir='w', rank=1,
                            optim_wrapper=optimizer_of(model), logger=logging.getLogger('toy'))
-
-
-@pytest.mark.parametrize('prefix', ['', 'module.'])
-def test_what_fits_passes(prefix, caplog):
-    weights = {f'{prefix}{key}': value for key, value in nn.Linear(2, 1).state_dict().items()}
-    for resume in (True, False):
-        optimizer = optimizer_of(nn.Linear(2, 1)).state_dict()
-        StrictResumeHook().after_load_checkpoint(toy_runner(resume), dict(state_dict=weights, optimizer=optimizer))
-    assert not caplog.records
 
 
 def test_an_optimizer_with_other_parameter_groups_is_refused():
@@ -106,9 +78,7 @@ def test_an_optimizer_with_other_parameter_groups_is_refused():
 
 
 @pytest.mark.parametrize('change, words', [
-    (dict(bias=None), r'1 missing \(bias\)'), (dict(scale=torch.ones(1)), r'1 unexpected \(scale\)'),
-    (dict(weight=torch.ones(2, 2)), r'weight \(2, 2\) for \(1, 2\)'), (dict(weight=3), r'weight int for \(1, 2\)'),
-])
+    (dict(bias=None), r'1 missing \(bias\)'), (dict(weight=torch.ones(2, 2)), r'weight \(2, 2\) for \(1, 2\)')])
 def test_a_run_resumes_only_from_what_fits_and_fine_tuning_says_what_did_not(change, words, caplog):
     weights = {**nn.Linear(2, 1).state_dict(), **change}
     checkpoint = dict(state_dict={key: value for key, value in weights.items() if value is not None})
@@ -117,14 +87,11 @@ def test_a_run_resumes_only_from_what_fits_and_fine_tuning_says_what_did_not(cha
         StrictResumeHook().after_load_checkpoint(toy_runner(True), checkpoint)
     StrictResumeHook().after_load_checkpoint(toy_runner(False), checkpoint)
     assert 'a.pth fits in part' in caplog.text
-
-
-def test_fine_tuning_from_what_fits_nowhere_is_refused():
     with pytest.raises(ValueError, match='nothing in it fits the model'):
         StrictResumeHook().after_load_checkpoint(toy_runner(False), dict(state_dict={'other': torch.ones(1)}))
 
 
-@pytest.mark.parametrize('epoch, said', [(1, False), (2, True), (3, True)])
+@pytest.mark.parametrize('epoch, said', [(1, False), (2, True)])
 def test_a_run_that_is_already_done_says_so(epoch, said, caplog):
     loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop)
     loop._epoch, loop._max_epochs = epoch, 2
@@ -142,10 +109,3 @@ def test_resume_on_a_first_start_leaves_the_start_that_the_config_gives(tmp_path
         (tmp_path / 'last_checkpoint').write_text(save_training(tmp_path / 'epoch_1.pth'))
     tool('train.py')['merge_arguments'](config, tool('train.py')['parse_args'](['a.py', '--resume']))
     assert (config.resume, config.load_from) == ((True, None) if saved else (False, 'pretrained.pth'))
-
-
-def test_bf16_is_not_scaled(tmp_path):
-    for wrapper, scale in (dict(dtype='bfloat16'), dict(enabled=False)), (dict(), 'dynamic'):
-        config = a_config(tmp_path, optim_wrapper=wrapper)
-        tool('train.py')['merge_arguments'](config, tool('train.py')['parse_args'](['a.py', '--amp']))
-        assert config.optim_wrapper.loss_scale == scale

@@ -145,6 +145,8 @@ def shufflenet_v2(net, x, widths):
 
 NETWORKS = {
     'resnet14': lambda net, x: resnet(net, x, 14, (16, 16, 32, 64)),
+    'resnet14x2': lambda net, x: resnet(net, x, 14, (16, 32, 64, 128)),
+    'resnet38x2': lambda net, x: resnet(net, x, 38, (16, 32, 64, 128)),
     'resnet8x4': lambda net, x: resnet(net, x, 8, (32, 64, 128, 256)),
     'wrn_16_1': lambda net, x: wide_resnet(net, x, 16, 1),
     'wrn_16_2': lambda net, x: wide_resnet(net, x, 16, 2),

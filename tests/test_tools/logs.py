@@ -43,14 +43,6 @@ def lines_of(accuracies, interval=10, epoch=20, time=0.5, **extra):
     return lines
 
 
-BY_ITERATIONS = {'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=80)}
-
-
-def lines_by_iterations(accuracies):
-    """What MMEngine logs of a loop by iterations: all is of epoch 1, and its validations of step 0."""
-    return [dict(line, epoch=1) if 'iter' in line else dict(line, step=0) for line in lines_of(accuracies)]
-
-
 def write_run(work_dir, lines, config=None, start='20260101_000000', processes=2):
     """A work directory: JSON lines, config and text log where MMEngine puts them."""
     folder = work_dir / start

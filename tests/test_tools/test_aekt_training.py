@@ -1,8 +1,8 @@
-"""AEKT and MMRazor's losses through the entry points: trained, warmed up, resumed."""
+"""AEKT through the entry points: trained, warmed up, resumed."""
 import pytest
 import torch
 
-from tests.conftest import TINY_TRAINING, assert_same_weights, refusal, run_here, scalars, tiny_classifier, weights
+from tests.conftest import TINY_TRAINING, assert_same_weights, run_here, scalars, tiny_classifier, weights
 
 pytestmark = pytest.mark.usefixtures('in_process')
 
@@ -18,41 +18,14 @@ val_cfg = dict(type='mmkd_atsc.DistillValLoop')
 test_cfg = dict(type='mmkd_atsc.DistillTestLoop')
 """
 
-MMRAZOR = AEKT + """
-answers = dict(preds_S=dict(from_student=True, recorder='logits'), preds_T=dict(from_student=False, recorder='logits'))
-model.update(distiller=dict(
-    type='mmrazor.ConfigurableDistiller',
-    student_recorders=dict(logits=dict(type='ModuleOutputs', source='head'),
-                           labels=dict(type='ModuleInputs', source='head.loss_module')),
-    teacher_recorders=dict(logits=dict(type='ModuleOutputs', source='head')),
-    distill_losses=dict(loss_kd=dict(type='mmrazor.KLDivergence', tau=4, loss_weight=0.9),
-                        loss_dkd=dict(type='mmrazor.DKDLoss', tau=4, beta=2.0, reduction='sum', loss_weight=1 / 100)),
-    loss_forward_mappings=dict(
-        loss_kd=answers, loss_dkd=dict(gt_labels=dict(from_student=True, recorder='labels', data_idx=1), **answers))))
-custom_hooks = [dict(type='mmkd_atsc.DistillWarmupHook', epochs=3, losses=['loss_dkd'])]
-# One batch of all images, and nothing learns: from epoch to epoch only the weight can change a loss.
-train_dataloader.update(batch_size=100)
-optim_wrapper.update(optimizer=dict(type='SGD', lr=0.0))
-val_cfg = val_dataloader = val_evaluator = None
-"""
-
-
-@pytest.fixture
-def write_config(tmp_path, teacher_checkpoint):
-    def write(text):
-        path = tmp_path / 'config.py'
-        path.write_text(f'TEACHER = {tiny_classifier(8)!r}\nCHECKPOINT = {teacher_checkpoint!r}\n{text}')
-        return path
-    return write
-
-
 def steps(work_dir):
     """The logged training steps, in order."""
     return [line for line in scalars(work_dir) if 'loss' in line]
 
 
-def test_train_warm_up_and_resume(write_config, tmp_path):
-    config, whole, rest = write_config(AEKT), tmp_path / 'whole', tmp_path / 'rest'
+def test_train_warm_up_and_resume(teacher_checkpoint, tmp_path):
+    config, whole, rest = tmp_path / 'config.py', tmp_path / 'whole', tmp_path / 'rest'
+    config.write_text(f'TEACHER = {tiny_classifier(8)!r}\nCHECKPOINT = {teacher_checkpoint!r}\n{AEKT}')
     run_here('train.py', config, '--work-dir', whole)
     assert 'student/accuracy/top1' in scalars(whole)[-1]
     logged = steps(whole)
@@ -71,19 +44,3 @@ def test_train_warm_up_and_resume(write_config, tmp_path):
     unbroken, layer = weights(whole / 'epoch_4.pth'), 'distiller.connectors.fc.fc.weight'
     assert_same_weights(unbroken, weights(rest / 'epoch_4.pth'))
     assert 0 < (unbroken[layer] - torch.eye(10)).abs().max() < 0.5
-
-
-def test_mmrazors_losses_come_in_slowly_too(write_config, tmp_path):
-    run_here('train.py', write_config(MMRAZOR), '--work-dir', tmp_path / 'w')
-    logged = steps(tmp_path / 'w')
-    full = logged[-1]['distill.loss_dkd']
-    assert full > 0 and [line['epoch'] for line in logged] == [1, 2, 3, 4]
-    for line, share in zip(logged, (1 / 3, 2 / 3, 1, 1)):
-        assert line['distill.loss_dkd'] == pytest.approx(share * full, rel=1e-3)
-        assert line['distill.loss_kd'] == pytest.approx(logged[-1]['distill.loss_kd'], rel=1e-3)  # not named
-
-
-def test_a_wrong_option_is_named_in_one_line(write_config, tmp_path, capsys):
-    assert "AEKTDistiller has no option 'gama'; did you mean 'gamma'?" in refusal(
-        capsys, 'train.py', write_config(AEKT), '--work-dir', tmp_path / 'w', '--cfg-options',
-        'model.distiller.gama=1.0')

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from analysis.agreement import Answers, percent
-from tests.conftest import refusal, tool
+from tests.conftest import tool
 from tests.test_export.trained import PREPROCESSOR, method_config, train
 
 
@@ -52,9 +52,3 @@ def test_each_network_sees_the_images_as_it_was_trained_on(tmp_path, capsys, own
     assert f'| teacher | {percent(answers[0] == answers[1]):.2f} |' in printed
     with (tmp_path / 'agreement_classes.csv').open() as file:
         assert sum(int(row['images']) for row in csv.DictReader(file)) == 97
-
-
-def test_what_is_wrong_is_said_in_one_line(tmp_path, capsys):
-    method_config('teacher').dump(tmp_path / 'config.py')
-    for argv, word in ((['config.py', 'none.pth'], 'which has no teachers'), (['nowhere.py', 'none.pth'], 'no such')):
-        assert word in refusal(capsys, 'analysis/agreement.py', *(tmp_path / name for name in argv))

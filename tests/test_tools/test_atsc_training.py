@@ -5,23 +5,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mmkd_atsc.checkpoints.read import read_checkpoint
 from mmkd_atsc.engine import AdaptiveTeacherHook
-from tests.conftest import (
-    ROOT,
-    TINY_TRAINING,
-    assert_same_weights,
-    refusal,
-    run_command,
-    run_here,
-    scalars,
-    tiny_classifier,
-    weights,
-)
+from tests import conftest
+from tests.conftest import ROOT, assert_same_weights, refusal, run_command, run_here, scalars, tiny_classifier, weights
 
 pytestmark = pytest.mark.usefixtures('in_process')
 
-ATSC = TINY_TRAINING + """
+ATSC = conftest.TINY_TRAINING + """
 student = dict(
     type='mmpretrain.ImageClassifier',
     backbone=dict(type='mmkd_atsc.CIFARResNet', depth=8, widths=(4, 4, 4, 8)),
@@ -67,7 +57,7 @@ def epochs(folder):
     return [folder / f'epoch_{epoch}.pth' for epoch in (1, 2, 3)]
 
 
-def test_one_process_window_metrics_resume_and_test(atsc_config, start, tmp_path, capsys):
+def test_one_process_window_metrics_resume_and_test(atsc_config, start, tmp_path):
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
     run_here('train.py', atsc_config, '--work-dir', whole)
     assert_moved_in_the_window_only(start, *epochs(whole))
@@ -92,10 +82,6 @@ def test_one_process_window_metrics_resume_and_test(atsc_config, start, tmp_path
     metrics = json.loads((tmp_path / 'm.json').read_text())
     assert metrics['student/accuracy/top1'] == pytest.approx(scores[-1]['student/accuracy/top1'])
 
-    torch.save(dict(state_dict=dict(start, **{'head.fc.bias': start['head.fc.bias'] + 1})), tmp_path / 'other.pth')
-    assert 'trained with another teacher' in refusal(
-        capsys, 'train.py', atsc_config, '--work-dir', parts, '--resume', '--cfg-options',
-        f'model.teacher_ckpt={tmp_path / "other.pth"}', 'train_cfg.max_epochs=4')
 
 
 def test_two_processes_train_through_the_window(atsc_config, start, tmp_path):
@@ -106,20 +92,6 @@ def test_two_processes_train_through_the_window(atsc_config, start, tmp_path):
         assert done.returncode == 0, done.stderr
     assert_moved_in_the_window_only(start, *epochs(tmp_path / 'dist'))
     assert_same_weights(*(weights(tmp_path / folder / 'epoch_3.pth') for folder in ('dist', 'resumed')))
-
-
-def test_averaged_weights_train_and_resume(atsc_config, tmp_path):
-    hooks = "[dict(type='EMAHook', momentum=0.1), dict(type='mmkd_atsc.AdaptiveTeacherHook', start=1, stop=2)]"
-    atsc_config.write_text(atsc_config.read_text() + f'custom_hooks = {hooks}\n')
-    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-    run_here('train.py', atsc_config, '--work-dir', whole)
-    run_here('train.py', atsc_config, '--work-dir', parts, '--resume', whole / 'epoch_2.pth')
-    one, other = (read_checkpoint(folder / 'epoch_3.pth') for folder in (whole, parts))
-    for entry in ('state_dict', 'ema_state_dict'):
-        assert_same_weights(one[entry], other[entry])
-    # What is scored and saved as the state dict is the average of the student and of its classifier.
-    key = f'{OF_TEACHER}head.fc.bias'
-    assert not torch.equal(one['state_dict'][key], one['ema_state_dict'][f'module.{key}'])
 
 
 def test_a_training_by_iterations_has_its_window(atsc_config, start, tmp_path, capsys):
@@ -136,20 +108,7 @@ custom_hooks[0].update(start=2, stop=4)
     assert_moved_in_the_window_only(start, *(tmp_path / 'w' / f'iter_{step}.pth' for step in (2, 4, 6)))
 
 
-def test_a_floor_under_the_teachers_accuracy():
-    hook = AdaptiveTeacherHook(min_teacher_accuracy=50, metric='accuracy/top5')
-    runner = SimpleNamespace(model=SimpleNamespace(teachers=dict(big=None)), epoch=3,
-                             message_hub=SimpleNamespace(runtime_info={}))
-    hook.after_val_epoch(runner, {'student/accuracy/top1': 10.0})  # not the teachers' turn
-    hook.after_val_epoch(runner, {'student/accuracy/top5': 10.0, 'big/accuracy/top5': 60.0})
-    with pytest.raises(ValueError, match="no big/accuracy/top5; did you mean 'big/accuracy/top1'"):
-        hook.after_val_epoch(runner, {'student/accuracy/top5': 10.0, 'big/accuracy/top1': 60.0})
-    with pytest.raises(RuntimeError, match='big/accuracy/top5 is 40.00 in epoch 3, below'):
-        hook.after_val_epoch(runner, {'student/accuracy/top5': 60.0, 'big/accuracy/top5': 40.0})
-
-
 @pytest.mark.parametrize('option, words', [
-    ('model.teacher_ckpt=gone.pth', 'gone.pth: no such checkpoint'),
     ('model.architecture.neck.out_channels=32', 'out_channels=16, or leave it out'),
     ('custom_hooks.0.stop=1', 'stop=1 must be an integer at least 2'),
     ('model.adaptive=False', 'AdaptiveTeacherDistill with adaptive=True'),
@@ -159,3 +118,14 @@ def test_a_floor_under_the_teachers_accuracy():
 def test_wrong_configs_say_no_in_one_line(atsc_config, tmp_path, capsys, option, words):
     assert words in refusal(capsys, 'train.py', atsc_config, '--work-dir', tmp_path / 'w', '--cfg-options',
                             *option.split())
+
+
+def test_a_floor_under_the_teachers_accuracy():
+    hook = AdaptiveTeacherHook(min_teacher_accuracy=50, metric='accuracy/top5')
+    runner = SimpleNamespace(model=SimpleNamespace(teachers=dict(big=None)), epoch=3)
+    hook.after_val_epoch(runner, {'student/accuracy/top1': 10.0})  # not the teachers' turn
+    hook.after_val_epoch(runner, {'student/accuracy/top5': 10.0, 'big/accuracy/top5': 60.0})
+    with pytest.raises(ValueError, match="no big/accuracy/top5; did you mean 'big/accuracy/top1'"):
+        hook.after_val_epoch(runner, {'student/accuracy/top5': 10.0, 'big/accuracy/top1': 60.0})
+    with pytest.raises(RuntimeError, match='big/accuracy/top5 is 40.00 in epoch 3, below'):
+        hook.after_val_epoch(runner, {'student/accuracy/top5': 60.0, 'big/accuracy/top5': 40.0})

@@ -2,9 +2,8 @@
 import pytest
 import torch
 
-from tests.conftest import ROOT, TINY_TRAINING, refusal, run_here, tiny_classifier, tool, weights
+from tests.conftest import ROOT, TINY_TRAINING, refusal, run_here, tiny_classifier, weights
 from tests.faults.trainings import Life
-from tests.test_readme import commands
 
 CONFIG = TINY_TRAINING + """
 custom_imports = dict(imports=['tests.tiny_cifar'])
@@ -77,16 +76,8 @@ def test_recorded_trained_resumed_and_scored(config, tmp_path, capsys):
     (['configs/demo/aekt_digits.py', '--cfg-options', 'model.allow_random_teacher=True', 'model.teacher_ckpt=None'],
      "a teacher cache needs images that are augmented in batches, type='mmkd_atsc.BatchedCIFAR100'"),
     ([None, '--epochs', '0'], 'epochs=0 must be an integer at least 1'),
-    ([None, '--cfg-options', 'model.teacher_cache=old'], 'teacher_cache'),
 ])
 def test_what_cannot_be_recorded_is_said_in_one_line(config, tmp_path, capsys, args, words):
     path = config if args[0] is None else ROOT / args[0]
     assert words in refusal(capsys, 'cache_teacher.py', path, '--out', tmp_path / 'cache', *args[1:])
     assert not (tmp_path / 'cache').exists()
-
-
-def test_the_documented_commands_are_ones_that_the_tool_takes():
-    lines = [words for words in commands(ROOT / 'configs' / 'aekt' / 'README.md') if 'tools/cache_teacher.py' in words]
-    assert lines
-    for words in lines:
-        assert (ROOT / tool('cache_teacher.py')['parse_args'](words[2:]).config).is_file()

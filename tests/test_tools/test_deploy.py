@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import pytest
 
 from mmkd_atsc.export import FORMATS
-from tests.conftest import ROOT, refusal, run_here
+from tests.conftest import ROOT, run_here
 
 FEW = ('--batch', 2, '--repeats', 1)
 
@@ -28,8 +28,3 @@ def test_what_projector_and_classifier_add(tmp_path, capsys):
     assert bool(student['onnxruntime, ms']) == all(map(find_spec, FORMATS['onnx'].packages))
     assert all(float(row['torch, images/s']) > 0 for row in rows.values())
     assert (tmp_path / 'deploy.md').read_text() in capsys.readouterr().out
-
-
-@pytest.mark.parametrize('argv, word', [(['no.py'], 'no such config'), (['kd_digits.py', '--batch', 0], '--batch=0')])
-def test_what_is_wrong_is_said_in_one_line(capsys, argv, word):
-    assert word in refusal(capsys, 'benchmark/deploy.py', f'configs/demo/{argv[0]}', *argv[1:])

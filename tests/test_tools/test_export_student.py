@@ -62,31 +62,6 @@ def test_a_student_of_mmpretrains_own_needs_neither_plugin_nor_mmrazor(tmp_path)
     assert name == 'abcdefghij'[expected.argmax()]
 
 
-def test_a_student_of_the_users_own_modules_is_found_in_a_new_process(tmp_path, monkeypatch):
-    (tmp_path / 'my_net.py').write_text(
-        'from mmpretrain.models import ResNet_CIFAR\nfrom mmpretrain.registry import MODELS\n\n\n'
-        '@MODELS.register_module()\nclass MyNet(ResNet_CIFAR):\n    pass\n')
-    monkeypatch.syspath_prepend(tmp_path)
-    config = method_config('kd', dict(MMPRETRAINS_OWN, type='MyNet'))
-    config.custom_imports = dict(imports=['my_net'], allow_failed_imports=False)
-    config.dump(tmp_path / 'mine.py')
-    train(Config.fromfile(tmp_path / 'mine.py'), tmp_path / 'mine.pth')
-    run_here('export_student.py', tmp_path / 'mine.py', tmp_path / 'mine.pth', '--out', tmp_path / 'out')
-    done = run_command(sys.executable, '-c', "import sys; sys.path.append('.'); from mmpretrain import get_model; "
-                       "print(type(get_model('out/student.py', 'out/student.pth').backbone))", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "<class 'my_net.MyNet'>" in done.stdout
-
-
-def test_it_prints_sizes_counts_and_differences(files, capsys):
-    config, checkpoint, out = files
-    run_here('export_student.py', config, checkpoint, '--out', out, '--onnx', '--torchscript', '--exported-program')
-    said = capsys.readouterr().out
-    assert f'{out / "student.py"}: 5,214 parameters' in said
-    for name in ('student.pth', 'student.onnx', 'student.torchscript.pt', 'student.pt2'):
-        assert re.search(fr'^{out / name} +\d.\d\d MB  largest difference of a logit \d\.\de[-+]\d\d$', said, re.M)
-
-
 def test_a_wrong_checkpoint_or_command_is_one_line_and_writes_nothing(files, capsys):
     config, checkpoint, out = files
     other = checkpoint.with_name('other.pth')

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from analysis.runs import find_metric, publish_log, read_config, read_environment, read_scalars
+from analysis.runs import publish_log, read_config, read_environment, read_scalars
 from tests.test_tools.logs import demo_config, lines_of, write_run
 
 
@@ -13,14 +13,6 @@ def write_log(work_dir, name, *lines):
     file.parent.mkdir(parents=True)
     file.write_text('\n'.join(map(json.dumps, lines)) + '\n\n')
     return file
-
-
-def test_a_resumed_run_is_read_in_order(tmp_path):
-    write_log(tmp_path, '20260102_000000', {'accuracy/top1': 30.0, 'step': 3})
-    write_log(tmp_path, '20260101_000000', {'loss': 1.0, 'step': 5}, {'accuracy/top1': 10.0, 'step': 1})
-    scalars = read_scalars(tmp_path)
-    assert [line['step'] for line in scalars] == [5, 1, 3]
-    assert find_metric(scalars, 'accuracy/top1') == [(1, 10.0), (3, 30.0)]
 
 
 @pytest.mark.parametrize('interval, length', [(10, 20), (15, 40)])

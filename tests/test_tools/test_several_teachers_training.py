@@ -42,7 +42,7 @@ def test_log_metrics_resume_test_and_refusals(config, tmp_path, capsys):
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
     run_here('train.py', config, '--work-dir', whole)
     said, = (log.read_text() for log in whole.glob('*/*.log'))
-    assert f'big: CIFARResNet (6,530 parameters) from {tmp_path / "teacher.pth"}, weight 0.75' in said
+    assert f'CIFARResNet, 6,530 parameters, from {tmp_path / "teacher.pth"}, weight 0.75' in said
     assert f'from {tmp_path / "twin.pth"}, weight 0.25' in said
     logged = scalars(whole)
     scores = [line for line in logged if 'student/accuracy/top1' in line]

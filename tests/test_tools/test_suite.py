@@ -71,22 +71,20 @@ def test_what_fails_keeps_only_those_that_need_it(rows, training, tmp_path, out)
 
 def test_two_suites_in_one_folder_are_refused_and_what_a_killed_one_left_too(rows, out, monkeypatch):
     """A process that has the descriptor holds the lock, whoever started it."""
-    left = []
 
     def train(config, work_dir, *args, lock, **kwargs):
-        left.append(subprocess.Popen(['sleep', '60'], pass_fds=[lock]))
+        monkeypatch.setattr(suite, 'left', subprocess.Popen(['sleep', '60'], pass_fds=[lock]), raising=False)
         raise RuntimeError('killed')
 
     monkeypatch.setattr(suite, 'run_training', train)
     for error, words in ((RuntimeError, 'killed'), (ValueError, 'out: another suite trains there, or what one')):
         with pytest.raises(error, match=words):
             run_suite(rows, out)
-    left[0].kill()
-    left[0].wait()
+    suite.left.kill()
+    suite.left.wait()
     with pytest.raises(RuntimeError, match='killed'):
         run_suite(rows, out)
-    left[1].kill()
-    left[1].wait()
+    suite.left.kill()
 
 
 def test_a_changed_config_option_or_teacher_is_trained_anew(rows, training, tmp_path, out):

@@ -14,14 +14,12 @@ from tests.test_tools.logs import demo_config, lines_of, write_run
 
 
 @pytest.mark.parametrize('path, method, teachers, student', [
-    ('kd/resnet56_resnet20_cifar100', 'KD', ['resnet56'], 'resnet20'),
     ('dkd/vgg13_mobilenetv2_cifar100', 'DKD', ['vgg13'], 'mobilenetv2'),
     ('simkd/resnet32x4_resnet8x4_cifar100', 'SimKD', ['resnet32x4'], 'resnet8x4'),
     ('atsc/wrn_40_2_mobilenetv2_cifar100', 'ATSC', ['wrn_40_2'], 'mobilenetv2'),  # without its last convolution
     ('aekt/resnet34_resnet18_imagenet', 'AEKT', ['resnet34'], 'resnet18'),
     ('aekt/multi/resnet32x4_resnet110x2_resnet8x4_cifar100', 'AEKT', ['resnet32x4', 'resnet110x2'], 'resnet8x4'),
     ('atsc/multi/resnet32x4_seeds_resnet8x4_cifar100', 'ATSC', ['resnet32x4'] * 3, 'resnet8x4'),
-    ('fast/kd_ls_resnet110_resnet32', 'KD, standardized logits', ['resnet110'], 'resnet32'),
     ('fast/aekt_ls_resnet110_resnet32', 'AEKT, standardized logits', ['resnet110'], 'resnet32'),
     ('teachers/wrn_16_2_cifar100', 'no teacher', [], 'wrn_16_2'),
 ])
@@ -46,8 +44,6 @@ ADDED = dict(dkd=dict(type='mmrazor.DKDLoss'), own=dict(type='my.OwnLoss'), two=
 @pytest.mark.parametrize('algorithm, distiller, name', [
     ('mmkd_atsc.AdaptiveTeacherDistill', dict(type='mmkd_atsc.ATSCDistiller', distill_losses=ADDED),
      'ATSC + DKD + OwnLoss'),
-    ('SingleTeacherDistill', dict(type='mmkd_atsc.ATSCDistiller', distill_losses=ADDED), 'DKD + OwnLoss'),
-    ('mmkd_atsc.MultiTeacherDistill', dict(type=Ours), 'AEKT'),
     ('mmkd_atsc.MultiTeacherDistill', dict(type=Ours, gamma=0), 'DKD'),
     ('mmkd_atsc.MultiTeacherDistill', dict(type=Ours, distill_losses=dict(
         loss_aekt=dict(type=Another), loss_kd=dict(type=KLDivergence))), 'KD, ours + KD'),
@@ -67,20 +63,12 @@ def test_speed_is_of_all_processes_and_a_resume_counts_no_step_twice(tmp_path):
     assert run.processes == 4 and run.images_per_second == pytest.approx(4 * batch / 0.5)
 
 
-def test_what_a_log_does_not_tell_is_none(tmp_path):
-    write_run(tmp_path, lines_of([50.0])[:1], demo_config('kd_digits'), processes=None)
-    run = read_run(tmp_path)
-    assert (run.processes, run.images_per_second, run.last, run.done) == (None, None, None, None) and run.hours
-
-
 @pytest.mark.parametrize('changes, same', [
     ({'randomness.seed': 5}, True),
-    ({'default_hooks.logger.interval': 7}, True),
     ({'model.teacher_ckpt': '/elsewhere/work_dirs/teacher_digits/epoch_40.pth'}, True),
     ({'train_dataloader.dataset.data_root': '/elsewhere/data'}, True),
     ({'model.teacher_ckpt': '/home/work_dirs/teacher_digits/epoch_39.pth'}, False),
     ({'model.distiller.distill_losses.loss_kd.tau': 5}, False),
-    ({'train_cfg.max_epochs': 41}, False),
 ])
 def test_runs_are_alike_that_differ_in_seed_and_place_only(tmp_path, changes, same):
     first = demo_config('kd_digits')

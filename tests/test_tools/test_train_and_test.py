@@ -6,27 +6,20 @@ import sys
 import pytest
 import torch
 
-from tests.conftest import ROOT, assert_one_line_error, run_command, run_tool
-
-
-def weights(path):
-    return torch.load(path, weights_only=True)['state_dict']
+from tests.conftest import ROOT, assert_one_line_error, assert_same_weights, run_command, run_tool, weights
 
 
 def test_train_resume_and_test(tiny_config, tmp_path):
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
     done = run_tool('train.py', tiny_config, '--work-dir', whole, '--seed', 3)
     assert done.returncode == 0, done.stderr
-    assert 'seed = 3' in done.stdout.replace('seed=3', 'seed = 3')
+    assert 'seed=3' in next(whole.glob('*/*.log')).read_text()
 
-    first = run_tool('train.py', tiny_config, '--work-dir', parts, '--seed', 3, '--cfg-options',
-                     'train_cfg.max_epochs=1')
-    assert first.returncode == 0, first.stderr
-    resumed = run_tool('train.py', tiny_config, '--work-dir', parts, '--seed', 3, '--resume')
+    resumed = run_tool('train.py', tiny_config, '--work-dir', parts, '--seed', 3, '--resume', whole / 'epoch_1.pth')
     assert resumed.returncode == 0 and 'Epoch(train) [2]' in resumed.stdout and 'Epoch(train) [1]' not in resumed.stdout
-    assert weights(parts / 'epoch_2.pth').keys() == weights(whole / 'epoch_2.pth').keys()
+    assert_same_weights(weights(parts / 'epoch_2.pth'), weights(whole / 'epoch_2.pth'))
 
-    wrong = run_tool('train.py', tiny_config, '--work-dir', tmp_path / 'wrong', '--resume', parts / 'epoch_1.pth',
+    wrong = run_tool('train.py', tiny_config, '--work-dir', tmp_path / 'wrong', '--resume', whole / 'epoch_1.pth',
                      '--cfg-options', 'model.backbone.depth=14')
     assert_one_line_error(wrong, 'epoch_1.pth: this training cannot be resumed', 'missing (backbone.layer1.1.conv1')
 
@@ -39,11 +32,9 @@ def test_train_resume_and_test(tiny_config, tmp_path):
     other = torch.load(whole / 'epoch_2.pth', weights_only=True)
     other['state_dict']['head.fc.bias'][3] += 1e6
     torch.save(other, tmp_path / 'other.pth')
-    for option in f'load_from={tmp_path / "other.pth"}', 'resume=True':
-        (whole / 'last_checkpoint').write_text(str(tmp_path / 'other.pth'))
-        run_tool('test.py', tiny_config, whole / 'epoch_2.pth', '--work-dir', whole, '--out', tmp_path / 'again.json',
-                 '--cfg-options', option)
-        assert json.loads((tmp_path / 'again.json').read_text())['accuracy/top1'] == pytest.approx(trained)
+    run_tool('test.py', tiny_config, whole / 'epoch_2.pth', '--work-dir', whole, '--out', tmp_path / 'again.json',
+             '--cfg-options', f'load_from={tmp_path / "other.pth"}')
+    assert json.loads((tmp_path / 'again.json').read_text())['accuracy/top1'] == pytest.approx(trained)
 
 
 def test_two_processes_train_resume_and_test(tiny_config, tmp_path):
@@ -54,7 +45,7 @@ def test_two_processes_train_resume_and_test(tiny_config, tmp_path):
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {'dist', tiny_config.name}  # nothing but the work directory
     assert 'no GPU on this machine: 2 CPU processes over gloo' in done.stdout
-    assert 'Scaling the original LR by 2.0' in done.stdout
+    assert 'learning rate 0.1\n' in done.stdout
     assert 'Warning' not in done.stderr, done.stderr
     assert '[2/2]' in done.stdout  # 100 images, 25 a process
     again = run_command(script, tiny_config, 2, '--work-dir', work_dir, '--resume')
@@ -65,8 +56,6 @@ def test_two_processes_train_resume_and_test(tiny_config, tmp_path):
 
 
 @pytest.mark.parametrize('args, words', [
-    (['CONFIG', '--resume', 'gone.pth'], 'gone.pth'),
-    (['CONFIG', '--cfg-options', 'model.backbone.depth=9'], 'depth'),
     (['CONFIG', '--cfg-options', 'model.backbone.type=mmkd_atsc.Typo'], 'Typo'),
     (['CONFIG', '--cfg-options', 'auto_scale_lr=None', '--auto-scale-lr'], 'base_batch_size'),
     (['configs/teachers/resnet20_cifar100.py', '--cfg-options', 'train_dataloader.dataset.data_root=/nowhere',
@@ -75,12 +64,6 @@ def test_two_processes_train_resume_and_test(tiny_config, tmp_path):
 def test_training_says_no_in_one_line(tiny_config, tmp_path, args, words):
     args = [str(tiny_config) if arg == 'CONFIG' else arg for arg in args]
     assert_one_line_error(run_tool('train.py', *args, '--work-dir', tmp_path / 'w'), words)
-
-
-def test_testing_says_no_in_one_line(tiny_config, tmp_path):
-    other = tmp_path / 'other.pth'
-    torch.save(dict(state_dict={'conv.weight': torch.zeros(1)}), other)
-    assert_one_line_error(run_tool('test.py', tiny_config, other, '--work-dir', tmp_path), 'other.pth does not fit')
 
 
 def test_slurm_starts_a_task_for_each_gpu(tiny_config, tmp_path):
@@ -103,10 +86,3 @@ def test_the_launcher_says_no_in_one_line(tiny_config):
     script = ROOT / 'tools' / 'dist_train.sh'
     assert_one_line_error(run_command(script, tiny_config, 'two'), 'whole number')
     assert run_command(script, tiny_config).returncode == 2
-
-
-def test_a_failing_process_ends_the_others_with_its_line(tiny_config, tmp_path):
-    done = run_command(ROOT / 'tools' / 'dist_train.sh', tiny_config, 2, '--work-dir', tmp_path, '--cfg-options',
-                       'model.backbone.depth=9', timeout=120)
-    assert done.returncode != 0 and 'Traceback' not in done.stderr
-    assert 'error' in done.stderr and 'depth=9 must be 6n+2' in done.stderr

@@ -48,7 +48,7 @@ Written by `tools/analysis/compatibility.py`, which takes a step of each method 
 classifier.
 
 - **AEKT**: as student and as teacher. LeViT and EfficientFormer learn with `distillation=False` in their heads, and
-  teach with or without. InceptionV3 does not tell its number of classes: `AEKTDistiller(num_classes=...)`.
+  teach with or without.
 - **ATSC teacher**: its encoder adapts, its classifier is shared with the student. Heads with a distillation branch
   (DeiT, LeViT, EfficientFormer) give and learn the mean of their branches, their answer in inference.
 - **ATSC student**: its backbone with `neck=FeatureProjector`, `head=SharedClassifierHead`, which find all they need in
@@ -157,11 +157,8 @@ def aekt_step(model: dict[str, Any], network: Network) -> set[str]:
     student = copy.deepcopy(model)
     if student['head']['type'] in ('LeViTClsHead', 'EfficientFormerClsHead'):
         student['head']['distillation'] = False
-    distiller = dict(type='mmkd_atsc.AEKTDistiller')
-    if student['backbone']['type'] == 'InceptionV3':
-        distiller['num_classes'] = CLASSES
-    return step(made(lambda: MultiTeacherDistill(build(student), build(model), distiller, allow_random_teacher=True)),
-                network)
+    return step(made(lambda: MultiTeacherDistill(
+        build(student), build(model), dict(type='mmkd_atsc.AEKTDistiller'), allow_random_teacher=True)), network)
 
 
 def atsc_step(student: dict[str, Any], teacher: dict[str, Any], network: Network) -> set[str]:

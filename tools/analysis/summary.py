@@ -13,12 +13,12 @@ from mmengine.utils import import_modules_from_strings
 from mmrazor.models.losses import DKDLoss, KLDivergence
 
 from mmkd_atsc import cli
-from mmkd_atsc.cifar_networks import CIFAR_NETWORKS
 from mmkd_atsc.errors.messages import describe
 from mmkd_atsc.export.config import student_model
 from mmkd_atsc.models.teacher import named_teachers
 from mmkd_atsc.registry import class_of, short_name
 
+from .cifar_networks import CIFAR_NETWORKS
 from .runs import PUBLISHED, find_curve, find_metric, is_training, portable, read_config, read_environment, read_scalars
 
 NO_TEACHER = 'no teacher'
@@ -162,7 +162,7 @@ def network_name(network: Any) -> str:
     # ATSC's students leave a closing convolution out, as their projector takes its place.
     plain = {key: value for key, value in backbone.items() if key not in ('with_last_conv', 'init_cfg', '_scope_')}
     for name, known in CIFAR_NETWORKS.items():
-        if json.dumps(known.backbone, sort_keys=True) == json.dumps(plain, sort_keys=True, default=str):
+        if json.dumps(known['backbone'], sort_keys=True) == json.dumps(plain, sort_keys=True, default=str):
             return name
     which = backbone.get('depth') or backbone.get('arch') or backbone.get('model_name') or ''
     suffix = f'-{which}' if isinstance(which, str) and which else str(which) if isinstance(which, int) else ''
@@ -172,7 +172,7 @@ def network_name(network: Any) -> str:
 def deployed_parameters(config: Config) -> int | None:
     """Parameters of the deployed student with its copy of a shared classifier; None if it cannot be built here.
 
-    >>> from mmkd_atsc.cifar_networks import classifier
+    >>> from analysis.cifar_networks import classifier
     >>> deployed_parameters(Config(dict(model=classifier('resnet8'))))
     83892
     """

@@ -1,6 +1,8 @@
 """Trains a pair of networks by its config through MMEngine's runner, on random images, to be timed."""
+import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,14 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.datasets import CIFAR100
 
-from mmkd_atsc.cifar_networks import CIFAR_NETWORKS
 from mmkd_atsc.datasets import BatchedCIFAR100
 from mmkd_atsc.paths import CONFIGS
 from mmkd_atsc.registry import DATASETS
 from mmkd_atsc.runner import make_fast
 from mmkd_atsc.runtime.model_wrappers import unwrap_model
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
+from analysis.cifar_networks import CIFAR_NETWORKS
 
 METHODS = ('atsc', 'aekt')
 

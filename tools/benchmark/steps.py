@@ -2,7 +2,9 @@
 
 Each builder returns a function without arguments that takes one whole step on the same batch.
 """
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -14,10 +16,12 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 import mmkd_atsc  # noqa: F401  makes mmrazor importable
-from mmkd_atsc.cifar_networks import classifier
 from mmkd_atsc.datasets.pad_crop_flip import PadCropFlip
 from mmkd_atsc.models.losses import AEKTLoss, TeacherAnchorLoss
 from mmkd_atsc.runtime.accelerate import AccelerateHook
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
+from analysis.cifar_networks import classifier
 
 SGD = dict(lr=0.05, momentum=0.9, weight_decay=5e-4)
 NORMALISATION = dict(mean=[127.5] * 3, std=[64.0] * 3)

@@ -7,6 +7,7 @@ Only the names of the weights differ, so each family of networks has a table of 
 import argparse
 import io
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,8 +20,10 @@ from torch import Tensor
 from mmkd_atsc import cli
 from mmkd_atsc.checkpoints.atomic_file import write_whole
 from mmkd_atsc.checkpoints.read import load_strictly, read_checkpoint, weights_of
-from mmkd_atsc.cifar_networks import CIFAR_NETWORKS, classifier, linear_classifier
 from mmkd_atsc.errors.checks import check_choice, check_number
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
+from analysis.cifar_networks import CIFAR_NETWORKS, classifier, linear_classifier
 
 Rules = Sequence[tuple[str, str]]
 
@@ -88,7 +91,7 @@ def _torchvision_vgg(depth: int, convolutions: Sequence[int]) -> Architecture:
 _WIDE = dict(type='mmpretrain.ResNet', stem_channels=64, base_channels=128, expansion=2)
 
 ARCHITECTURES: dict[str, Architecture] = {
-    **{name: Architecture(partial(classifier, name), 100, CIFAR_RULES[network.backbone['type']])
+    **{name: Architecture(partial(classifier, name), 100, CIFAR_RULES[network['backbone']['type']])
        for name, network in CIFAR_NETWORKS.items()},
     'torchvision/resnet18': _torchvision(dict(type='mmpretrain.ResNet', depth=18), 512),
     'torchvision/resnet34': _torchvision(dict(type='mmpretrain.ResNet', depth=34), 512),

@@ -7,8 +7,8 @@ model = dict(
     architecture=_base_.shufflenetv2,
     teacher=dict(wrn_40_2=_base_.wrn_40_2, resnet32x4=_base_.resnet32x4, vgg13=_base_.vgg13),
     teacher_ckpt=dict(
-        wrn_40_2='{{$MMKD_TEACHERS:work_dirs}}/wrn_40_2_cifar100',
+        wrn_40_2='{{$MMKD_TEACHERS:work_dirs/teachers}}/wrn_40_2_cifar100',
         resnet32x4='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet32x4_cifar100',
-        vgg13='{{$MMKD_TEACHERS:work_dirs}}/vgg13_cifar100'),
+        vgg13='{{$MMKD_TEACHERS:work_dirs/teachers}}/vgg13_cifar100'),
     distiller=dict(teacher='confidence'))
 optim_wrapper = dict(optimizer=dict(lr=0.01))  # the protocol's rate for depthwise networks

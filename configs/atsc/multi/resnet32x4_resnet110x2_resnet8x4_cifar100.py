@@ -7,4 +7,4 @@ model = dict(
     teacher=dict(resnet32x4=_base_.resnet32x4, resnet110x2=_base_.resnet110x2),
     teacher_ckpt=dict(
         resnet32x4='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet32x4_cifar100',
-        resnet110x2='{{$MMKD_TEACHERS:work_dirs}}/resnet110x2_cifar100'))
+        resnet110x2='{{$MMKD_TEACHERS:work_dirs/teachers}}/resnet110x2_cifar100'))

@@ -8,5 +8,5 @@ model = dict(
     teacher=dict(seed0=_base_.resnet32x4, seed1=_base_.resnet32x4, seed2=_base_.resnet32x4),
     teacher_ckpt=dict(
         seed0='{{$MMKD_TEACHERS:mmkd_atsc::weights}}/resnet32x4_cifar100',
-        seed1='{{$MMKD_TEACHERS:work_dirs}}/resnet32x4_cifar100_seed1',
-        seed2='{{$MMKD_TEACHERS:work_dirs}}/resnet32x4_cifar100_seed2'))
+        seed1='{{$MMKD_TEACHERS:work_dirs/teachers}}/resnet32x4_cifar100_seed1',
+        seed2='{{$MMKD_TEACHERS:work_dirs/teachers}}/resnet32x4_cifar100_seed2'))

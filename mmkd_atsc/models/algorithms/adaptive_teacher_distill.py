@@ -34,26 +34,21 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
     ``SharedClassifierHead``, which uses the teacher's own modules in training. With ``adaptive=False`` nothing of the
     teacher learns: that is SimKD.
 
-    With several teachers, neck and head have a projector and a classifier for each, whose answers are combined. Every
-    teacher has its own anchor, and every branch (projector, teacher) learns as it would alone. The student's encoder,
-    which the branches share, descends, with weights that sum to one,
-
-    .. math:: \sum_i w_i\,\beta\,\mathrm{MSE}(P_i(E_S(x)), E_{T_i}(x)).
+    With several teachers, neck and head have a projector and a classifier for each. Projectors and teachers learn as
+    they would alone; the student's encoder descends, with weights that sum to one,
+    :math:`\sum_i w_i\,\beta\,\mathrm{MSE}(P_i(E_S(x)), E_{T_i}(x))`.
 
     Args:
-        architecture, teacher, teacher_ckpt, teacher_weights, allow_random_teacher, data_preprocessor, init_cfg: As in
-            :class:`MultiTeacherDistill`.
+        architecture, teacher, options: As in :class:`MultiTeacherDistill`.
         distiller: An ``mmkd_atsc.ATSCDistiller``; None takes its defaults.
         adaptive: The teacher adapts (within the epochs of an ``AdaptiveTeacherHook``, if there is one).
         classifier_step: 'joint': (a) and (b) from one forward of the teacher, in one optimizer step. 'alternate': (b)
             after (a)'s optimizer step, with a fresh forward of the changed encoder, as in the authors' loop; on one
-            process. Both give the same encoders and projector while no loss reads C (``student_ce_weight``, losses on
-            the heads) and no ``clip_grad`` combines the gradients of a step.
+            process. Both give the same student while no loss reads C and gradients are not clipped.
         student_ce_weight: Weight of a cross-entropy of the student through the shared classifier, from which the
             classifier does not learn. 0, as in the papers: none; the student then needs a long training.
         teacher_lr_mult: The teacher's learning rate, as a multiple of the optimizer's: one number, or a list or dict of
-            them for several teachers. The papers' is 1. It needs ``DistillOptimWrapperConstructor``. For a teacher that
-            does not learn set ``adaptive=False``.
+            them for several teachers. The papers' is 1. It needs ``DistillOptimWrapperConstructor``.
     """
 
     shares_classifier = True
@@ -64,16 +59,14 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         return 'ATSC' if config.get('adaptive', True) else 'SimKD'
 
     def __init__(self, architecture: dict | str | BaseModel, teacher: Any, distiller: dict | None = None,
-                 teacher_ckpt: None | str | list | dict = None, allow_random_teacher: bool = False,
                  adaptive: bool = True, classifier_step: str = 'joint', student_ce_weight: float = 1.0,
-                 data_preprocessor: dict | nn.Module | None = None,
-                 teacher_weights: None | list | dict = None, init_cfg: dict | None = None,
-                 teacher_lr_mult: float | list | dict = 0.1) -> None:
+                 teacher_lr_mult: float | list | dict = 0.1, **options: Any) -> None:
         check_number('student_ce_weight', student_ce_weight, 0)
-        super().__init__(architecture, teacher, distiller or dict(type='mmkd_atsc.ATSCDistiller'), teacher_ckpt,
-                         allow_random_teacher, student_ce_weight > 0, data_preprocessor, teacher_weights, init_cfg)
+        super().__init__(architecture, teacher, distiller or dict(type='mmkd_atsc.ATSCDistiller'),
+                         calculate_student_loss=student_ce_weight > 0, **options)
         self.adaptive = check_flag('adaptive', adaptive)
         self.classifier_step = check_choice('classifier_step', classifier_step, ('joint', 'alternate'))
+        self.has_usual_step = classifier_step == 'joint'  # one forward, one backward, one optimizer step
         self.student_ce_weight = student_ce_weight
         if not isinstance(teacher_lr_mult, (list, tuple, dict)):
             teacher_lr_mult = [teacher_lr_mult] * len(self.teachers)
@@ -128,8 +121,8 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
                 self.student.head(student_features)
             if self.calculate_student_loss:
                 losses = self.student.head.loss(student_features, data_samples)
-        losses = add_prefix({key: value * self.student_ce_weight if 'loss' in key else value
-                             for key, value in losses.items()}, 'student')
+        losses = {f'student.{key}': value * self.student_ce_weight if 'loss' in key else value
+                  for key, value in losses.items()}
         losses.update(self.distill_losses(data_samples))
         if self.adapting and not self.distillation_stopped:
             losses.update(add_prefix(self.distiller.anchor_losses(), 'distill'))
@@ -141,12 +134,12 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         """Refuses a step in which the student would learn nothing, or without the weights to anchor a teacher to."""
         if self.distillation_stopped and not self.calculate_student_loss:
             raise TrainingStopped('StopDistillHook leaves the student of AdaptiveTeacherDistill nothing to learn from: '
-                                  'it learns by distillation alone; set student_ce_weight, or take the hook out')
+                                  'set student_ce_weight, or take the hook out')
         for name, teacher in self.teachers.items():
             if self.adapting and teacher.start_is_unknown:
                 raise ValueError(f'the checkpoint that was loaded began with a {name} that is not given: there is '
                                  'nothing to anchor it to; set teacher_ckpt')
-        if self.classifier_step == 'alternate' and self.training and get_world_size() > 1:
+        if self.classifier_step == 'alternate' and self.training and get_world_size() > 1:  # DDP calls no train_step
             raise ValueError("classifier_step='alternate' trains on one process only; 'joint' gives the same student")
 
     def classifier_losses(self, features: dict[str, Any], data_samples: list | None) -> dict[str, Tensor]:
@@ -154,18 +147,12 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
         return {f'{name}.{key}': value for name, teacher in self.teachers.items()
                 for key, value in teacher.classifier_loss(features[name], data_samples).items()}
 
-    @property
-    def has_usual_step(self) -> bool:
-        """Whether a step is one forward, one backward and one optimizer step."""
-        return self.classifier_step == 'joint'
-
     def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """One optimizer step; with ``classifier_step='alternate'`` two, (b)'s after (a)'s."""
         if self.classifier_step == 'joint' or not self.adapting:
             return super().train_step(data, optim_wrapper)
         if optim_wrapper._accumulative_counts > 1:
-            raise ValueError("classifier_step='alternate' takes an optimizer step between its two forwards and does "
-                             "not go with accumulative_counts; use 'joint'")
+            raise ValueError("classifier_step='alternate' does not go with accumulative_counts; use 'joint'")
         with optim_wrapper.optim_context(self):
             data = self.data_preprocessor(data, True)
             losses = self._run_forward(data, mode='loss')

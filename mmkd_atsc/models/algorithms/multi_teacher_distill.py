@@ -1,13 +1,9 @@
 """Distillation from frozen teachers, one or several."""
-import difflib
-import functools
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmrazor.models.algorithms import BaseAlgorithm
@@ -16,14 +12,15 @@ from mmrazor.models.utils import add_prefix
 from torch import Tensor, nn
 
 from mmkd_atsc.checkpoints.read import check_teacher_names
-from mmkd_atsc.errors.checks import check_flag
-from mmkd_atsc.models.build import build_network, resolve_network, without_our_scope
+from mmkd_atsc.errors.checks import check_flag, nearest
+from mmkd_atsc.models.build import build_network, without_our_scope
 from mmkd_atsc.recorders import MultiTeacherRecorder
+from mmkd_atsc.recorders.logits import count_classes, find_source
 from mmkd_atsc.registry import MODELS, short_name
 
-from ..distillers import MultiTeacherDistiller
+from ..distillers.multi_teacher_distiller import MultiTeacherDistiller, check_mapping_keys
 from ..param_groups import check_optimizer_at_first_step
-from ..teacher import Teacher, fingerprint, named_teachers
+from ..teacher import Teacher, named_teachers
 
 
 @MODELS.register_module()
@@ -48,9 +45,10 @@ class MultiTeacherDistill(BaseAlgorithm):
                  teacher_ckpt: None | str | list | dict = None, allow_random_teacher: bool = False,
                  calculate_student_loss: bool = True, data_preprocessor: dict | nn.Module | None = None,
                  teacher_weights: None | list | dict = None, init_cfg: dict | None = None) -> None:
-        if not isinstance(architecture, BaseModel):
-            architecture = resolve_network(architecture, 'student')
         student = build_network(architecture, 'student')
+        parts = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []
+        if any(part.get('type') != 'Pretrained' for part in parts):
+            raise ValueError(f"init_cfg={init_cfg!r} would overwrite the teachers' weights; put it into the student")
         super().__init__(student, build_preprocessor(data_preprocessor, student), init_cfg)
         check_flag('allow_random_teacher', allow_random_teacher)
         self.calculate_student_loss = check_flag('calculate_student_loss', calculate_student_loss)
@@ -63,16 +61,12 @@ class MultiTeacherDistill(BaseAlgorithm):
         if len(set(counts.values()) - {None}) > 1:
             raise ValueError('the teachers have different numbers of classes: '
                              + ', '.join(f'{name} {count}' for name, count in counts.items()))
-        for name, teacher in self.teachers.items():
-            kind = type(getattr(teacher.model, 'backbone', teacher.model)).__name__
-            size = sum(parameter.numel() for parameter in teacher.model.parameters())
-            weight = f', weight {self.teacher_weights[name]:.3g}' if len(sources) > 1 else ''
-            print_log(f'{name}: {kind} ({size:,} parameters) from {teacher.origin}{weight}', logger='current')
         # As MMRazor does for the student: the next layer must not overwrite what a recorder holds.
         for module in self.teachers.modules():
             if hasattr(module, 'inplace'):
                 module.inplace = False
         # MMRazor's recorders and losses are named without a prefix in its configs, whatever the default scope is.
+        check_mapping_keys(distiller)
         with DefaultScope.overwrite_default_scope('mmrazor'):
             self.distiller = MODELS.build(without_our_scope(distiller))
         self.prepare_distiller()
@@ -94,8 +88,8 @@ class MultiTeacherDistill(BaseAlgorithm):
     def prepare_distiller(self) -> None:
         """Connects the distiller's recorders with the networks."""
         networks = {name: teacher.model for name, teacher in self.teachers.items()}
-        check_recorder_sources(self.distiller.student_recorders, {'student': self.student}, 'student')
-        check_recorder_sources(self.distiller.teacher_recorders, networks, 'teacher')
+        find_recorder_sources(self.distiller.student_recorders, {'student': self.student}, 'student')
+        find_recorder_sources(self.distiller.teacher_recorders, networks, 'teacher')
         self.distiller.prepare_from_student(self.student)
         if isinstance(self.distiller, MultiTeacherDistiller):
             self.distiller.prepare_from_teachers(networks, self.teacher_weights)
@@ -110,28 +104,19 @@ class MultiTeacherDistill(BaseAlgorithm):
             check_optimizer_at_first_step(self)
         return super().train(mode)
 
-    def init_weights(self) -> None:
-        """Initialises the student; refuses an ``init_cfg`` of the algorithm that would overwrite a teacher."""
-        before = [fingerprint(teacher.model.state_dict()) for teacher in self.teachers.values()]
-        super().init_weights()
-        for name, teacher, own in zip(self.teachers, self.teachers.values(), before):
-            if not fingerprint(teacher.model.state_dict()).equal(own):
-                raise ValueError(f"init_cfg={self.init_cfg!r} overwrites the weights of {name}: it holds for the "
-                                 "whole algorithm; put it into the student's config")
-
     def loss(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
         """The student's own loss and the distiller's, from one forward of each network."""
         for name, teacher in self.teachers.items():
             if name not in getattr(self.distiller, 'idle', ()):
                 with self.recording_teacher(name):
-                    teacher(inputs)
+                    teacher(inputs, data_samples)
         with self.recording_student():
             losses = add_prefix(self.student(inputs, data_samples, mode='loss'), 'student')
         return {**(losses if self.calculate_student_loss else {}), **self.distill_losses(data_samples)}
 
     @contextmanager
     def recording_teacher(self, name: str) -> Iterator[None]:
-        """In this block the recorders listen to a teacher, and the deliveries record what they will hand on."""
+        """In this block the recorders listen to a teacher, and the deliveries record."""
         distiller = self.distiller
         distiller.set_deliveries_override(False)
         several = isinstance(distiller, MultiTeacherDistiller)
@@ -157,37 +142,30 @@ class MultiTeacherDistill(BaseAlgorithm):
                 recorder.reset_data_buffer()
         return losses
 
-    def parse_losses(self, losses: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """MMEngine's, without its two kernels for each loss: the mean of a single number, and a sum with zero."""
-        log = {}
-        for name, value in losses.items():
-            is_number = isinstance(value, Tensor) and value.dim() == 0
-            log[name] = value if is_number else super().parse_losses({name: value})[1][name]
-        total = functools.reduce(torch.add, (value for name, value in log.items() if 'loss' in name))
-        return total, dict(loss=total, **log)
-
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args) -> None:
         check_teacher_names(state_dict, self.teachers, f'{prefix}teachers.')
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def check_recorder_sources(recorders: RecorderManager, networks: dict[str, nn.Module], role: str) -> None:
-    """Refuses a recorder of a module or parameter that a network does not have, with the nearest that it has."""
+def find_recorder_sources(recorders: RecorderManager, networks: dict[str, nn.Module], role: str) -> None:
+    """Finds the recorders' modules and parameters; refuses one that a network does not have, with the nearest."""
     for (name, recorder), (owner, network) in itertools.product(recorders.recorders.items(), networks.items()):
-        source, kind = recorder.source, type(recorder).__name__.replace('Recorder', '')
-        if isinstance(recorder, MultiTeacherRecorder):
-            source, kind = recorder.source_in(owner, networks), short_name(recorder.kind)
+        several = isinstance(recorder, MultiTeacherRecorder)
+        kind = short_name(recorder.kind) if several else type(recorder).__name__.replace('Recorder', '')
         if kind not in ('ModuleOutputs', 'ModuleInputs', 'Parameter'):  # MMRazor imports functions by their paths
             continue
-        what, named = ('parameter', network.named_parameters()) if kind == 'Parameter' else \
-            ('module', network.named_modules())
-        known = [path for path, _ in named if path]
-        if source not in known:
-            close = difflib.get_close_matches(str(source), known, n=3)
-            children = [path for path, _ in network.named_children() if path != 'data_preprocessor']
-            hint = f'did you mean {" or ".join(map(repr, close))}?' if close else f'it has {", ".join(children)}'
-            raise ValueError(f'{role}_recorders: {name} has source={source!r}, which is no {what} of the '
-                             f'{owner} ({type(network).__name__}); {hint}')
+        if several:
+            source = recorder.source_in(owner, networks)
+        else:
+            source = recorder._source = find_source(network, recorder.source, as_tensor=role == 'teacher')
+        named = network.named_parameters() if kind == 'Parameter' else network.named_modules()
+        known = [path for path, _ in named]
+        if source not in known or (role == 'student' and not source):  # which gives losses in training, no logits
+            source = source or 'head'
+            hint = nearest(source, known) or f'; it has {", ".join(path for path, _ in network.named_children())}'
+            hint += "; type='mmkd_atsc.Labels' needs no source" if source == 'head.loss_module' else ''
+            raise ValueError(f'{role}_recorders: {name} has source={source!r}, which the {owner} '
+                             f'({type(network).__name__}) does not have{hint}')
 
 
 def build_preprocessor(config: dict | nn.Module | None, student: BaseModel) -> nn.Module:
@@ -195,17 +173,14 @@ def build_preprocessor(config: dict | nn.Module | None, student: BaseModel) -> n
     own = student.data_preprocessor
     if config is None:
         return own
-    built: nn.Module = config
-    if isinstance(config, dict):
-        built = MODELS.build({'type': 'mmpretrain.ClsDataPreprocessor', **config})
-    augments = getattr(own, 'batch_augments', None)
-    decided = isinstance(config, dict) and 'batch_augments' in config
-    if augments is None or decided or getattr(built, 'batch_augments', None) is not None:
+    is_config, augments = isinstance(config, dict), getattr(own, 'batch_augments', None)
+    built: nn.Module = MODELS.build({'type': 'mmpretrain.ClsDataPreprocessor', **config}) if is_config else config
+    if augments is None or is_config and 'batch_augments' in config or getattr(built, 'batch_augments', None):
         return built
     if not hasattr(built, 'batch_augments'):
         raise ValueError(f"the student's batch augmentations would be lost: {type(built).__name__} has none, "
                          'use mmpretrain.ClsDataPreprocessor')
     # MMPretrain leaves them out silently where labels are not turned into scores.
     built.batch_augments, built.to_onehot = augments, True
-    built.num_classes = built.num_classes or getattr(getattr(student, 'head', None), 'num_classes', own.num_classes)
+    built.num_classes = built.num_classes or count_classes(student) or own.num_classes
     return built

@@ -61,11 +61,9 @@ class PreActBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(in_channels)
-        self.relu1 = nn.ReLU()
+        self.bn1, self.relu1 = nn.BatchNorm2d(in_channels), nn.ReLU()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
-        self.relu2 = nn.ReLU()
+        self.bn2, self.relu2 = nn.BatchNorm2d(out_channels), nn.ReLU()
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.shortcut: nn.Module | None = None
         if stride != 1 or in_channels != out_channels:
@@ -83,13 +81,12 @@ class CIFARResNet(StagedBackbone):
     """The CIFAR ResNet of `Deep Residual Learning <https://arxiv.org/abs/1512.03385>`_, with 1x1 convolutions as
     shortcuts where the shape changes, as in the distillation literature.
 
-    Parameters: ``conv1``, ``bn1``, ``layer1`` to ``layer3``. Three stages; on 32x32 images they give 32x32, 16x16 and
-    8x8 features, after the ReLU.
+    Three stages; on 32x32 images they give 32x32, 16x16 and 8x8 features, after the ReLU.
 
     Args:
         depth: 6n+2 layers, n blocks a stage.
         widths: Channels of the stem and of the three stages.
-        kwargs: ``out_indices``, ``frozen_stages``, ``norm_eval``, ``init_cfg`` of :class:`StagedBackbone`.
+        kwargs: ``out_indices``, ``init_cfg`` of :class:`StagedBackbone`.
 
     >>> import torch
     >>> net = CIFARResNet(depth=8, widths=(32, 64, 128, 256), out_indices=(0, 2))
@@ -108,12 +105,12 @@ class CIFARResNet(StagedBackbone):
 class CIFARBottleneckResNet(StagedBackbone):
     """ResNet-50, 101 or 152 with a 3x3 stem of stride 1 and no pooling.
 
-    Parameters: ``conv1``, ``bn1``, ``layer1`` to ``layer4``, named as in MMPretrain's ``ResNet_CIFAR``, whose model zoo
-    checkpoints load as they are. Four stages of 32, 16, 8 and 4 pixels a side on 32x32 images, after the ReLU.
+    Parameters are named as in MMPretrain's ``ResNet_CIFAR``, whose model zoo checkpoints load as they are. Four stages
+    of 32, 16, 8 and 4 pixels a side on 32x32 images, after the ReLU.
 
     Args:
         depth: 50, 101 or 152.
-        kwargs: ``out_indices``, ``frozen_stages``, ``norm_eval``, ``init_cfg`` of :class:`StagedBackbone`.
+        kwargs: ``out_indices``, ``init_cfg`` of :class:`StagedBackbone`.
 
     >>> import torch
     >>> [tuple(feature.shape) for feature in CIFARBottleneckResNet(50)(torch.rand(1, 3, 32, 32))]
@@ -129,13 +126,13 @@ class CIFARBottleneckResNet(StagedBackbone):
 class CIFARWideResNet(StagedBackbone):
     """`Wide Residual Networks <https://arxiv.org/abs/1605.07146>`_ for CIFAR, without dropout.
 
-    Parameters: ``conv1``, ``layer1`` to ``layer3``, ``bn``. Three stages; the closing batch norm and ReLU belong to the
-    third, so its features are activated. The first two stages end at a sum, which the next stage normalises itself.
+    Three stages; the closing batch norm and ReLU belong to the third, so its features are activated. The first two end
+    at a sum, which the next stage normalises itself.
 
     Args:
         depth: 6n+4 layers, n blocks a stage.
         widen_factor: Multiplies the stages' widths 16, 32 and 64.
-        kwargs: ``out_indices``, ``frozen_stages``, ``norm_eval``, ``init_cfg`` of :class:`StagedBackbone`.
+        kwargs: ``out_indices``, ``init_cfg`` of :class:`StagedBackbone`.
 
     >>> import torch
     >>> [tuple(feature.shape) for feature in CIFARWideResNet(16, 2)(torch.rand(1, 3, 32, 32))]

@@ -44,13 +44,13 @@ class ShuffleUnit(nn.Module):
 class CIFARShuffleNetV1(StagedBackbone):
     """`ShuffleNet <https://arxiv.org/abs/1707.01083>`_ as the distillation literature trains it on CIFAR.
 
-    The stem is a 1x1 convolution that keeps the resolution, and there is a ReLU after the depthwise convolution.
-    Parameters: ``conv1``, ``bn1``, ``layer1`` to ``layer3``. Three stages of 16, 8 and 4 pixels a side on 32x32 images.
+    The stem is a 1x1 convolution that keeps the resolution, and there is a ReLU after the depthwise convolution. Three
+    stages of 16, 8 and 4 pixels a side on 32x32 images.
 
     Args:
         groups: Of the 1x1 convolutions, 1 to 3; the widths follow the paper's table.
         init_cfg: Default: PyTorch's own initialisation, as in the literature.
-        kwargs: ``out_indices``, ``frozen_stages``, ``norm_eval`` of :class:`StagedBackbone`.
+        kwargs: ``out_indices`` of :class:`StagedBackbone`.
 
     >>> import torch
     >>> [tuple(feature.shape) for feature in CIFARShuffleNetV1()(torch.rand(1, 3, 32, 32))]
@@ -114,15 +114,14 @@ def _split_or_down(in_channels: int, out_channels: int, stride: int) -> nn.Modul
 class CIFARShuffleNetV2(StagedBackbone):
     """`ShuffleNet V2 <https://arxiv.org/abs/1807.11164>`_ as the distillation literature trains it on CIFAR.
 
-    The stem is a 1x1 convolution that keeps the resolution. Parameters: ``conv1``, ``bn1``, ``layer1`` to ``layer3``,
-    ``conv2``, ``bn2``. Three stages of 16, 8 and 4 pixels a side on 32x32 images, and the closing 1x1 convolution to
-    1024 channels as a fourth.
+    The stem is a 1x1 convolution that keeps the resolution. Three stages of 16, 8 and 4 pixels a side on 32x32 images,
+    and the closing 1x1 convolution to 1024 channels as a fourth.
 
     Args:
         widen_factor: 0.5, 1.0 or 1.5; the widths follow the paper's table.
         with_last_conv: Without it the network ends at its third stage and has no parameter beyond it.
         init_cfg: Default: PyTorch's own initialisation, as in the literature.
-        kwargs: ``out_indices``, ``frozen_stages``, ``norm_eval`` of :class:`StagedBackbone`.
+        kwargs: ``out_indices`` of :class:`StagedBackbone`.
 
     >>> import torch
     >>> image = torch.rand(1, 3, 32, 32)

@@ -16,13 +16,12 @@ CONVOLUTIONS = {8: (1, 1, 1, 1, 1), 11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16
 class CIFARVGG(StagedBackbone):
     """`VGG <https://arxiv.org/abs/1409.1556>`_ as the distillation literature trains it on CIFAR.
 
-    Parameters: ``block0`` to ``block4``. Five stages of 3x3 convolutions with 2x2 max pooling before the second, third
-    and fourth: 32, 16, 8, 4 and 4 pixels a side on 32x32 images, after the ReLU. There is no stem:
-    ``frozen_stages=0`` freezes nothing.
+    Five stages of 3x3 convolutions with 2x2 max pooling before the second, third and fourth: 32, 16, 8, 4 and 4 pixels
+    a side on 32x32 images, after the ReLU.
 
     Args:
         depth: 8, 11, 13, 16 or 19, counted with the three linear layers that the original had.
-        kwargs: ``out_indices``, ``frozen_stages``, ``norm_eval``, ``init_cfg`` of :class:`StagedBackbone`.
+        kwargs: ``out_indices``, ``init_cfg`` of :class:`StagedBackbone`.
 
     >>> import torch
     >>> [tuple(feature.shape) for feature in CIFARVGG(8, out_indices=(1, 4))(torch.rand(1, 3, 32, 32))]

@@ -37,14 +37,13 @@ class CIFARMobileNetV2(StagedBackbone):
     """`MobileNetV2 <https://arxiv.org/abs/1801.04381>`_ as the distillation literature trains it on CIFAR.
 
     It has ReLU for ReLU6, widths that are truncated and not rounded to multiples of 8, and an expansion convolution in
-    the first block too. Parameters: ``conv1``, ``block0`` to ``block6``, ``conv2``. Seven stages (their outputs are
-    linear, as in the paper), and the closing 1x1 convolution as an eighth.
+    the first block too. Seven stages, whose outputs are linear, and the closing 1x1 convolution as an eighth.
 
     Args:
         widen_factor: Multiplies the widths; the closing convolution never has fewer than 1280 channels.
         expand_ratio: Of the hidden to the input channels in every block but the first.
         with_last_conv: Without it the network ends at its seventh stage and has no parameter beyond it.
-        kwargs: ``out_indices``, ``frozen_stages``, ``norm_eval``, ``init_cfg`` of :class:`StagedBackbone`.
+        kwargs: ``out_indices``, ``init_cfg`` of :class:`StagedBackbone`.
 
     >>> import torch
     >>> image = torch.rand(1, 3, 32, 32)
@@ -54,7 +53,6 @@ class CIFARMobileNetV2(StagedBackbone):
 
     def __init__(self, widen_factor: float = 1.0, expand_ratio: int = 6, with_last_conv: bool = True,
                  **kwargs: Any) -> None:
-        # Below 1/16 the first stage would have no channel left.
         check_number('widen_factor', widen_factor, low=1 / 16)
         check_number('expand_ratio', expand_ratio, low=1, integer=True)
         channels = int(32 * widen_factor)
@@ -75,13 +73,12 @@ class CIFARMobileNetV2(StagedBackbone):
 class MobileNetV1(StagedBackbone):
     """`MobileNets <https://arxiv.org/abs/1704.04861>`_, the student of the literature's ResNet-50 to MobileNet pair.
 
-    Parameters: ``block0`` (the stem) to ``block13``, numbered through. Five stages of 112, 56, 28, 14 and 7 pixels a
-    side on 224x224 images, after the ReLU.
+    Five stages of 112, 56, 28, 14 and 7 pixels a side on 224x224 images, after the ReLU.
 
     Args:
         widen_factor: Multiplies all widths.
         init_cfg: Default: PyTorch's own initialisation, as in the literature.
-        kwargs: ``out_indices``, ``frozen_stages``, ``norm_eval`` of :class:`StagedBackbone`.
+        kwargs: ``out_indices`` of :class:`StagedBackbone`.
 
     >>> import torch
     >>> net = MobileNetV1(widen_factor=0.25, out_indices=(3, 4))
@@ -90,7 +87,6 @@ class MobileNetV1(StagedBackbone):
     """
 
     def __init__(self, widen_factor: float = 1.0, init_cfg: Any = None, **kwargs: Any) -> None:
-        # Below 1/32 the stem would have no channel left.
         check_number('widen_factor', widen_factor, low=1 / 32)
         channels = int(32 * widen_factor)
         stem: dict[str, nn.Module] = dict(block0=nn.Sequential(*conv_bn(3, channels, 3, stride=2), nn.ReLU()))

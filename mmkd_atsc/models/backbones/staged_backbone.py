@@ -2,46 +2,38 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mmpretrain.models.backbones.base_backbone import BaseBackbone
+from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmkd_atsc.errors.checks import check_flag, check_number
+from mmkd_atsc.errors.checks import check_number
 
 # Normal with variance 2 / fan_out: the initialisation of the literature's ResNets, wide ResNets, VGGs and MobileNetV2s.
 KAIMING_INIT: list[dict] = [dict(type='Kaiming', layer=['Conv2d']),
                             dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm'])]
 
 
-class StagedBackbone(BaseBackbone):
+class StagedBackbone(BaseModule):
     """A backbone given by its modules, in the order in which they run.
 
     Args:
         stem: Names and modules of the layers before the first stage; may be empty.
         stages: For each stage, names and modules of its layers.
         out_indices: The stages whose outputs ``forward`` returns, in the order of the network; -1 is the last.
-        frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages: no gradients, and batch norm
-            in eval mode.
-        norm_eval: Keep all batch norm in eval mode in training.
         init_cfg: MMEngine's initialisation config. None: PyTorch's own initialisation.
     """
 
     def __init__(self, stem: dict[str, nn.Module], stages: Sequence[dict[str, nn.Module]],
-                 out_indices: Sequence[int] = (-1, ), frozen_stages: int = -1, norm_eval: bool = False,
-                 init_cfg: Any = KAIMING_INIT) -> None:
+                 out_indices: Sequence[int] = (-1, ), init_cfg: Any = KAIMING_INIT) -> None:
         super().__init__(init_cfg)
         count = len(stages)
         if not isinstance(out_indices, (tuple, list)) or not out_indices:
             raise TypeError(f'out_indices={out_indices!r} must be a tuple of stage indices, such as ({count - 1},)')
         indices = [check_number('out_indices', i, low=-count, high=count - 1, integer=True) for i in out_indices]
         self.out_indices = tuple(sorted({index % count for index in indices}))
-        self.frozen_stages = check_number('frozen_stages', frozen_stages, low=-1, high=count, integer=True)
-        self.norm_eval = check_flag('norm_eval', norm_eval)
         self._parts = [tuple(part) for part in (stem, *stages)]
         for part in (stem, *stages):
             for name, module in part.items():
                 self.add_module(name, module)
-        self._freeze()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The outputs of the stages in ``out_indices``."""
@@ -52,21 +44,6 @@ class StagedBackbone(BaseBackbone):
             if index in self.out_indices:
                 features.append(x)
         return tuple(features)
-
-    def train(self, mode: bool = True) -> 'StagedBackbone':
-        """As in any module, but frozen stages stay in eval mode."""
-        super().train(mode)
-        self._freeze()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
-
-    def _freeze(self) -> None:
-        for names in self._parts[:self.frozen_stages + 1]:
-            for name in names:
-                getattr(self, name).eval().requires_grad_(False)
 
 
 def conv_bn(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1,
@@ -101,6 +78,6 @@ def blocks_per_stage(depth: int, extra_layers: int) -> int:
     check_number('depth', depth, low=6 + extra_layers, integer=True)
     blocks, rest = divmod(depth - extra_layers, 6)
     if rest:
-        raise ValueError(f'depth={depth} must be 6n+{extra_layers}: the nearest are {depth - rest} and '
-                         f'{depth - rest + 6}')
+        nearest = f'{depth - rest} and {depth - rest + 6}'
+        raise ValueError(f'depth={depth} must be 6n+{extra_layers}: the nearest are {nearest}')
     return blocks

@@ -1,7 +1,6 @@
 """The neck of an ATSC student: it projects the student's feature to a feature of each teacher's kind."""
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleDict
 from mmengine.utils import to_2tuple
@@ -13,7 +12,8 @@ from mmkd_atsc.registry import MODELS
 from ..classifier import Features, last_feature
 
 
-@MODELS.register_module()
+# MultiFeatureProjector is its name in older configs and exported students of several teachers.
+@MODELS.register_module(name=['FeatureProjector', 'MultiFeatureProjector'])
 class FeatureProjector(BaseModule):
     r"""Projects a student's last feature to the teacher's number of channels.
 
@@ -34,16 +34,15 @@ class FeatureProjector(BaseModule):
         factor: How much narrower the bottleneck is than the output: 2, 4 or 8.
         spatial: The teacher's feature is a map (N, C, H, W); False for vectors (N, C): class tokens, pooled features. A
             student's map is then averaged over its pixels first, and tokens (N, C, L), as MlpMixer gives, over L.
-        out_size: Height and width to which a larger map of the student is averaged first.
         final_relu: End with ReLU, right for a teacher whose features are never negative (ResNet, WRN, VGG). False
             for features that can be: those after a layer norm (ViT, Swin, ConvNeXt) or a linear bottleneck.
         pool: Factor by which the student's map is averaged down first.
         image_size: Side, or height and width, of the image by which the options are found. None: the ``img_size`` of
             a backbone that has one, else 64, or 224 for a network that cannot read so small an image.
         projectors: The options of a projector for each of several teachers, by their names.
-        init_cfg: As in every MMEngine module.
 
     Examples:
+        >>> import torch
         >>> projector = FeatureProjector()
         >>> projector.bind(torch.zeros(1, 8, 4, 4), dict(teacher=torch.zeros(1, 16, 2, 2)))
         >>> projector.options()
@@ -51,8 +50,7 @@ class FeatureProjector(BaseModule):
     """
 
     def __init__(self, in_channels: int | None = None, out_channels: int | None = None, factor: int = 2,
-                 spatial: bool | None = None, out_size: int | tuple[int, int] | None = None,
-                 final_relu: bool | None = None, pool: int | None = None,
+                 spatial: bool | None = None, final_relu: bool | None = None, pool: int | None = None,
                  image_size: int | tuple[int, int] | None = None, projectors: dict[str, dict] | None = None,
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -63,11 +61,9 @@ class FeatureProjector(BaseModule):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.factor, self.pool = check_choice('factor', factor, (2, 4, 8)), pool
         self.spatial, self.final_relu = spatial, final_relu
-        self.out_size = height_and_width('out_size', out_size)
-        self.image_size = height_and_width('image_size', image_size)
+        self.image_size = to_2tuple(image_size) if image_size else None
         self.layers: nn.Sequential | None = None
         self.projectors: ModuleDict | None = None
-        # Factor on the gradient that each projector gives to the student's encoder.
         self.teacher_grad_scales: dict[str, float] = {}
         if projectors is not None:
             self.projectors = ModuleDict({  # MMEngine's: it calls init_weights of its modules
@@ -80,8 +76,6 @@ class FeatureProjector(BaseModule):
         self.spatial, self.final_relu = self.spatial is not False, self.final_relu is not False
         if out_channels % self.factor:
             raise ValueError(f'out_channels={out_channels} is not divisible by factor={self.factor}')
-        if self.out_size and not self.spatial:
-            raise ValueError(f'out_size={self.out_size!r} needs spatial=True: vectors have no height and width')
         width = out_channels // self.factor
         self.layers = nn.Sequential(
             *self._block(in_channels, width, 1), *self._block(width, width, 3), *self._block(width, out_channels, 1))
@@ -99,18 +93,14 @@ class FeatureProjector(BaseModule):
         """The options of an equal projector that needs no teacher."""
         if self.projectors is not None:
             return dict(projectors={name: projector.options() for name, projector in self.projectors.items()})
-        names = ('in_channels', 'out_channels', 'factor', 'spatial', 'out_size', 'final_relu', 'pool')
+        names = ('in_channels', 'out_channels', 'factor', 'spatial', 'final_relu', 'pool')
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def bind(self, feature: Tensor, targets: dict[str, Tensor],
              teacher_grad_scales: dict[str, float] | None = None) -> None:
-        """Finds the options that are not given, and refuses given ones that do not fit.
+        """Finds the options in the features of one image, and refuses given ones that do not fit.
 
-        Args:
-            feature: The student's feature of one image.
-            targets: The feature of the same image from each teacher.
-            teacher_grad_scales: Factor on the gradient that each of several projectors gives to the student's encoder.
-                It does not change the gradient of the projector itself.
+        ``teacher_grad_scales`` are factors on the gradient that each of several projectors gives to the encoder.
         """
         if self.projectors is None and len(targets) > 1:
             self.layers, options = None, self.options()
@@ -135,11 +125,10 @@ class FeatureProjector(BaseModule):
             return
         if self.final_relu is None:
             self.final_relu = bool((target >= 0).all())
-        if self.pool is None and self.out_size is None and self.spatial:
-            ratios = {have / want for have, want in zip(feature.shape[2:], target.shape[2:])}
+        if self.pool is None and self.spatial:
             # Maps of other ratios are averaged to one size where they are compared, in the loss.
-            ratio = ratios.pop() if len(ratios) == 1 else 1
-            self.pool = int(ratio) if ratio > 1 and ratio == int(ratio) else None
+            ratio, *others = {have / want for have, want in zip(feature.shape[2:], target.shape[2:])}
+            self.pool = int(ratio) if not others and ratio > 1 and ratio == int(ratio) else None
         self._build_layers(feature.shape[1], target.shape[1])
         self.to(feature)
 
@@ -157,41 +146,10 @@ class FeatureProjector(BaseModule):
                                'elsewhere give in_channels and out_channels')
         if not self.spatial and feature.dim() > 2:
             feature = feature.flatten(2).mean(2)
-        size = self.out_size or [-(-side // (self.pool or 1)) for side in feature.shape[2:]]
-        size = tuple(min(have, want) for have, want in zip(feature.shape[2:], size))
-        if size != tuple(feature.shape[2:]):
-            feature = _pooled(feature, size)
+        elif self.spatial and self.pool:
+            feature = F.avg_pool2d(feature, self.pool, ceil_mode=True)
         projected = self.layers(feature)
         return projected if isinstance(features, Tensor) else (projected, )
-
-
-@MODELS.register_module()
-class MultiFeatureProjector(FeatureProjector):
-    """:class:`FeatureProjector` by the name that older configs and exported students use for several teachers."""
-
-
-def _pooled(feature: Tensor, size: tuple[int, int]) -> Tensor:
-    """``adaptive_avg_pool2d``; as two matrix products for ONNX, which has it only for sizes that divide the map's."""
-    if not torch.onnx.is_in_onnx_export():
-        return F.adaptive_avg_pool2d(feature, size)
-    rows, columns = (_averages(int(have), int(want)).to(feature) for have, want in zip(feature.shape[2:], size))
-    return rows @ feature @ columns.T
-
-
-def _averages(have: int, want: int) -> Tensor:
-    """The matrix (want, have) by which adaptive pooling averages a side."""
-    start = torch.arange(want)[:, None] * have
-    pixel = torch.arange(have) * want
-    inside = ((pixel > start - want) & (pixel < start + have)).float()
-    return inside / inside.sum(1, keepdim=True)
-
-
-def height_and_width(name: str, size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    """Height and width of an option that is both, or one number for both."""
-    if size is None:
-        return None
-    height, width = to_2tuple(size)
-    return check_number(name, height, low=1, integer=True), check_number(name, width, low=1, integer=True)
 
 
 def scale_gradient(feature: Tensor, factor: float) -> Tensor:

@@ -40,9 +40,6 @@ class LogitStandardization(BaseConnector):
         self.eps = check_number('eps', eps, above=0)
 
     def forward_train(self, feature: Tensor) -> Tensor:
-        if feature.dim() != 2 or feature.shape[1] < 2 or not feature.is_floating_point():
-            raise ValueError(f'LogitStandardization got {feature.dtype} of shape {tuple(feature.shape)}; it takes '
-                             'logits (N, C) with at least 2 classes')
         logits = feature if feature.dtype.itemsize > 4 else feature.float()
         centred = logits - logits.mean(1, keepdim=True)
         return centred / (self.tau * (centred.var(1, keepdim=True) + self.eps**2).sqrt())

@@ -49,11 +49,12 @@ class SerializationFC(BaseConnector):
             self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        if self.fc is not None:
-            self.fc.reset_parameters()
-        if self.fc is not None and self.init == 'identity':
+        if self.fc is None:
+            return
+        self.fc.reset_parameters()
+        if self.init == 'identity':
             nn.init.eye_(self.fc.weight)
-            if self.fc.bias is not None:
+            if self.bias:
                 nn.init.zeros_(self.fc.bias)
 
     def init_weights(self) -> None:

@@ -1,5 +1,6 @@
 """From a batch of bytes to what a network takes, on its device."""
-from collections.abc import Iterator
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -7,52 +8,34 @@ from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from mmkd_atsc.datasets.batched_cifar import Batch
 from mmkd_atsc.datasets.pad_crop_flip import to_device
 from mmkd_atsc.registry import MODELS
 
 
-class LabelledSamples(list):
-    """Data samples of labels (N,), made when somebody reads one; who reads ``labels`` needs none.
-
-    >>> import torch
-    >>> samples = LabelledSamples(torch.tensor([3, 7]))
-    >>> len(samples), samples.labels, samples[1].gt_label
-    (2, tensor([3, 7]), tensor([7]))
-    """
+class LabelledSamples(Sequence):
+    """Data samples of ``labels`` (N,), made when one of them is read."""
 
     def __init__(self, labels: Tensor) -> None:
-        super().__init__()
         self.labels = labels
 
-    def _made(self) -> 'LabelledSamples':
-        if not super().__len__():
-            # Views of one tensor: what MMPretrain's heads put together again was never copied one by one.
-            self.extend(DataSample().set_gt_label(label) for label in self.labels.split(1))
-        return self
+    @functools.cached_property
+    def samples(self) -> list[DataSample]:
+        # Views of one tensor: what MMPretrain's heads put together again was never copied one by one.
+        return [DataSample().set_gt_label(label) for label in self.labels.split(1)]
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __iter__(self) -> Iterator[DataSample]:
-        return super(LabelledSamples, self._made()).__iter__()
-
     def __getitem__(self, index: Any) -> Any:
-        return super(LabelledSamples, self._made()).__getitem__(index)
+        return self.samples[index]
 
 
 @MODELS.register_module()
 class BatchedDataPreprocessor(ClsDataPreprocessor):
     """MMPretrain's ``ClsDataPreprocessor`` for the batches of :class:`mmkd_atsc.BatchedCIFAR100`.
 
-    Images and labels are fetched on the device if the data set's table lies there, else moved there in one copy each.
-    Data samples are made when a head asks for them. In training the batch is augmented on the device as the data set's
-    pipeline says, with random numbers from PyTorch's own generator. Then colours, normalisation, mixup and CutMix are
-    MMPretrain's. Batches of any other data set are MMPretrain's altogether.
-
-    Args:
-        mean, std, to_rgb, to_onehot, num_classes, batch_augments, pad_size_divisor, pad_value: As in
-            ``ClsDataPreprocessor``.
+    In training the batch is augmented on the device as the data set's pipeline says, with random numbers from PyTorch's
+    own generator. Options, colours, normalisation, mixup and CutMix, and batches of other data sets, are MMPretrain's.
 
     >>> import torch
     >>> batch = dict(inputs=torch.full((2, 3, 4, 4), 20, dtype=torch.uint8), labels=torch.tensor([3, 7]),
@@ -63,20 +46,21 @@ class BatchedDataPreprocessor(ClsDataPreprocessor):
     """
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        if not isinstance(data, Batch) and 'labels' not in data:
+        if 'sample_idx' not in data:
             return super().forward(data, training)
-        if isinstance(data, Batch):
-            inputs, labels = data.fetch(self.device)
+        table = getattr(data, 'table', None)
+        if table:
+            inputs, labels = table.fetch(data['sample_idx'], self.device)
         else:
             inputs, labels = (to_device(data[key], self.device) for key in ('inputs', 'labels'))
         if training:
             inputs = data['augment'](inputs)
         inputs = super().forward(dict(inputs=inputs))['inputs']
-        samples: list = LabelledSamples(labels)
+        samples: Sequence = LabelledSamples(labels)
         if self.to_onehot:
             samples = list(samples)
             if self.num_classes is None:
-                raise ValueError('num_classes=None: to_onehot and batch_augments need it in data_preprocessor')
+                raise ValueError('data_preprocessor: to_onehot and batch_augments need num_classes')
             scores = F.one_hot(labels, self.num_classes)
             if training and self.batch_augments is not None:
                 inputs, scores = self.batch_augments(inputs, scores)

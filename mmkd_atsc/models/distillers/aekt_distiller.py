@@ -8,6 +8,7 @@ from mmpretrain.models.heads import ConformerHead, DeiTClsHead, MultiLabelClsHea
 from torch import Tensor, nn
 
 from mmkd_atsc.errors.checks import check_flag, check_number, nearest
+from mmkd_atsc.recorders.logits import count_classes, count_outputs
 from mmkd_atsc.registry import MODELS
 
 from ..classifier import is_distilled
@@ -32,7 +33,8 @@ class AEKTDistiller(MultiTeacherDistiller):
     optimizer without it is refused at its first step.
 
     Args:
-        num_classes: Classes of student and teacher; other heads are refused. None: that of their heads.
+        num_classes: Classes of student and teacher; other heads are refused. None: that of their heads,
+            or of the outputs of the student's last layer.
         with_fc: Use the serialization layer. False is AEKT's loss on the student's logits themselves.
         fc_init: 'identity', or 'default' for PyTorch's random one.
         fc_bias: Give it a bias.
@@ -108,6 +110,7 @@ class AEKTDistiller(MultiTeacherDistiller):
 
     def prepare_from_student(self, model: nn.Module) -> None:
         self._check_head(model, 'student')
+        self.student_outputs = count_outputs(model)
         super().prepare_from_student(model)
 
     def prepare_from_teachers(self, teachers: dict[str, nn.Module], weights: dict[str, float] | None = None) -> None:
@@ -115,9 +118,7 @@ class AEKTDistiller(MultiTeacherDistiller):
             self._check_head(model, name)
         for layer in self.connectors.modules():
             if isinstance(layer, SerializationFC):
-                if self.num_classes is None:
-                    raise ValueError('no head of student and teachers has a num_classes: give it to the AEKTDistiller')
-                layer.bind(self.num_classes)
+                layer.bind(self.num_classes or self.student_outputs)
         if self.fc is not None and self.fc_lr_mult == 0:
             self.fc.requires_grad_(False)
         super().prepare_from_teachers(teachers, weights)
@@ -135,9 +136,7 @@ class AEKTDistiller(MultiTeacherDistiller):
             refused = f'MMPretrain does not train {name} with its distillation branch, set distillation=False'
         if refused:
             raise ValueError(f'{role}: {refused}')
-        # LeNet and VGG classify in the backbone, timm's networks as a whole.
-        counts = (getattr(part, 'num_classes', None) for part in (head, model, getattr(model, 'backbone', None)))
-        classes = next((count for count in counts if count and count > 0), self.num_classes)
+        classes = count_classes(model) or self.num_classes
         if self.num_classes not in (None, classes):
             raise ValueError(f"AEKTDistiller has num_classes={self.num_classes}, the {role}'s head has {classes}")
         self.num_classes = classes

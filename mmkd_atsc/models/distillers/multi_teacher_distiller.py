@@ -2,6 +2,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from inspect import signature
 from typing import Any, NamedTuple
 
 from mmengine.logging import print_log
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 from mmkd_atsc.errors.checks import check_choice, check_number
 from mmkd_atsc.recorders import LabelsRecorder, MultiTeacherRecorder
-from mmkd_atsc.registry import MODELS, short_name
+from mmkd_atsc.recorders.logits import read_logits
+from mmkd_atsc.registry import MODELS, class_of, short_name
 
 from ..aggregate import aggregate_logits, labels_of
 
@@ -22,12 +24,6 @@ class LossInputs(NamedTuple):
 
     shared: dict[str, dict]  # the same for all teachers
     by_teacher: dict[str, dict[str, dict]]  # the others; one empty entry without a name if there are none
-
-    @property
-    def teachers(self) -> set[str | None]:
-        """The teachers, or combinations of them, that the loss reads."""
-        return {record.get('teacher') for records in (self.shared, *self.by_teacher.values())
-                for record in records.values()}
 
 
 @MODELS.register_module()
@@ -48,7 +44,6 @@ class MultiTeacherDistiller(ConfigurableDistiller):
             teacher's recorder may have ``source=dict(resnet110='backbone.layer3', vgg13='backbone.stage4')``.
         distill_deliveries: As in MMRazor; with one teacher only.
 
-    >>> import mmkd_atsc
     >>> logits = dict(type='mmrazor.ModuleOutputs', source='head')
     >>> distiller = MultiTeacherDistiller(
     ...     student_recorders=dict(logits=logits), teacher_recorders=dict(logits=logits),
@@ -72,13 +67,14 @@ class MultiTeacherDistiller(ConfigurableDistiller):
         self.teacher_names: list[str] = []
         self.teacher_weights: dict[str, float] = {}
         self.loss_inputs: dict[str, LossInputs] = {}
+        self.read: set[str | None] = set()  # teachers, or combinations of them, that losses read
         self.idle: list[str] = []  # teachers that no loss reads
 
     def prepare_from_teacher(self, model: nn.Module) -> None:
         self.prepare_from_teachers({'teacher': model})
 
     def prepare_from_teachers(self, teachers: dict[str, nn.Module], weights: dict[str, float] | None = None) -> None:
-        """Lets the recorders listen to the teachers. ``weights`` are in proportion to their sum; None: equal ones."""
+        """Connects the recorders with the teachers. ``weights`` are in proportion to their sum; None: equal ones."""
         self.teacher_names = list(teachers)
         weights = weights or dict.fromkeys(teachers, 1.0)
         self.teacher_weights = {name: weights[name] / sum(weights.values()) for name in teachers}
@@ -87,9 +83,10 @@ class MultiTeacherDistiller(ConfigurableDistiller):
                              f'to the student, {len(teachers)} teachers are given ({", ".join(teachers)})')
         self.loss_inputs = {loss: self._loss_inputs(loss, mapping)
                             for loss, mapping in self.loss_forward_mappings.items()}
-        read = set().union(*(inputs.teachers for inputs in self.loss_inputs.values()))
-        if len(teachers) > 1 and not read.intersection(TEACHER_AGGREGATES):
-            self.idle = [name for name in teachers if name not in read]
+        self.read = {record.get('teacher') for shared, by_teacher in self.loss_inputs.values()
+                     for records in (shared, *by_teacher.values()) for record in records.values()}
+        if len(teachers) > 1 and not self.read.intersection(TEACHER_AGGREGATES):
+            self.idle = [name for name in teachers if name not in self.read]
         if self.idle:
             print_log(f'no loss reads {" and ".join(self.idle)}: not run in training', 'current', logging.WARNING)
         self.teacher_recorders.initialize(teachers)
@@ -116,8 +113,7 @@ class MultiTeacherDistiller(ConfigurableDistiller):
         """An entry of a mapping as each teacher has it; only of the teacher that it names."""
         names, teacher, data_idx = self.teacher_names, record.get('teacher', 'all'), record.get('data_idx')
         if record['from_student'] and 'teacher' in record:
-            raise ValueError(f"{where}: from_student=True has no teacher={teacher!r}; the student's answer to each "
-                             "teacher is data_idx='teacher'")
+            raise ValueError(f"{where}: from_student=True has no teacher={teacher!r}; did you mean data_idx='teacher'?")
         if data_idx not in (None, 'teacher'):
             check_number(f'{where}: data_idx', data_idx, integer=True)
         if type(teacher) is int and 0 <= teacher < len(names):  # True is no place
@@ -140,13 +136,13 @@ class MultiTeacherDistiller(ConfigurableDistiller):
 
     def compute_distill_losses(self, data_samples: Sequence | None = None) -> dict[str, Any]:
         """The losses of what was recorded, by the mappings; ``data_samples`` are those of the batch."""
-        label_recorders = [recorder for recorder in self.student_recorders.recorders.values()
-                           if isinstance(recorder, LabelsRecorder)]
-        reads_labels = label_recorders or any('confidence' in inputs.teachers for inputs in self.loss_inputs.values())
-        labels = labels_of(data_samples) if data_samples and reads_labels else None
-        for recorder in label_recorders if labels is not None else ():
-            recorder.fill(labels)
-        losses: dict[str, Any] = {}
+        recorders = [recorder for recorder in self.student_recorders.recorders.values()
+                     if isinstance(recorder, LabelsRecorder)]
+        labels, losses = None, {}
+        if data_samples and (recorders or 'confidence' in self.read):
+            labels = labels_of(data_samples)
+            for recorder in recorders:
+                recorder.fill(labels)
         for name, (shared, by_teacher) in self.loss_inputs.items():
             arguments = {argument: self.get_record(**record, labels=labels) for argument, record in shared.items()}
             losses.update(self.log_arguments(name, arguments))
@@ -176,11 +172,11 @@ class MultiTeacherDistiller(ConfigurableDistiller):
                    connector: str | None = None, connector_idx: int | None = None,
                    teacher: str | None = None, labels: Tensor | None = None) -> Any:
         """MMRazor's, of one teacher, or of all of them combined."""
-        if from_student:
-            return super().get_record(recorder, True, record_idx, data_idx, connector, connector_idx)
-        source = self.teacher_recorders.get_recorder(recorder)
-        names = self.teacher_names if teacher in TEACHER_AGGREGATES else [teacher]
-        record, *others = [source.of(name).get_record_data(record_idx, data_idx) for name in names]
+        recorders = self.student_recorders if from_student else self.teacher_recorders
+        source, names = recorders.get_recorder(recorder), self.teacher_names
+        sources = [source] if from_student else [
+            source.of(name) for name in (names if teacher in TEACHER_AGGREGATES else [teacher])]
+        record, *others = [read_logits(one.get_record_data(record_idx, data_idx)) for one in sources]
         if teacher in TEACHER_AGGREGATES:
             record = aggregate_logits([record, *others], teacher, list(self.teacher_weights.values()), labels)
         if connector:
@@ -199,3 +195,12 @@ def in_every_teacher(recorder: dict) -> dict:
         return recorder
     recorder = dict(recorder)
     return dict(type='mmkd_atsc.MultiTeacher', kind=recorder.pop('type'), **recorder)
+
+
+def check_mapping_keys(distiller: dict) -> None:
+    """Refuses a misspelt key in the loss mappings of a distiller's config."""
+    reads = getattr(class_of(distiller, 'mmrazor'), 'get_record', ConfigurableDistiller.get_record)
+    known = [name for name in signature(reads).parameters if name not in ('self', 'labels')]
+    for loss, mapping in (distiller.get('loss_forward_mappings') or {}).items():
+        for argument, key in ((argument, key) for argument, record in mapping.items() for key in record):
+            check_choice(f'loss_forward_mappings: {loss}.{argument}: key', key, known)

@@ -1,3 +1,3 @@
-from .shared_classifier_head import MultiClassifierHead, SharedClassifierHead
+from .shared_classifier_head import SharedClassifierHead
 
-__all__ = ['MultiClassifierHead', 'SharedClassifierHead']
+__all__ = ['SharedClassifierHead']

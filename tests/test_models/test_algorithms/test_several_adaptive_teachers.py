@@ -3,11 +3,9 @@ import copy
 
 import pytest
 import torch
-from torch.nn import functional as F
 
-from mmkd_atsc.models.aggregate import aggregate_logits
 from tests.conftest import tiny_classifier
-from tests.test_models.distillation import LABELS, VIT, batches, divergence, kd, optimizer_of, train
+from tests.test_models.distillation import VIT, batches, kd, optimizer_of, train
 from tests.test_models.test_algorithms.test_adaptive_teacher_distill import AsTheyAre
 from tests.test_models.test_algorithms.test_adaptive_teacher_distill import build as build_one
 
@@ -32,9 +30,9 @@ def two(**options):
 
 
 @pytest.mark.parametrize('count, options', [
-    (1, {}), (2, {}), (2, dict(classifier_step='alternate')), (2, dict(adaptive=False)),
-    (2, dict(student_ce_weight=0.5)), (2, dict(distiller=kd())), (2, dict(distiller=kd(dict(teacher='mean_prob'))))])
-def test_ten_steps_with_one_teacher_or_twice_the_same(teacher_checkpoint, count, options):
+    (1, {}), (2, {}), (2, dict(classifier_step='alternate', student_ce_weight=0.5)),
+    (2, dict(adaptive=False, distiller=kd())), (2, dict(distiller=kd(dict(teacher='mean_prob'))))])
+def test_five_steps_with_one_teacher_or_twice_the_same(teacher_checkpoint, count, options):
     """In train mode; with weights of one half every network goes where it goes with one teacher."""
     names = [f'teacher{i}' for i in range(count)]
     alone = build_one(teacher_checkpoint, **copy.deepcopy(options))
@@ -45,7 +43,7 @@ def test_ten_steps_with_one_teacher_or_twice_the_same(teacher_checkpoint, count,
         several.student.neck.projectors[name].load_state_dict(alone.student.neck.state_dict())
     start = alone.student.backbone.conv1.weight.detach().clone()
     for model in (alone, several):
-        train(model, 10)
+        train(model, 5)
     assert not torch.allclose(alone.student.backbone.conv1.weight, start, atol=1e-3)
     pairs = [(alone.student.backbone, several.student.backbone)]
     for name in names:
@@ -53,20 +51,6 @@ def test_ten_steps_with_one_teacher_or_twice_the_same(teacher_checkpoint, count,
                   (alone.teacher, several.teachers[name].model)]
     for ours, theirs in pairs:
         torch.testing.assert_close(theirs.state_dict(), ours.state_dict(), atol=1e-6, rtol=1e-6)
-
-
-def test_losses_are_those_of_each_branch(batch):
-    model = two(distiller=dict(anchor_weight=0.5, align_weight=2.0), teacher_weights=[3, 1])
-    losses = model(*batch, mode='loss')
-    assert set(losses) == {f'distill.{name}.{loss}' for name in ('big', 'deep')
-                           for loss in ('loss_align', 'loss_anchor')} | {'big.loss', 'deep.loss'}
-    projected = model.student.extract_feat(batch[0])
-    for name, feature in zip(('big', 'deep'), projected):
-        network = model.teachers[name].model
-        seen = network.backbone(batch[0])[-1]
-        torch.testing.assert_close(losses[f'distill.{name}.loss_align'], 2 * F.mse_loss(feature, seen))
-        torch.testing.assert_close(losses[f'{name}.loss'], F.cross_entropy(
-            network.head(network.neck((seen, ))), LABELS))
 
 
 def test_the_encoder_descends_the_weighted_sum_and_each_branch_its_own(batch):
@@ -90,23 +74,10 @@ def test_the_encoder_descends_the_weighted_sum_and_each_branch_its_own(batch):
             torch.testing.assert_close(*([p.grad for p in module.parameters()] for module in (mine, other)))
 
 
-@pytest.mark.parametrize('aggregate', ['mean_prob', 'vote'])
-def test_the_student_answers_with_all_its_branches(batch, aggregate):
-    teachers = dict(big=tiny_classifier(8), deep=tiny_classifier(4, depth=14))
-    model = build(teachers, student=student_config(aggregate=aggregate)).eval()
-    scores = torch.stack([sample.pred_score for sample in model(*batch, mode='predict')])
-    branches = [network.model.head(network.model.neck((feature, )))
-                for network, feature in zip(model.teachers.values(), model.student.extract_feat(batch[0]))]
-    torch.testing.assert_close(scores, aggregate_logits(branches, aggregate).softmax(1))
-
-
 def test_families_sizes_and_normalisations_mix(batch):
-    """A CNN and a transformer with an input normalisation of its own teach together."""
     teachers = dict(cnn=tiny_classifier(8), vit=VIT)
     model = build(teachers, data_preprocessor=dict(mean=[127.5] * 3, std=[64.] * 3))
     wrapper = optimizer_of(model)
-    listed = [p for group in wrapper.param_groups for p in group['params']]
-    assert len(listed) == len({id(p) for p in listed}) == len(list(model.parameters()))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     for data, _ in batches(2):
         assert model.train_step(data, wrapper)['loss'].isfinite()
@@ -118,18 +89,8 @@ def test_families_sizes_and_normalisations_mix(batch):
     torch.testing.assert_close(vit.encode(batch[0])[-1], expected, atol=1e-5, rtol=1e-4)
 
 
-def test_a_loss_on_the_common_answer_is_averaged_over_the_teachers(batch):
-    """An AEKT term beside the alignment: it is weighted in the loss, the alignment in the projectors."""
-    model = two(distiller=kd(), teacher_weights=[3, 1])
-    losses = model(*batch, mode='loss')
-    student = model.student.head(model.student.extract_feat(batch[0]))
-    for name, weight in (('big', 0.75), ('deep', 0.25)):
-        torch.testing.assert_close(losses[f'distill.{name}.loss_kd'],
-                                   weight * divergence(student, model.teachers[name](batch[0])))
-
-
 @pytest.mark.parametrize('student, error, words', [
-    (tiny_classifier(4), TypeError, 'the student.*needs neck=.*FeatureProjector.*its head is a LinearClsHead'),
+    (tiny_classifier(4), TypeError, 'the student.*needs neck=.*FeatureProjector.*and LinearClsHead'),
     (student_config(('deep', 'big')), ValueError,
      'projectors are for deep, big; the teachers are big, deep: names and order must agree'),
     (student_config(weights=dict(big=1)), ValueError,

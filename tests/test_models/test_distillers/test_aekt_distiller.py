@@ -5,13 +5,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 from mmpretrain.models import ImageClassifier
-from mmpretrain.models.heads import (
-    ConformerHead,
-    EfficientFormerClsHead,
-    LeViTClsHead,
-    MultiLabelClsHead,
-    MultiLabelLinearClsHead,
-)
+from mmpretrain.models.heads import ConformerHead, EfficientFormerClsHead, MultiLabelClsHead
 from torch import nn
 from torch.nn import functional as F
 
@@ -118,38 +112,17 @@ def test_inside_mmrazors_own_algorithm_with_the_same_loss(teacher_checkpoint, ba
         torch.testing.assert_close(found[name], value)
 
 
-def test_the_raw_parts_inside_mmrazors_configurable_distiller(teacher_checkpoint, batch):
-    raw = dict(
-        type='mmrazor.ConfigurableDistiller',
-        student_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc'),
-                               gt_labels=dict(type='ModuleInputs', source='head.loss_module')),
-        teacher_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
-        connectors=dict(serialize=dict(type='mmkd_atsc.SerializationFC', num_classes=10)),
-        distill_losses=dict(loss_aekt=dict(type='mmkd_atsc.AEKTLoss', tau=4.0, beta=2.0)),
-        loss_forward_mappings=dict(loss_aekt=dict(
-            preds_S=dict(from_student=True, recorder='fc', connector='serialize'),
-            preds_T=dict(from_student=False, recorder='fc'),
-            gt_labels=dict(from_student=True, recorder='gt_labels', data_idx=1))))
-    model, ours = build(teacher_checkpoint, distiller=raw).eval(), build(teacher_checkpoint, beta=2.0).eval()
-    scramble(model.distiller.connectors['serialize'])
-    scramble(ours.distiller.fc)
-    losses = model(*batch, mode='loss')
-    assert set(losses) == {'student.loss', 'distill.loss_aekt'}
-    assert losses['distill.loss_aekt'] == ours(*batch, mode='loss')['distill.loss_aekt']
-
-
 # MMPretrain's DeiT: mixup and CutMix stand in the student's train_cfg, the data_preprocessor beside the model.
+DEIT = dict(
+    cfg_path='mmpretrain::deit/deit-tiny_4xb256_in1k.py', head=dict(num_classes=10, in_channels=24),
+    backbone=dict(img_size=32, patch_size=8, arch=dict(
+        _delete_=True, embed_dims=24, num_layers=1, num_heads=2, feedforward_channels=24)))
 
-DEIT = dict(cfg_path='mmpretrain::deit/deit-tiny_4xb256_in1k.py', head=dict(num_classes=10),
-            backbone=dict(img_size=32, patch_size=8))
 
-
-@pytest.mark.parametrize('student, algorithm', [
-    (DEIT, dict(data_preprocessor=dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3))),
-    (dict(DEIT, data_preprocessor=dict(num_classes=10)), {})])  # its config says 1000 classes
-def test_deits_own_config_trains_with_both(teacher_checkpoint, student, algorithm):
+def test_deits_own_config_trains_with_both(teacher_checkpoint):
     np.random.seed(0)
-    model = build(teacher_checkpoint, student=student, algorithm=algorithm).train()
+    preprocessor = dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3)
+    model = build(teacher_checkpoint, student=DEIT, algorithm=dict(data_preprocessor=preprocessor)).train()
     assert [type(one).__name__ for one in model.data_preprocessor.batch_augments.augments] == ['Mixup', 'CutMix']
     optimizer = optimizer_of(model, optimizer=dict(type='AdamW', lr=1e-3))
     logs = [model.train_step(next(batches(1))[0], optimizer) for _ in range(12)]
@@ -165,18 +138,6 @@ def test_batch_augmentations_are_the_users_to_switch_off_and_never_lost(teacher_
         build(teacher_checkpoint, student=DEIT, algorithm=lost)
 
 
-# What can be replaced.
-
-def test_replaced_connector(teacher_checkpoint, batch):
-    torch.manual_seed(2)
-    model = build(teacher_checkpoint, **PAPERS, connectors=dict(fc=dict(
-        type='mmkd_atsc.SerializationFC', num_classes=10, bias=False, init='default'))).eval()
-    losses, weight = model(*batch, mode='loss'), model.distiller.connectors['fc'].fc.weight
-    z, v = model.student(batch[0]), model.teacher(batch[0])
-    torch.testing.assert_close(losses['distill.loss_aekt'], aekt_loss(z @ weight.t(), v, LABELS))
-    assert {id(p) for p, _ in model.distiller.param_group_options()} == {id(weight)}
-
-
 def test_replaced_and_added_losses_with_their_mappings(teacher_checkpoint, batch):
     options = kd()
     options['distill_losses']['loss_aekt'] = dict(type='mmkd_atsc.AEKTLoss', tau=1.0, max_pull=None)
@@ -187,30 +148,15 @@ def test_replaced_and_added_losses_with_their_mappings(teacher_checkpoint, batch
     torch.testing.assert_close(losses['distill.loss_kd'], divergence(z, v))
 
 
-def test_another_loss_in_the_place_of_ours(teacher_checkpoint, batch):
-    model = build(
-        teacher_checkpoint, distill_losses=dict(loss_aekt=dict(type='mmrazor.KLDivergence')),
-        loss_forward_mappings=dict(loss_aekt=dict(
-            preds_S=dict(from_student=True, recorder='logits', connector='fc'),
-            preds_T=dict(from_student=False, recorder='logits'))))
-    assert set(model(*batch, mode='loss')) == {'student.loss', 'distill.loss_aekt'}
-
-
-# The layer: its parameter group, its absence where the student is used, its harmlessness at the identity.
-
-@pytest.mark.parametrize('rules', [None, dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
-                                   dict(custom_keys={'fc': dict(lr_mult=3.0)})])
+@pytest.mark.parametrize('rules', [{}, dict(paramwise_cfg=dict(custom_keys={'fc': dict(lr_mult=3.0)}))])
 def test_the_layer_has_a_group_of_its_own(teacher_checkpoint, rules):
     model = build(teacher_checkpoint, fc_lr_mult=0.02, fc_weight_decay=0.25)
-    optimizer = optimizer_of(model, **({} if rules is None else dict(paramwise_cfg=rules))).optimizer
+    optimizer = optimizer_of(model, **rules).optimizer
     layer = set(model.distiller.parameters())
     groups = [group for group in optimizer.param_groups if layer & set(group['params'])]
     assert all(set(group['params']) <= layer for group in groups)
     assert {parameter for group in groups for parameter in group['params']} == layer and len(layer) == 2
     assert all(group['lr'] == pytest.approx(0.001) and group['weight_decay'] == 0.25 for group in groups)
-    conv = next(group for group in optimizer.param_groups
-                if any(parameter is model.student.backbone.conv1.weight for parameter in group['params']))
-    assert conv['lr'] == 0.05 and conv['weight_decay'] == 5e-4
     in_all = [parameter for group in optimizer.param_groups for parameter in group['params']]
     assert len(in_all) == len(set(in_all)) and set(in_all) == layer | set(model.student.parameters())
 
@@ -225,8 +171,6 @@ def test_the_layer_is_absent_at_inference(teacher_checkpoint, batch):
     assert torch.equal(model(*batch, mode='tensor'), model.student(batch[0]))
     exported = {key for key in model.state_dict() if key.startswith('architecture.')}
     assert exported == {f'architecture.{key}' for key in MODELS.build(tiny_classifier(4)).state_dict()}
-    assert {key for key in model.state_dict() if 'connectors' in key} == {
-        'distiller.connectors.fc.fc.weight', 'distiller.connectors.fc.fc.bias'}
 
 
 def test_a_frozen_identity_changes_nothing_bit_for_bit(teacher_checkpoint):
@@ -243,18 +187,12 @@ def test_a_frozen_identity_changes_nothing_bit_for_bit(teacher_checkpoint):
     assert not torch.equal(moving.distiller.fc.fc.weight, torch.eye(10))
 
 
-# What is refused, in one line.
-
 @pytest.mark.parametrize('settings, error, message', [
     (dict(bta=2.0), TypeError, "AEKTDistiller has no option 'bta'; did you mean 'beta'?"),
     (dict(fc_lr=0.1), TypeError, "no option 'fc_lr'; did you mean 'fc_lr_mult'?"),
-    (dict(tau=0), ValueError, 'tau=0 must be a number greater than 0'),
     (dict(num_classes=1), ValueError, 'num_classes=1 must be an integer at least 2'),
-    (dict(with_fc=False, num_classes='10'), TypeError, "num_classes='10' must be an integer"),
     (dict(with_fc='False'), TypeError, "with_fc='False' must be True or False"),
-    (dict(log_terms=1), TypeError, 'log_terms=1 must be True or False'),
     (dict(fc_lr_mult=-0.1), ValueError, 'fc_lr_mult=-0.1 must be a number at least 0'),
-    (dict(fc_weight_decay=None), TypeError, 'fc_weight_decay=None must be a number'),
     (dict(fc_init='idenity'), ValueError, "did you mean 'identity'?"),
     (dict(beta=2.0, distill_losses=dict(loss_aekt=dict(type='mmkd_atsc.AEKTLoss'))), ValueError,
      'beta would be lost: distill_losses gives loss_aekt of its own'),
@@ -269,13 +207,11 @@ def test_wrong_options_are_refused_in_one_line(settings, error, message):
     assert message in str(caught.value) and '\n' not in str(caught.value)
 
 
-@pytest.mark.parametrize('with_fc', [True, False])
-def test_heads_of_other_classes_are_refused_at_once(teacher_checkpoint, with_fc):
+def test_heads_of_other_classes_are_refused_at_once(teacher_checkpoint):
     with pytest.raises(ValueError, match="num_classes=100, the student's head has 10"):
-        build(teacher_checkpoint, distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=100, with_fc=with_fc))
+        build(teacher_checkpoint, num_classes=100)
     with pytest.raises(ValueError, match="num_classes=12, the teacher's head has 10"):
-        build(teacher_checkpoint, student=tiny_classifier(4, num_classes=12),
-              distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=12, with_fc=with_fc))
+        build(teacher_checkpoint, student=tiny_classifier(4, num_classes=12), num_classes=12)
 
 
 class TwoVectors(nn.Module):
@@ -290,10 +226,8 @@ class TwoVectors(nn.Module):
 
 
 @pytest.mark.parametrize('head, roles, words', [
-    (MultiLabelLinearClsHead(10, 4), ('student', 'teacher'), 'gives several labels an image'),
     (MultiLabelClsHead(), ('student', 'teacher'), 'gives several labels an image'),
     (ConformerHead(10, [6, 6]), ('student', 'teacher'), 'gives the logits of two branches apart'),
-    (LeViTClsHead(10, in_channels=6), ('student', ), 'distillation branch, set distillation=False'),
     (EfficientFormerClsHead(10, 6), ('student', ), 'distillation branch, set distillation=False')])
 def test_heads_without_one_answer_to_train_are_refused(head, roles, words):
     distiller = dict(type='mmkd_atsc.AEKTDistiller')
@@ -306,37 +240,19 @@ def test_heads_without_one_answer_to_train_are_refused(head, roles, words):
         MultiTeacherDistill(one, several, distiller, allow_random_teacher=True)
 
 
-def test_one_of_two_answers_can_be_chosen(teacher_checkpoint, batch):
-    student = ImageClassifier(TwoVectors(), head=ConformerHead(10, [6, 6]))
-    model = build(teacher_checkpoint, student=student, **PAPERS, loss_forward_mappings=dict(loss_aekt=dict(
-        preds_S=dict(from_student=True, recorder='logits', data_idx=1, connector='fc'),
-        preds_T=dict(from_student=False, recorder='logits'),
-        gt_labels=dict(from_student=True, recorder='labels', data_idx=1)))).eval()
-    losses = model(*batch, mode='loss')
-    _, answer = model.student(batch[0])
-    torch.testing.assert_close(losses['distill.loss_aekt'], aekt_loss(answer, model.teacher(batch[0]), LABELS))
-
-
 def test_the_number_of_classes_is_that_of_the_heads(teacher_checkpoint):
     standardize = dict(type='mmkd_atsc.LogitStandardization')
     layers = dict(fc=[dict(type='mmkd_atsc.SerializationFC'), standardize])
-    for options in ({}, dict(connectors=layers), dict(fc_lr_mult=0.0)):
+    for options in ({}, dict(connectors=layers)):
         distiller = build(teacher_checkpoint, **options).distiller
         layer, = (module for module in distiller.modules() if isinstance(module, SerializationFC))
         assert torch.equal(layer.fc.weight, torch.eye(10)) and distiller.num_classes == 10
-        assert layer.fc.weight.requires_grad == ('fc_lr_mult' not in options)
-    assert 'distiller.connectors.fc.fc.weight' in build(teacher_checkpoint).state_dict()
     with pytest.raises(ValueError, match='SerializationFC has num_classes=7, the heads have 10'):
         build(teacher_checkpoint, connectors=dict(fc=dict(type='mmkd_atsc.SerializationFC', num_classes=7)))
-    with pytest.raises(RuntimeError, match='no layer yet'):
-        SerializationFC()(torch.zeros(2, 10))
 
 
-def test_heads_that_tell_no_number_of_classes_ask_for_it():
-    network = tiny_classifier(4)
-    student, teacher = MODELS.build(network), MODELS.build(network)
+def test_a_student_that_tells_no_number_of_classes_has_that_of_its_last_layer():
+    student, teacher = MODELS.build(tiny_classifier(4)), MODELS.build(tiny_classifier(4))
     del student.head.num_classes, teacher.head.num_classes
-    config = dict(type='mmkd_atsc.AEKTDistiller')
-    with pytest.raises(ValueError, match='no head of student and teachers has a num_classes'):
-        MultiTeacherDistill(student, teacher, config, allow_random_teacher=True)
-    MultiTeacherDistill(student, teacher, dict(config, num_classes=10), allow_random_teacher=True)
+    model = MultiTeacherDistill(student, teacher, dict(type='mmkd_atsc.AEKTDistiller'), allow_random_teacher=True)
+    assert model.distiller.fc.num_classes == 10

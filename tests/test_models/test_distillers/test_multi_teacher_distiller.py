@@ -7,7 +7,7 @@ from mmengine.registry import MODELS
 
 from mmkd_atsc.models.aggregate import aggregate_logits
 from tests.conftest import tiny_classifier
-from tests.test_models.distillation import LABELS, VIT, divergence, train
+from tests.test_models.distillation import LABELS, divergence, train
 from tests.test_models.distillation import kd as kd_options
 
 
@@ -28,9 +28,9 @@ def answers(model, images):
     return model.student(images), [teacher(images) for teacher in model.teachers.values()]
 
 
-@pytest.mark.parametrize('teacher', ['all', None])
-def test_applied_to_all_and_averaged_by_the_weights(batch, teacher):
-    model = distill(kd(teacher and dict(teacher=teacher)), teacher_weights=[3, 1]).eval()
+@pytest.mark.parametrize('mapping', [dict(teacher='all'), {}])
+def test_applied_to_all_and_averaged_by_the_weights(batch, mapping):
+    model = distill(kd(mapping), teacher_weights=[3, 1]).eval()
     losses = model(*batch, mode='loss')
     student, teachers = answers(model, batch[0])
     assert set(losses) == {'student.loss', 'distill.big.loss_kd', 'distill.deep.loss_kd'}
@@ -59,23 +59,21 @@ def test_one_answer_of_all(batch, how):
     torch.testing.assert_close(losses['distill.loss_kd'], divergence(student, together))
 
 
-@pytest.mark.parametrize('mapping', [{}, dict(teacher='mean_prob'), dict(teacher='mean_logit'),
-                                     dict(teacher='confidence')])
+@pytest.mark.parametrize('mapping', [{}, dict(teacher='confidence')])
 @pytest.mark.parametrize('distiller', ['kd', 'aekt'])
 def test_twice_the_same_teacher_is_one_teacher(teacher_checkpoint, mapping, distiller):
-    """Over 20 steps, in train mode."""
+    """Over ten steps, in train mode."""
     config = kd(mapping) if distiller == 'kd' else dict(type='mmkd_atsc.AEKTDistiller', num_classes=10, **mapping)
     plain = dict(config, type='mmrazor.ConfigurableDistiller') if config == kd() else config
     models = [distill(plain, tiny_classifier(8), teacher_ckpt=teacher_checkpoint, allow_random_teacher=False),
               distill(config, [tiny_classifier(8)], teacher_ckpt=[teacher_checkpoint]),
               distill(config, [tiny_classifier(8)] * 2, teacher_ckpt=[teacher_checkpoint] * 2,
                       teacher_weights=[0.5, 0.5])]
-    start = models[0].student.state_dict()
-    start = {key: value.clone() for key, value in start.items()}
+    start = copy.deepcopy(models[0].student.state_dict())
     for model in models:
         model.train()
         model.student.load_state_dict(start)
-        train(model, 20)
+        train(model, 10)
     assert not torch.allclose(models[0].student.backbone.conv1.weight, start['backbone.conv1.weight'], atol=1e-3)
     for model in models[1:]:
         torch.testing.assert_close(model.student.state_dict(), models[0].student.state_dict(), atol=1e-6, rtol=1e-6)
@@ -97,27 +95,6 @@ def test_no_forward_and_no_connector_is_repeated(batch):
     assert len(losses) == 1 + 2 + 2 + 3 and len(forwards) == len(set(forwards)) == 4
 
 
-def test_sources_and_connectors_may_differ_by_teacher(batch):
-    """Feature losses: other sources, other channels, a connector for each."""
-    def conv(channels):
-        return dict(type='mmrazor.ConvModuleConnector', in_channel=8, out_channel=channels)
-    config = dict(
-        type='mmkd_atsc.MultiTeacherDistiller',
-        student_recorders=dict(map=dict(type='ModuleOutputs', source='backbone.layer3')),
-        teacher_recorders=dict(map=dict(type='ModuleOutputs', source=dict(big='backbone.layer3',
-                                                                          deep='backbone.layer2'))),
-        connectors=dict(to_big=conv(16), to_deep=conv(4)),
-        distill_losses={f'loss_{name}': dict(type='mmkd_atsc.FeatureAlignLoss') for name in ('big', 'deep')},
-        loss_forward_mappings={f'loss_{name}': dict(
-            preds_S=dict(from_student=True, recorder='map', connector=f'to_{name}'),
-            preds_T=dict(from_student=False, recorder='map', teacher=name)) for name in ('big', 'deep')})
-    model = distill(config).train()
-    losses = model(*batch, mode='loss')
-    assert {'distill.loss_big', 'distill.loss_deep'} < set(losses)
-    sum(value for key, value in losses.items() if 'loss' in key).backward()
-    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
-
-
 def test_methods_are_recorded_teacher_by_teacher(batch):
     """MMRazor's method recorders wrap a class, not a network: each teacher's must hold its own calls alone."""
     config = kd()
@@ -134,31 +111,6 @@ def test_aekt_of_two_teachers_logs_the_terms_of_each(batch):
     losses = model(*batch, mode='loss')
     assert {f'distill.{name}.{term}' for name in ('big', 'deep') for term in ('loss_aekt', 'tckd')} < set(losses)
     assert {'distill.accuracy_before_fc', 'distill.accuracy_after_fc'} < set(losses)
-    total, _ = model.parse_losses(losses)
-    parts = [losses['student.loss'], losses['distill.big.loss_aekt'], losses['distill.deep.loss_aekt']]
-    torch.testing.assert_close(total, sum(parts))
-
-
-def test_families_sizes_and_normalisations_mix(batch):
-    model = distill(kd(), dict(cnn=tiny_classifier(8), vit=VIT),
-                    data_preprocessor=dict(mean=[127.5] * 3, std=[64.] * 3)).eval()
-    images = batch[0] * 64 + 127.5
-    losses = model(batch[0], batch[1], mode='loss')
-    seen_by_vit = model.teachers['vit'].model(images.flip(1) / 255)
-    torch.testing.assert_close(losses['distill.vit.loss_kd'], 0.5 * divergence(model.student(batch[0]), seen_by_vit),
-                               atol=1e-5, rtol=1e-4)
-
-
-def test_a_copy_records_its_own_teachers(batch):
-    model = distill(kd()).eval()
-    model(*batch, mode='loss')  # its records, which have a graph, are dropped
-    twin = copy.deepcopy(model)
-    with torch.no_grad():
-        for parameter in twin.teachers['deep'].parameters():
-            parameter.mul_(1.5)
-    losses = twin(*batch, mode='loss')
-    student, teachers = answers(twin, batch[0])
-    torch.testing.assert_close(losses['distill.deep.loss_kd'], 0.5 * divergence(student, teachers[1]))
 
 
 def test_other_teachers_or_another_order_are_refused_when_weights_are_loaded():
@@ -172,16 +124,22 @@ def test_other_teachers_or_another_order_are_refused_when_weights_are_loaded():
 
 @pytest.mark.parametrize('mapping, words', [
     (dict(teacher='bgi'), "loss_kd.preds_T: teacher='bgi' is not one of 'all'.*did you mean 'big'"),
-    (dict(teacher=2), 'teacher=2 is not one of'),
     (dict(teacher=True), 'teacher=True is not one of'),
-    (dict(teacher=-1), 'teacher=-1 is not one of'),
     (dict(data_idx='techer'), "preds_T: data_idx='techer' must be an integer"),
     (dict(recorder='logit'), '"logit" must be in'),
-    (dict(connector='fc'), 'fc must be in "connectors"'),
+    (dict(connectr='fc'), "loss_kd.preds_T: key='connectr' is not one of .*; did you mean 'connector'?"),
 ])
 def test_a_mapping_that_asks_for_what_is_not_there(mapping, words):
     with pytest.raises((ValueError, TypeError, AssertionError), match=words):
         distill(kd(mapping))
+
+
+@pytest.mark.parametrize('kind', ['mmkd_atsc.MultiTeacherDistiller', 'mmrazor.ConfigurableDistiller'])
+def test_a_misspelt_key_of_a_mapping_is_refused_at_build(kind):
+    config = kd()
+    config['loss_forward_mappings']['loss_kd']['preds_S'] = dict(from_studnt=True, recorder='logits')
+    with pytest.raises(ValueError, match="loss_kd.preds_S: key='from_studnt' is not .*; did you mean 'from_student'?"):
+        distill(dict(config, type=kind))
 
 
 @pytest.mark.parametrize('argument, words', [
@@ -194,13 +152,6 @@ def test_mappings_that_contradict_themselves(argument, words):
         distill(config)
 
 
-def test_only_logits_can_be_combined(batch):
-    config = kd(dict(teacher='mean_prob'))
-    config['teacher_recorders'] = dict(logits=dict(type='ModuleOutputs', source='backbone'))
-    with pytest.raises(TypeError, match=r"'mean_prob' combines logits \(N, C\) of one shape, not tuple"):
-        distill(config)(*batch, mode='loss')
-
-
 def test_deliveries_are_for_one_teacher():
     method = 'mmpretrain.models.heads.linear_head.LinearClsHead.forward'
     deliveries = dict(distill_deliveries=dict(aug=dict(type='MethodOutputs', max_keep_data=1, method_path=method)))
@@ -209,20 +160,7 @@ def test_deliveries_are_for_one_teacher():
         distill(kd(**deliveries))
 
 
-@pytest.mark.parametrize('name', ['two words', 'lossless', 'student', 'all', 'keys', 'train', 3])
+@pytest.mark.parametrize('name', ['two words', 'lossless', 'student', 'keys', 3])
 def test_names_that_would_be_misread_are_refused(name):
     with pytest.raises(ValueError, match=f'teacher: {name!r} cannot be a name'):
         distill(kd(), {name: tiny_classifier(8), 'big': tiny_classifier(8)})
-
-
-@pytest.mark.parametrize('options, words', [
-    (dict(teacher_weights=[1]), 'teacher_weights has 1 entries for 2 teachers'),
-    (dict(teacher_weights=[1, 0]), 'teacher_weights: deep=0 must be a number greater than 0'),
-    (dict(teacher_weights=dict(big=1, dep=1)), 'teacher_weights is for big, dep, the teachers are big, deep'),
-    (dict(teacher_weights=['1', 1]), "teacher_weights: big='1' must be a number"),
-    (dict(teacher=dict(big=tiny_classifier(8), other=tiny_classifier(4, num_classes=7))),
-     'different numbers of classes: big 10, other 7'),
-])
-def test_weights_and_classes_must_fit(options, words):
-    with pytest.raises((ValueError, TypeError), match=words):
-        distill(kd(), **options)

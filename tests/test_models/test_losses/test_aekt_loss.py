@@ -9,10 +9,7 @@ from mmkd_atsc.models.losses import AEKTLoss
 from mmkd_atsc.registry import MODELS
 from tests.test_models.test_losses.aekt_cases import aekt_loss, logits
 
-
-def statistics(student, teacher, labels, **settings):
-    loss = AEKTLoss(reduction='none', **{'gamma': 1.0, 'max_pull': None, **settings})
-    return loss(student, teacher, labels), loss
+PAPERS = dict(gamma=1.0, max_pull=None)
 
 
 @pytest.mark.parametrize('tau', [0.5, 1.0, 4.0])
@@ -65,7 +62,8 @@ def test_nckd_of_two_classes_is_exactly_zero(dtype):
 
 def test_equal_networks_have_no_kl_and_a_ratio_of_one():
     student, _, labels = logits(9, 50, dtype=torch.float32)
-    losses, loss = statistics(student, student.detach().clone(), labels)
+    loss = AEKTLoss(**PAPERS, reduction='none')
+    losses = loss(student, student.detach().clone(), labels)
     assert torch.equal(losses, torch.full((9, ), 16.0))
     assert [loss.terms[name].item() for name in ('tckd', 'nckd', 'target', 'ratio')] == [0, 0, 1, 1]
 
@@ -74,7 +72,8 @@ def test_three_classes_by_hand():
     """Student (2/4, 1/4, 1/4), teacher (6/8, 1/8, 1/8 moved to 1.5/8, 0.5/8): p̂ = 1/2, 1/2 and q̂ = 3/4, 1/4."""
     student = torch.tensor([[2.0, 1.0, 1.0]], dtype=torch.float64).log().requires_grad_()
     teacher = torch.tensor([[12.0, 3.0, 1.0]], dtype=torch.float64).log()
-    losses, loss = statistics(student, teacher, torch.tensor([0]), tau=1.0)
+    loss = AEKTLoss(**PAPERS, reduction='none', tau=1.0)
+    losses = loss(student, teacher, torch.tensor([0]))
     kl = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
     terms = {name: value.item() for name, value in loss.terms.items()}
     assert terms == pytest.approx(dict(tckd=kl, nckd=kl, target=1.5, ratio=1.5, student_confidence=0.5,
@@ -140,31 +139,10 @@ def test_gradcheck_of_the_ratio_form(max_ratio, topk):
                             reduction='none'), student)
 
 
-def test_the_loss_is_smooth_where_the_bound_sets_in():
-    """Equal logits have a ratio of exactly 1: from a little below to a little above it, nothing jumps."""
-    teacher = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)
-    step = torch.tensor([[1e-6, 0.0, 0.0]], dtype=torch.float64)
-    results = []
-    for student in (teacher - step, teacher + step):
-        student.requires_grad_()
-        loss = aekt_loss(student, teacher, torch.tensor([0]), alpha=0, beta=0, max_ratio=1.0)
-        results.append((loss.detach(), *torch.autograd.grad(loss, student)))
-    torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-5)
-
-
-def test_second_derivative():
-    student, teacher, labels = logits()
-    assert torch.autograd.gradgradcheck(lambda u: aekt_loss(u, teacher, labels), student)
-
-
 BAD_SETTINGS = [
     (dict(tau=0), ValueError, 'tau=0 must be a number greater than 0'),
-    (dict(tau='4'), TypeError, "tau='4'"),
-    (dict(alpha=-1), ValueError, 'alpha=-1 must be a number at least 0'),
-    (dict(beta=math.nan), ValueError, 'beta=nan'),
     (dict(target_form='no_confidense'), ValueError, "'no_confidence'; did you mean 'no_confidence'"),
     (dict(max_ratio=0), ValueError, 'max_ratio=0 must be a number greater than 0'),
-    (dict(soft_target_topk=0), ValueError, 'soft_target_topk=0 must be an integer at least 1'),
     (dict(reduction='batchmean'), ValueError, "reduction='batchmean' is not one of 'mean', 'sum', 'none'"),
 ]
 
@@ -187,16 +165,10 @@ INDICES = Z(4, dtype=torch.long)
 
 @pytest.mark.parametrize('student, teacher, labels, error, message', [
     (Z(4, 1), Z(4, 1), INDICES, ValueError, 'must be (N, C) with at least 2 classes, of one shape: student (4, 1)'),
-    (Z(4), Z(4), INDICES, ValueError, 'must be (N, C)'),
-    (Z(4, 5), Z(4, 6), INDICES, ValueError, 'student (4, 5), teacher (4, 6)'),
     (Z(4, 5), Z(4, 5), INDICES + 5, RuntimeError, 'index 5 is out of bounds'),
-    (Z(4, 5), Z(4, 5), INDICES - 1, RuntimeError, 'index -1 is out of bounds'),
     (Z(4, 5), Z(4, 5), INDICES.float(), TypeError, 'labels of shape (N,) must be integers, got torch.float32'),
     (Z(4, 5), Z(4, 5), INDICES[:3], ValueError, 'labels of shape (3,) must be (4,) class indices or (4, 5) scores'),
-    (Z(4, 5), Z(4, 5), Z(4, 6), ValueError, 'labels of shape (4, 6)'),
     (Z(4, 5), Z(4, 5), Z(4, 5), ValueError, 'soft labels must be finite, not negative, and hold a positive score'),
-    (Z(1, 3), Z(1, 3), torch.tensor([[2.0, -1.0, 0.0]]), ValueError, 'soft labels must be'),
-    (Z(4, 5), Z(4, 5), Z(4, 5) + math.nan, ValueError, 'soft labels must be'),
 ])
 def test_bad_tensors_are_refused_in_one_line(student, teacher, labels, error, message):
     refused(error, message, AEKTLoss(), student, teacher, labels)
