@@ -49,7 +49,7 @@ def test_a_pair_is_what_its_name_says_by_the_protocol(method, pair):
         None if method == 'kd' else [dict(type='mmkd_atsc.DistillWarmupHook', epochs=20)])
     if method == 'aekt':
         assert config.model.distiller == dict(
-            type='mmkd_atsc.AEKTDistiller', tau=4.0, alpha=1.0, beta=BETA[pair], gamma=1.0)
+            type='mmkd_atsc.AEKTDistiller', tau=4.0, alpha=1.0, beta=BETA[pair], gamma=1.0, max_pull=None)
         assert config.optim_wrapper.constructor == 'mmkd_atsc.DistillOptimWrapperConstructor'
 
 
@@ -91,7 +91,7 @@ def test_imagenets_pairs_take_their_teacher_from_the_zoo(pair):
     weights = resolve_network(config.model.teacher.to_dict(), 'teacher').weights
     assert re.fullmatch(rf'https://download\.openmmlab\.com/\S*/{pair.split("_")[0]}_8xb32_in1k_\S+\.pth', weights)
     assert config.train_dataloader.batch_size == 32 and config.auto_scale_lr.base_batch_size == 256
-    assert config.model.distiller == dict(type='mmkd_atsc.AEKTDistiller', tau=1.0, beta=0.5)
+    assert config.model.distiller == dict(type='mmkd_atsc.AEKTDistiller', tau=1.0, beta=0.5, max_pull=None)
     assert config.custom_hooks == [dict(type='mmkd_atsc.DistillWarmupHook', epochs=1)]
 
 

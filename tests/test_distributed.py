@@ -44,7 +44,7 @@ def build(method, checkpoint):
         config = dict(type='mmkd_atsc.MultiTeacherDistill', distiller=dict(type='mmkd_atsc.AEKTDistiller'))
     else:
         student |= dict(neck=dict(type='mmkd_atsc.FeatureProjector'), head=dict(type='mmkd_atsc.SharedClassifierHead'))
-        config = dict(type='mmkd_atsc.AdaptiveTeacherDistill')
+        config = dict(type='mmkd_atsc.AdaptiveTeacherDistill', teacher_lr_mult=1.0)
     return MODELS.build(dict(config, architecture=student, **common)).eval()
 
 

@@ -4,7 +4,7 @@ model = dict(
     type='mmkd_atsc.MultiTeacherDistill',
     architecture=_base_.mobilenetv1,
     teacher=dict(cfg_path='mmpretrain::resnet/resnet50_8xb32_in1k.py', pretrained=True),
-    distiller=dict(type='mmkd_atsc.AEKTDistiller', tau=1.0, beta=0.5))
+    distiller=dict(type='mmkd_atsc.AEKTDistiller', tau=1.0, beta=0.5, max_pull=None))
 custom_hooks = [dict(type='mmkd_atsc.DistillWarmupHook', epochs=1)]
 optim_wrapper = dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor')
 train_cfg = dict(_delete_=True, type='mmkd_atsc.ResumableEpochLoop', max_epochs=100)

@@ -8,9 +8,13 @@ model = dict(
         neck=dict(type='mmkd_atsc.FeatureProjector'),
         head=dict(type='mmkd_atsc.SharedClassifierHead')),
     teacher=dict(cfg_path='mmpretrain::resnet/resnet50_8xb32_in1k.py', pretrained=True),
-    distiller=dict(type='mmkd_atsc.ATSCDistiller', anchor_weight=10.0))
+    # The paper's values; the defaults are others.
+    student_ce_weight=0.0,
+    teacher_lr_mult=1.0,
+    distiller=dict(
+        type='mmkd_atsc.ATSCDistiller', align_weight=1.0, normalize=False, anchor_weight=10.0, anchor_min_dims=2))
 
-custom_hooks = [dict(type='mmkd_atsc.AdaptiveTeacherHook')]
+custom_hooks = [dict(type='mmkd_atsc.AdaptiveTeacherHook', start=0)]
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='mmkd_atsc.DistillOptimWrapperConstructor',

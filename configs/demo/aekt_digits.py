@@ -6,7 +6,7 @@ model = dict(
     architecture=_base_.resnet8_tiny,
     teacher=_base_.model,
     teacher_ckpt='{{$DEMO_TEACHER:work_dirs/quickstart/teacher_digits}}',
-    distiller=dict(type='mmkd_atsc.AEKTDistiller', beta=2.0))
+    distiller=dict(type='mmkd_atsc.AEKTDistiller', beta=2.0, gamma=1.0, max_pull=None))
 custom_hooks = [dict(type='mmkd_atsc.DistillWarmupHook', epochs=5)]
 val_cfg = dict(type='mmkd_atsc.DistillValLoop')
 test_cfg = dict(type='mmkd_atsc.DistillTestLoop')

@@ -10,7 +10,7 @@ from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.registry import HOOKS
 from mmkd_atsc.runtime.model_wrappers import rewrap_model, unwrap_model
 
-from .start_check import check_bound, check_teacher_accuracy
+from .start_check import BEFORE_TRAINING, check_bound, check_teacher_accuracy
 from .warmup import ScheduledHook
 
 
@@ -20,10 +20,12 @@ class AdaptiveTeacherHook(ScheduledHook):
 
     Before ``start`` and from ``stop`` on the teacher is frozen as it is then, which is SimKD's step. While it adapts,
     its drift :math:`\lVert\theta-\theta^*\rVert/\lVert\theta^*\rVert` is logged as ``teacher/drift`` and, for each
-    stage of the encoder, ``teacher/drift/<stage>``; several teachers have names of their own in place of 'teacher'.
+    stage of the encoder, ``teacher/drift/<stage>``; several teachers have names of their own in place of 'teacher'. A
+    validation that finds a teacher more than a point below its start is warned of, once.
 
     Args:
-        start: First epoch, counted from 0, in which the teacher adapts.
+        start: First epoch, counted from 0, in which the teacher adapts. None: when half of the training is done, for a
+            teacher would come down to meet an untrained student. The papers' is 0.
         stop: First epoch in which it does not any more. None: it adapts to the end.
         interval: Log the drift every so many iterations.
         min_teacher_accuracy: Stop the run when a validation finds the teacher below this. It needs
@@ -36,18 +38,19 @@ class AdaptiveTeacherHook(ScheduledHook):
     [False, False, True, True, False, False]
     """
 
-    def __init__(self, start: int = 0, stop: int | None = None, interval: int = 100,
+    def __init__(self, start: int | None = None, stop: int | None = None, interval: int = 100,
                  min_teacher_accuracy: float | None = None, metric: str = 'accuracy/top1',
                  by_epoch: bool = True) -> None:
         super().__init__(by_epoch)
-        self.start = check_number('start', start, 0, integer=True)
-        self.stop = stop if stop is None else check_number('stop', stop, start + 1, integer=True)
+        self.start = start if start is None else check_number('start', start, 0, integer=True)
+        self.stop = stop if stop is None else check_number('stop', stop, (start or 0) + 1, integer=True)
         self.interval = check_number('interval', interval, 1, integer=True)
         self.min_teacher_accuracy, self.metric = check_bound(min_teacher_accuracy), metric
+        self._warned: set[str] = set()
 
     def is_active(self, done: int) -> bool:
         """Whether the teacher adapts after so many epochs or iterations."""
-        return done >= self.start and (self.stop is None or done < self.stop)
+        return done >= (self.start or 0) and (self.stop is None or done < self.stop)
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
@@ -58,6 +61,8 @@ class AdaptiveTeacherHook(ScheduledHook):
         if self.min_teacher_accuracy is not None and not getattr(runner.val_loop, 'teachers', False):
             raise ValueError('min_teacher_accuracy needs a validation of the teacher: '
                              "val_cfg=dict(type='mmkd_atsc.DistillValLoop', teachers=True)")
+        if self.start is None:
+            self.start = (runner.max_epochs if self.by_epoch else runner.max_iters) // 2
 
     def update(self, runner: Runner, done: int) -> None:
         model, active = unwrap_model(runner), self.is_active(done)
@@ -86,9 +91,21 @@ class AdaptiveTeacherHook(ScheduledHook):
                 runner.message_hub.update_scalar(f'train/{key}', drift)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self._warn_of_losses(runner, metrics or {})
         when = f'in epoch {runner.epoch}' if self.by_epoch else f'at iteration {runner.iter}'
         for name in unwrap_model(runner).teachers if self.min_teacher_accuracy is not None else ():
             measured = {key: value for key, value in (metrics or {}).items() if key.startswith(f'{name}/')}
             if measured:  # it is its turn
                 check_teacher_accuracy(measured, f'{name}/{self.metric}', self.min_teacher_accuracy, when,
                                        'the teacher has collapsed; raise anchor_weight or lower the learning rate')
+
+    def _warn_of_losses(self, runner: Runner, metrics: dict[str, float]) -> None:
+        start = runner.message_hub.runtime_info.get(BEFORE_TRAINING, {})
+        for name in unwrap_model(runner).teachers:
+            key = f'{name}/{self.metric}'
+            if name in self._warned or key not in metrics or key not in start or metrics[key] >= start[key] - 1:
+                continue
+            self._warned.add(name)
+            runner.logger.warning(
+                f'{key} fell from {start[key]:.2f} before training to {metrics[key]:.2f}: the teacher comes down to '
+                'meet its student; raise anchor_weight, lower teacher_lr_mult, or let the teacher adapt later (start)')

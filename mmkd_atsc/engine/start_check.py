@@ -12,6 +12,8 @@ from mmkd_atsc.registry import HOOKS
 from mmkd_atsc.runtime.exact_resume import random_state, set_random_state
 from mmkd_atsc.runtime.model_wrappers import unwrap_model
 
+BEFORE_TRAINING = 'teachers_before_training'  # the message hub's name for the teachers' metrics
+
 
 @HOOKS.register_module()
 class StartCheckHook(Hook):
@@ -60,6 +62,7 @@ class StartCheckHook(Hook):
             set_random_state(before)
 
     def _check_accuracy(self, runner: Runner, metrics: dict[str, float]) -> None:
+        runner.message_hub.update_info(BEFORE_TRAINING, metrics)
         runner.logger.info('before training: ' + ', '.join(f'{key} {value:.2f}' for key, value in metrics.items()))
         for name, teacher in unwrap_model(runner).teachers.items():
             if self.min_teacher_accuracy is not None and teacher.loaded:  # a random one was asked for

@@ -1,4 +1,5 @@
 """Distillation losses that come in over the first epochs or iterations."""
+import math
 from collections.abc import Sequence
 
 from mmengine.hooks import Hook
@@ -8,6 +9,8 @@ from torch import nn
 from mmkd_atsc.errors.checks import check_choice, check_flag, check_number
 from mmkd_atsc.registry import HOOKS
 from mmkd_atsc.runtime.model_wrappers import unwrap_model
+
+STAIRS = 10
 
 
 class ScheduledHook(Hook):
@@ -44,7 +47,9 @@ class DistillWarmupHook(ScheduledHook):
     Any loss of a distiller that has a ``loss_weight`` can be warmed up, MMRazor's own too.
 
     Args:
-        epochs: Length of the warm-up; in iterations if ``by_epoch`` is False.
+        epochs: Length of the warm-up; in iterations if ``by_epoch`` is False. None: a twelfth of the training, as the
+            literature's 20 of 240 epochs, but not less than 500 iterations or, of a short training, one half; in ten
+            steps, between which a CUDA graph of the training step holds.
         losses: Names of the distiller's losses. None: all of them.
         by_epoch: Count epochs. A training by iterations (``IterBasedTrainLoop``) needs False.
 
@@ -52,15 +57,17 @@ class DistillWarmupHook(ScheduledHook):
     0.25
     """
 
-    def __init__(self, epochs: int = 20, losses: Sequence[str] | None = None, by_epoch: bool = True) -> None:
-        super().__init__(by_epoch)
-        self.epochs = check_number('epochs', epochs, 1, integer=True)
+    def __init__(self, epochs: int | None = None, losses: Sequence[str] | None = None, by_epoch: bool = True) -> None:
+        super().__init__(by_epoch and epochs is not None)
+        self.stairs = STAIRS if epochs is None else None
+        self.epochs = epochs if epochs is None else check_number('epochs', epochs, 1, integer=True)
         self.losses = losses
         self._full: list[tuple[nn.Module, float]] = []  # losses, with their whole weight
 
     def factor(self, done: int) -> float:
         """The share of the full weight after so many epochs or iterations."""
-        return min((done + 1) / self.epochs, 1.0)
+        share = 1.0 if self.epochs is None else min((done + 1) / self.epochs, 1.0)
+        return share if self.stairs is None else math.ceil(share * self.stairs) / self.stairs
 
     def before_run(self, runner: Runner) -> None:
         model = unwrap_model(runner)
@@ -72,6 +79,11 @@ class DistillWarmupHook(ScheduledHook):
             if not hasattr(module, 'loss_weight'):
                 raise ValueError(f'{name} ({type(module).__name__}) has no loss_weight to warm up')
             self._full.append((module, module.loss_weight))
+
+    def before_train(self, runner: Runner) -> None:
+        super().before_train(runner)
+        if self.epochs is None:
+            self.epochs = max(math.ceil(runner.max_iters / 12), min(500, runner.max_iters // 2), 1)
 
     def update(self, runner: Runner, done: int) -> None:
         self._scale(self.factor(done))

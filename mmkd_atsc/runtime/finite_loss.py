@@ -24,7 +24,8 @@ class FiniteLossHook(Hook):
 
     No step waits for the GPU: the losses of all steps are checked when a line is logged, at an epoch's end, and before
     a validation or a checkpoint, and with them the trained weights (a gradient can be nan where the loss is not) and
-    the buffers. When one process finds something, all stop. Steps that AMP's scaler skips are no errors.
+    the buffers. When one process finds something, all stop. Steps that AMP's scaler skips are no errors. The message
+    ends with what the model's modules say in ``nonfinite_remedy``.
     """
 
     # After the logger, whose line shows the loss, and before the checkpoint.
@@ -62,7 +63,13 @@ class FiniteLossHook(Hook):
             problem += f' (process {rank})' if get_world_size() > 1 else ''
             path = runner.message_hub.get_info('last_ckpt') or (runner._load_from if runner._resume else None)
             saved = f'the last checkpoint before it is {path}' if path else 'no checkpoint had been saved'
-            raise TrainingStopped(f'{problem}; {saved}')
+            raise TrainingStopped('; '.join([problem, saved, *remedies(unwrap_model(runner))]))
+
+
+def remedies(model: nn.Module) -> list[str]:
+    """What the modules of a model say one should change when a loss is nan or inf, each once."""
+    return list(dict.fromkeys(module.nonfinite_remedy for module in model.modules()
+                              if hasattr(module, 'nonfinite_remedy')))
 
 
 @torch.no_grad()

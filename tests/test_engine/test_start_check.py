@@ -29,7 +29,8 @@ def start(model, classes=10, metrics=METRICS, iteration=0, **options):
     loop = metrics and SimpleNamespace(score_teachers=lambda: (torch.rand(3), metrics)[1])
     dataset = SimpleNamespace(metainfo=dict(classes=tuple(map(str, range(classes)))))
     runner = SimpleNamespace(model=model, train_dataloader=SimpleNamespace(dataset=dataset), val_loop=loop,
-                             iter=iteration, logger=logging.getLogger('start'))
+                             iter=iteration, logger=logging.getLogger('start'),
+                             message_hub=SimpleNamespace(update_info=lambda *_: None))
     StartCheckHook(**options).before_train(runner)
 
 

@@ -19,7 +19,7 @@ def toy_runner(**losses):
     model = nn.Module()
     model.distiller = nn.Module()
     model.distiller.distill_losses = nn.ModuleDict(losses)
-    return SimpleNamespace(model=model, epoch=0, iter=0)
+    return SimpleNamespace(model=model, epoch=0, iter=0, max_epochs=12, max_iters=12)
 
 
 def weights_over(hook, runner, steps):
@@ -45,9 +45,23 @@ def test_each_epoch_or_iteration_has_its_share_of_the_weight(by_epoch):
 
 def test_epochs_are_refused_where_training_counts_iterations():
     runner = SimpleNamespace(train_loop=IterBasedTrainLoop.__new__(IterBasedTrainLoop))
-    DistillWarmupHook(by_epoch=False).before_train(runner)
+    DistillWarmupHook(epochs=4, by_epoch=False).before_train(runner)
     with pytest.raises(ValueError, match='DistillWarmupHook counts epochs; .* set by_epoch=False and give iterations'):
-        DistillWarmupHook().before_train(runner)
+        DistillWarmupHook(epochs=4).before_train(runner)
+
+
+@pytest.mark.parametrize('steps, length', [(94, 47), (1, 1), (3000, 500), (187_680, 15_640)])
+def test_by_default_it_takes_a_twelfth_of_the_training_and_more_of_a_short_one(steps, length):
+    runner, hook = toy_runner(kd=Loss(2.0)), DistillWarmupHook()
+    runner.max_iters, runner.train_loop = steps, None
+    hook.before_run(runner)
+    hook.before_train(runner)
+    factors = [hook.factor(done) for done in range(length)]
+    assert hook.epochs == length and factors == sorted(factors) and factors[-1] == 1
+    assert len(set(factors)) == min(length, 10) and factors[0] == pytest.approx(0.1 if length > 1 else 1)
+    runner.iter = length // 2 - 1
+    hook.before_train_iter(runner, 0)
+    assert runner.model.distiller.distill_losses['kd'].loss_weight == 2 * hook.factor(runner.iter)
 
 
 def test_mmrazors_own_losses_can_be_warmed_up():

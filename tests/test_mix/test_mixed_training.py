@@ -32,11 +32,14 @@ def build(method, augments=None, loss=None, vit=False, to_onehot=False):
         student['neck'], student['head']['in_channels'] = None, 16
     if method == 'atsc':
         student.update(neck=dict(type='mmkd_atsc.FeatureProjector'), head=dict(type='mmkd_atsc.SharedClassifierHead'))
-    kind, distiller = dict(aekt=('MultiTeacherDistill', 'AEKTDistiller'),
-                           atsc=('AdaptiveTeacherDistill', 'ATSCDistiller'))[method]
+    options = dict(  # the papers' values
+        aekt=dict(type='mmkd_atsc.MultiTeacherDistill',
+                  distiller=dict(type='mmkd_atsc.AEKTDistiller', gamma=1.0, max_pull=None)),
+        atsc=dict(type='mmkd_atsc.AdaptiveTeacherDistill', student_ce_weight=0.0, teacher_lr_mult=1.0,
+                  distiller=dict(type='mmkd_atsc.ATSCDistiller', normalize=False)))[method]
     model = MODELS.build(dict(
-        type=f'mmkd_atsc.{kind}', architecture=student, teacher=teacher, allow_random_teacher=True,
-        distiller=dict(type=f'mmkd_atsc.{distiller}'), data_preprocessor=dict(PREPROCESSOR, to_onehot=to_onehot)))
+        options, architecture=student, teacher=teacher, allow_random_teacher=True,
+        data_preprocessor=dict(PREPROCESSOR, to_onehot=to_onehot)))
     model.init_weights()
     return model.train()
 

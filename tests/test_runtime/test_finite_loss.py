@@ -39,6 +39,12 @@ def test_the_message_names_the_loss_the_step_and_the_last_good_checkpoint(tmp_pa
     assert_all_checkpoints_are_good(tmp_path)
 
 
+def test_the_message_says_what_the_methods_parts_would_change(tmp_path, monkeypatch):
+    monkeypatch.setattr(nn.Linear, 'nonfinite_remedy', 'Linear: halve it', raising=False)
+    with pytest.raises(TrainingStopped, match='no checkpoint had been saved; Linear: halve it$'):
+        toy_runner(tmp_path, batches(factor={3: math.nan}), interval=100).train()
+
+
 @pytest.mark.parametrize('cfg, checkpoint, step', [
     (None, {}, 10), (BY_ITER, dict(by_epoch=False, interval=7), 7),
     (dict(BY_ITER, val_interval=7), dict(by_epoch=False, interval=100, save_best='toy/acc', rule='greater'), 7)])

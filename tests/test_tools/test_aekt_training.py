@@ -9,7 +9,7 @@ pytestmark = pytest.mark.usefixtures('in_process')
 AEKT = TINY_TRAINING + """
 model = dict(
     type='mmkd_atsc.MultiTeacherDistill', architecture=model, teacher=TEACHER, teacher_ckpt=CHECKPOINT,
-    distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=10, beta=2.0, fc_lr_mult=0.1))
+    distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=10, beta=2.0, fc_lr_mult=0.1, gamma=1.0, max_pull=None))
 custom_hooks = [dict(type='mmkd_atsc.DistillWarmupHook', epochs=3)]
 log_processor = dict(window_size=1)
 default_hooks.update(logger=dict(type='LoggerHook', interval=1))

@@ -19,7 +19,7 @@ student = dict(
     head=dict(type='mmkd_atsc.SharedClassifierHead'))
 model = dict(
     type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student, teacher=TEACHER, teacher_ckpt=CHECKPOINT,
-    distiller=dict(type='mmkd_atsc.ATSCDistiller'))
+    distiller=dict(type='mmkd_atsc.ATSCDistiller', anchor_min_dims=2))
 custom_hooks = [dict(type='mmkd_atsc.AdaptiveTeacherHook', start=1, stop=2, interval=2)]
 val_cfg = dict(type='mmkd_atsc.DistillValLoop', teachers=True)
 test_cfg = dict(type='mmkd_atsc.DistillTestLoop')

@@ -29,7 +29,7 @@ def make_steps(num_samples: int, num_classes: int, device: torch.device = CPU) -
     student = torch.randn(num_samples, num_classes, generator=generator).to(device).requires_grad_()
     teacher = 3 * torch.randn(num_samples, num_classes, generator=generator).to(device)
     labels = torch.randint(num_classes, (num_samples, ), generator=generator).to(device)
-    aekt = AEKTLoss(tau=4.0, alpha=1.0, beta=8.0, gamma=1.0)
+    aekt = AEKTLoss(tau=4.0, alpha=1.0, beta=8.0, gamma=1.0, max_pull=None)
     # DKDLoss sums whatever its reduction; the work is the same.
     dkd = DKDLoss(tau=4.0, alpha=1.0, beta=8.0, reduction='mean')
     kd = KLDivergence(tau=4.0, reduction='batchmean')

@@ -51,15 +51,18 @@ def atsc_model(teacher: str, student: str) -> nn.Module:
     """ATSC as its config has it, with a teacher of random weights."""
     network = dict(classifier(student), neck=dict(type='mmkd_atsc.FeatureProjector'),
                    head=dict(type='mmkd_atsc.SharedClassifierHead'))
+    papers = dict(align_weight=1.0, normalize=False, anchor_weight=1.0, anchor_min_dims=2)
     return _built(dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=network, teacher=classifier(teacher),
-                       allow_random_teacher=True, data_preprocessor=BATCHED))
+                       allow_random_teacher=True, data_preprocessor=BATCHED,
+                       distiller=dict(type='mmkd_atsc.ATSCDistiller', **papers),
+                       student_ce_weight=0.0, teacher_lr_mult=1.0))
 
 
 def aekt_model(teacher: str, student: str) -> nn.Module:
     """AEKT as its config has it, with a teacher of random weights."""
     return _built(dict(type='mmkd_atsc.MultiTeacherDistill', architecture=classifier(student),
                        teacher=classifier(teacher), allow_random_teacher=True,
-                       distiller=dict(type='mmkd_atsc.AEKTDistiller'), data_preprocessor=BATCHED))
+                       distiller=dict(type='mmkd_atsc.AEKTDistiller', max_pull=None), data_preprocessor=BATCHED))
 
 
 def dkd_model(teacher: str, student: str) -> nn.Module:
@@ -148,7 +151,7 @@ def bare_aekt_step(model: nn.Module, batch: Batch) -> Step:
     """AEKT's maths in a plain loop, with its serialization layer and the logged terms."""
     model = stand_in(model, batch).model
     student, teacher, fc = model.student, model.teacher.eval(), model.distiller.fc
-    loss_aekt = AEKTLoss()
+    loss_aekt = AEKTLoss(max_pull=None)
     optimizer = torch.optim.SGD([*student.parameters(), *fc.parameters()], **SGD)
 
     def step() -> dict[str, torch.Tensor]:

@@ -7,7 +7,11 @@ model = dict(
         type='mmpretrain.ImageClassifier',
         neck=dict(type='mmkd_atsc.FeatureProjector', factor=2),
         head=dict(type='mmkd_atsc.SharedClassifierHead')),
-    distiller=dict(type='mmkd_atsc.ATSCDistiller', align_weight=1.0, anchor_weight=1.0))
+    # The papers' values; for a schedule of one's own the defaults are others (configs/atsc/README.md).
+    student_ce_weight=0.0,
+    teacher_lr_mult=1.0,
+    distiller=dict(
+        type='mmkd_atsc.ATSCDistiller', align_weight=1.0, normalize=False, anchor_weight=1.0, anchor_min_dims=2))
 
 custom_hooks = [dict(type='mmkd_atsc.AdaptiveTeacherHook', start=0, stop=None)]
 val_cfg = dict(type='mmkd_atsc.DistillValLoop', teachers=True, every_n_epochs=10)

@@ -10,7 +10,8 @@ model = dict(
             labels=dict(type='ModuleInputs', source='head.loss_module')),
         teacher_recorders=dict(logits=dict(type='ModuleOutputs', source='head')),
         distill_losses=dict(
-            loss_dkd=dict(type='mmkd_atsc.AEKTLoss', tau=4.0, alpha=1.0, beta=8.0, gamma=0.0)),
+            loss_dkd=dict(
+                type='mmkd_atsc.AEKTLoss', tau=4.0, alpha=1.0, beta=8.0, gamma=0.0, max_pull=None)),  # the paper's
         loss_forward_mappings=dict(
             loss_dkd=dict(
                 preds_S=dict(from_student=True, recorder='logits'),

@@ -46,20 +46,21 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
             after (a)'s optimizer step, with a fresh forward of the changed encoder, as in the authors' loop; on one
             process. Both give the same student while no loss reads C and gradients are not clipped.
         student_ce_weight: Weight of a cross-entropy of the student through the shared classifier, from which the
-            classifier does not learn. 0: none.
+            classifier does not learn. 0, as in the papers: none; the student then needs a long training.
         teacher_lr_mult: The teacher's learning rate, as a multiple of the optimizer's: one number, or a list or dict of
-            them for several teachers. It needs ``DistillOptimWrapperConstructor``.
+            them for several teachers. The papers' is 1. It needs ``DistillOptimWrapperConstructor``.
     """
 
     shares_classifier = True
+    nonfinite_remedy = 'AdaptiveTeacherDistill: lower the learning rate, teacher_lr_mult or align_weight'
 
     @classmethod
     def method_name(cls, config: dict) -> str:
         return 'ATSC' if config.get('adaptive', True) else 'SimKD'
 
     def __init__(self, architecture: dict | str | BaseModel, teacher: Any, distiller: dict | None = None,
-                 adaptive: bool = True, classifier_step: str = 'joint', student_ce_weight: float = 0.0,
-                 teacher_lr_mult: float | list | dict = 1.0, **options: Any) -> None:
+                 adaptive: bool = True, classifier_step: str = 'joint', student_ce_weight: float = 1.0,
+                 teacher_lr_mult: float | list | dict = 0.1, **options: Any) -> None:
         check_number('student_ce_weight', student_ce_weight, 0)
         super().__init__(architecture, teacher, distiller or dict(type='mmkd_atsc.ATSCDistiller'),
                          calculate_student_loss=student_ce_weight > 0, **options)

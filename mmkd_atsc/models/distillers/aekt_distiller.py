@@ -141,8 +141,8 @@ class AEKTDistiller(MultiTeacherDistiller):
             raise ValueError(f"AEKTDistiller has num_classes={self.num_classes}, the {role}'s head has {classes}")
         self.num_classes = classes
 
-    def run_loss(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        losses = super().run_loss(name, arguments)
+    def run_loss(self, name: str, arguments: dict[str, Any], teacher: str) -> dict[str, Any]:
+        losses = super().run_loss(name, arguments, teacher)
         if name == 'loss_aekt' and self.log_terms:
             # No name holds 'loss', so MMEngine adds none of them to the total.
             losses.update(getattr(self.distill_losses[name], 'terms', {}))

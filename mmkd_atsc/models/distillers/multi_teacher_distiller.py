@@ -148,7 +148,7 @@ class MultiTeacherDistiller(ConfigurableDistiller):
             losses.update(self.log_arguments(name, arguments))
             for teacher, records in by_teacher.items():
                 own = {argument: self.get_record(**record, labels=labels) for argument, record in records.items()}
-                terms = self.run_loss(name, {**arguments, **own})
+                terms = self.run_loss(name, {**arguments, **own}, teacher or self.teacher_names[0])
                 if teacher:
                     share = self.loss_share(name, teacher)
                     terms = {f'{teacher}.{key}': share * value if 'loss' in key and share != 1 else value
@@ -156,8 +156,8 @@ class MultiTeacherDistiller(ConfigurableDistiller):
                 losses.update(terms)
         return losses
 
-    def run_loss(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """One loss for one teacher (or one answer of all), and what is logged with it."""
+    def run_loss(self, name: str, arguments: dict[str, Any], teacher: str) -> dict[str, Any]:
+        """One loss for one teacher (the first for one answer of all), and what is logged with it."""
         return {name: self.distill_losses[name](**arguments)}
 
     def log_arguments(self, name: str, arguments: dict[str, Any]) -> dict[str, Tensor]:

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from mmkd_atsc.errors.checks import check_choice, check_number
 from mmkd_atsc.registry import MODELS
 
+from .pull import bound_pull
+
 TARGET_FORMS = ('ratio', 'no_confidence')
 TERMS = ('tckd', 'nckd', 'target', 'ratio', 'student_confidence', 'teacher_confidence')
 _ABSENT = -1e30  # added to a logit, it removes the class: exp gives 0, and unlike -inf it leaves no nan
@@ -129,15 +131,19 @@ class AEKTLoss(nn.Module):
     Args:
         tau: Temperature.
         alpha, beta, gamma: Weights of the target class term (TCKD), of the other classes (NCKD), of the ratio term.
+            gamma=None: 1 / tau, for the ratio's gradient falls with 1 / tau, that of the others with 1 / tau**2.
         target_form: 'ratio' is the formula above; 'no_confidence' leaves the factor 1 - p^S_t out of its gradient: the
             term is -min(r, m), as a constant, times the student's log-odds of the target class.
         max_ratio: The bound m; None for the bare ratio, with which training diverges (a fresh student's is 30 to 90).
         soft_target_topk: With soft labels the loss is the expectation over this many of a sample's largest ones.
         loss_weight: Weight w, read at each forward: a warm-up may change it.
+        max_pull: The longest gradient of a sample on its logits (:func:`bound_pull`); the cross-entropy's is at most
+            1.4. None is the published loss, whose tens of times that spoil a short training.
         reduction: 'mean' and 'sum' over samples, or 'none'.
 
     ``terms`` has the last forward's batch means, detached: 'tckd', 'nckd' and 'target' without weights and tau**2,
-    'ratio' (unbounded), 'student_confidence' and 'teacher_confidence' (p_t at ``tau``).
+    'ratio' (unbounded), 'student_confidence' and 'teacher_confidence' (p_t at ``tau``); with ``max_pull`` also 'pull',
+    the mean length of a sample's gradient before the bound, and 'pull_factor', by which it is shortened.
 
     Examples:
         >>> loss = MODELS.build(dict(type='mmkd_atsc.AEKTLoss', tau=4.0, beta=8.0))
@@ -156,20 +162,34 @@ class AEKTLoss(nn.Module):
         """What tables call the method: without its third term the loss is DKD's."""
         return 'AEKT' if config.get('gamma', 1.0) else 'DKD'
 
-    def __init__(self, tau: float = 4.0, alpha: float = 1.0, beta: float = 8.0, gamma: float = 1.0,
+    @property
+    def nonfinite_remedy(self) -> str:
+        bound = 'set its max_pull, 1 for instance' if self.max_pull is None else f'lower its max_pull={self.max_pull:g}'
+        return f'{type(self).__name__}: {bound}, or lower the learning rate'
+
+    def __init__(self, tau: float = 4.0, alpha: float = 1.0, beta: float = 8.0, gamma: float | None = None,
                  target_form: str = 'ratio', max_ratio: float | None = 2.0, soft_target_topk: int = 2,
-                 loss_weight: float = 1.0, reduction: str = 'mean') -> None:
+                 loss_weight: float = 1.0, reduction: str = 'mean', max_pull: float | None = 1.0) -> None:
         super().__init__()
+        gamma = 1 / check_number('tau', tau, above=0) if gamma is None else gamma
         check_settings(tau, alpha, beta, gamma, target_form, max_ratio, soft_target_topk, reduction)
         self.tau, self.alpha, self.beta, self.gamma = tau, alpha, beta, gamma
         self.target_form, self.max_ratio = target_form, max_ratio
         self.soft_target_topk, self.reduction = soft_target_topk, reduction
         self.loss_weight = check_number('loss_weight', loss_weight, low=0)
+        self.max_pull = max_pull if max_pull is None else check_number('max_pull', max_pull, above=0)
         self.terms: dict[str, Tensor] = {}
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:
         """The loss of logits (N, C) with class indices (N,) or scores (N, C); the names are MMRazor's."""
         alpha, beta, gamma = (self.loss_weight * weight for weight in (self.alpha, self.beta, self.gamma))
-        loss, self.terms = aekt_loss(preds_S, preds_T, gt_labels, self.tau, alpha, beta, gamma, self.target_form,
-                                     self.max_ratio, self.soft_target_topk, self.reduction)
-        return loss
+
+        def loss(logits: Tensor, reduction: str) -> tuple[Tensor, dict[str, Tensor]]:
+            return aekt_loss(logits, preds_T, gt_labels, self.tau, alpha, beta, gamma, self.target_form,
+                             self.max_ratio, self.soft_target_topk, reduction)
+
+        if self.max_pull is None:
+            value, self.terms = loss(preds_S, self.reduction)
+            return value
+        losses, self.terms = bound_pull(lambda logits: loss(logits, 'none'), preds_S, self.max_pull)
+        return losses if self.reduction == 'none' else losses.mean() if self.reduction == 'mean' else losses.sum()

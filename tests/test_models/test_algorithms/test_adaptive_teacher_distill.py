@@ -18,12 +18,17 @@ def student_config(teacher_channels=16, **neck):
     return config
 
 
+PAPERS = dict(student_ce_weight=0.0, teacher_lr_mult=1.0)
+PAPERS_LOSSES = dict(align_weight=1.0, normalize=False, anchor_weight=1.0, anchor_min_dims=2)
+
+
 def build(checkpoint, distiller=None, student=None, **options):
+    """With the papers' values, but for those that are given."""
     torch.manual_seed(0)
     model = MODELS.build({
         'type': 'mmkd_atsc.AdaptiveTeacherDistill', 'architecture': student or student_config(),
         'teacher': tiny_classifier(8), 'teacher_ckpt': checkpoint,
-        'distiller': dict(type='mmkd_atsc.ATSCDistiller', **(distiller or {})), **options})
+        'distiller': {'type': 'mmkd_atsc.ATSCDistiller', **PAPERS_LOSSES, **(distiller or {})}, **PAPERS, **options})
     model.init_weights()
     return model.train()
 

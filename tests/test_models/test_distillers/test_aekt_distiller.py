@@ -18,6 +18,7 @@ from tests.test_models.test_losses.aekt_cases import aekt_loss
 
 TERMS = {'tckd', 'nckd', 'target', 'ratio', 'student_confidence', 'teacher_confidence', 'accuracy_before_fc',
          'accuracy_after_fc'}
+PAPERS = dict(gamma=1.0, max_pull=None)
 
 
 def build(checkpoint, distiller=None, student=None, algorithm=None, **options):
@@ -44,7 +45,7 @@ def logits_by_hand(model, images):
 
 def test_the_loss_is_aekts_after_the_layer_and_the_cross_entropy_is_before_it(teacher_checkpoint, batch):
     options = dict(tau=3.0, alpha=0.5, beta=2.0, gamma=0.7, target_form='no_confidence', max_ratio=1.5)
-    model = build(teacher_checkpoint, **options).eval()
+    model = build(teacher_checkpoint, max_pull=None, **options).eval()
     scramble(model.distiller.fc)
     losses = model(*batch, mode='loss')
     z, u, v = logits_by_hand(model, batch[0])
@@ -59,7 +60,7 @@ def test_the_loss_is_aekts_after_the_layer_and_the_cross_entropy_is_before_it(te
 
 
 def test_the_log_has_the_terms_as_an_independent_computation_gives_them(teacher_checkpoint, batch):
-    model = build(teacher_checkpoint).eval()
+    model = build(teacher_checkpoint, **PAPERS).eval()
     scramble(model.distiller.fc)
     losses = model(*batch, mode='loss')
     logged = {name[len('distill.'):]: value for name, value in losses.items() if name.startswith('distill.')}
@@ -84,7 +85,7 @@ def test_the_log_has_the_terms_as_an_independent_computation_gives_them(teacher_
 
 
 def test_without_the_layer_and_without_the_log(teacher_checkpoint, batch):
-    model = build(teacher_checkpoint, with_fc=False).eval()
+    model = build(teacher_checkpoint, with_fc=False, **PAPERS).eval()
     losses = model(*batch, mode='loss')
     assert {name[8:] for name in losses if name.startswith('distill.')} == TERMS - {'accuracy_after_fc'} | {'loss_aekt'}
     assert not list(model.distiller.parameters())
@@ -139,7 +140,7 @@ def test_batch_augmentations_are_the_users_to_switch_off_and_never_lost(teacher_
 
 def test_replaced_and_added_losses_with_their_mappings(teacher_checkpoint, batch):
     options = kd()
-    options['distill_losses']['loss_aekt'] = dict(type='mmkd_atsc.AEKTLoss', tau=1.0)
+    options['distill_losses']['loss_aekt'] = dict(type='mmkd_atsc.AEKTLoss', tau=1.0, max_pull=None)
     model = build(teacher_checkpoint, **options).eval()
     losses = model(*batch, mode='loss')
     z, v = model.student(batch[0]), model.teacher(batch[0])

@@ -9,6 +9,8 @@ from mmkd_atsc.models.losses import AEKTLoss
 from mmkd_atsc.registry import MODELS
 from tests.test_models.test_losses.aekt_cases import aekt_loss, logits
 
+PAPERS = dict(gamma=1.0, max_pull=None)
+
 
 @pytest.mark.parametrize('tau', [0.5, 1.0, 4.0])
 def test_kl_divergence_splits_into_tckd_and_nckd(tau):
@@ -60,7 +62,7 @@ def test_nckd_of_two_classes_is_exactly_zero(dtype):
 
 def test_equal_networks_have_no_kl_and_a_ratio_of_one():
     student, _, labels = logits(9, 50, dtype=torch.float32)
-    loss = AEKTLoss(reduction='none')
+    loss = AEKTLoss(**PAPERS, reduction='none')
     losses = loss(student, student.detach().clone(), labels)
     assert torch.equal(losses, torch.full((9, ), 16.0))
     assert [loss.terms[name].item() for name in ('tckd', 'nckd', 'target', 'ratio')] == [0, 0, 1, 1]
@@ -70,7 +72,7 @@ def test_three_classes_by_hand():
     """Student (2/4, 1/4, 1/4), teacher (6/8, 1/8, 1/8 moved to 1.5/8, 0.5/8): p̂ = 1/2, 1/2 and q̂ = 3/4, 1/4."""
     student = torch.tensor([[2.0, 1.0, 1.0]], dtype=torch.float64).log().requires_grad_()
     teacher = torch.tensor([[12.0, 3.0, 1.0]], dtype=torch.float64).log()
-    loss = AEKTLoss(reduction='none', tau=1.0)
+    loss = AEKTLoss(**PAPERS, reduction='none', tau=1.0)
     losses = loss(student, teacher, torch.tensor([0]))
     kl = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
     terms = {name: value.item() for name, value in loss.terms.items()}
@@ -85,7 +87,7 @@ def test_three_classes_by_hand():
 def test_module_is_built_from_a_config_and_equals_the_function():
     settings = dict(tau=3.0, alpha=0.5, beta=2.0, gamma=0.7, target_form='no_confidence', max_ratio=1.5,
                     soft_target_topk=3, reduction='sum')
-    loss = MODELS.build(dict(type='mmkd_atsc.AEKTLoss', loss_weight=0.5, **settings))
+    loss = MODELS.build(dict(type='mmkd_atsc.AEKTLoss', loss_weight=0.5, max_pull=None, **settings))
     student, teacher, _ = logits()
     scores = torch.rand(5, 6, generator=torch.Generator().manual_seed(10))
     torch.testing.assert_close(loss(preds_S=student, preds_T=teacher, gt_labels=scores),
@@ -101,7 +103,7 @@ def test_teacher_gets_no_gradient():
 
 def test_terms_are_means_that_add_up_to_the_loss():
     student, teacher, labels = logits(40, 10)
-    loss = AEKTLoss(tau=4.0, alpha=0.5, beta=2.0, gamma=0.25)
+    loss = AEKTLoss(tau=4.0, alpha=0.5, beta=2.0, gamma=0.25, max_pull=None)
     assert loss.terms == {}
     value = loss(student, teacher, labels)
     terms = loss.terms
