@@ -4,8 +4,14 @@ from collections import defaultdict
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
+from mmkd_atsc.errors.checks import check_keys
 from mmkd_atsc.models.param_groups import requested_options
 from mmkd_atsc.registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+# What MMEngine's constructor reads of paramwise_cfg; it ignores all others.
+PARAMWISE = ('custom_keys', 'lr_mult', 'decay_mult', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult',
+             'flat_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate', 'layer_decay_rate',
+             '_delete')  # a slip of MMPretrain's, in its Twins configs
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -29,6 +35,7 @@ class DistillOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     paramwise_cfg: dict
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
+        check_keys('paramwise_cfg', self.paramwise_cfg, PARAMWISE)
         model = getattr(model, 'module', model)
         self._options = requested_options(model)
         self._has_rules = bool(self.paramwise_cfg)

@@ -43,3 +43,11 @@ def check_flag(name: str, value: Any) -> bool:
     if isinstance(value, bool):
         return value
     raise TypeError(f'{name}={value!r} must be True or False')
+
+
+def check_keys(where: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuses keys that nothing would read."""
+    known = list(known)
+    for key in given:
+        if key not in known:
+            raise ValueError(f'{where}: {key} is not read{nearest(key, known)}; there are {", ".join(known)}')

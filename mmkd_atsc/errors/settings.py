@@ -2,24 +2,14 @@
 import difflib
 import functools
 import inspect
-from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
 
 from mmkd_atsc.paths import get_package_config
-from mmkd_atsc.registry import short_name
 
 from .checks import nearest
 from .messages import dicts_of
-
-# Keys of optim_wrapper.paramwise_cfg that MMEngine's constructor reads; it ignores all others.
-PARAMWISE = ('custom_keys', 'lr_mult', 'decay_mult', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult',
-             'flat_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate', 'layer_decay_rate',
-             '_delete')  # a slip of MMPretrain's, in its Twins configs
-# Others are the user's own, and may read other keys.
-CONSTRUCTORS = ('', 'DefaultOptimWrapperConstructor', 'DistillOptimWrapperConstructor')
-CHECKPOINT_HOOKS = ('', 'CheckpointHook', 'AtomicCheckpointHook')
 
 
 @functools.cache
@@ -68,22 +58,8 @@ def merge_options(config: Config, options: dict) -> None:
 
 
 def check_settings(config: Config) -> None:
-    """Refuses names that are nearly a setting's (any other is a variable), and keys that MMEngine would ignore."""
+    """Refuses names that are nearly a setting's; any other name is a variable."""
     for name in config:
         close = [] if name in settings() else difflib.get_close_matches(name, settings(), n=1, cutoff=0.88)
         if close:
             raise ValueError(f'{name}: no setting that anything reads; did you mean {close[0]!r}?')
-    wrapper = config.get('optim_wrapper') or {}
-    if short_name(wrapper.get('constructor') or '') in CONSTRUCTORS:
-        check_keys('optim_wrapper.paramwise_cfg', wrapper.get('paramwise_cfg'), PARAMWISE)
-    hook = (config.get('default_hooks') or {}).get('checkpoint') or {}
-    if short_name(hook.get('type') or '') in CHECKPOINT_HOOKS:
-        from mmengine.hooks import CheckpointHook
-        check_keys('default_hooks.checkpoint', hook,
-                   ['type', 'priority', '_scope_', *inspect.signature(CheckpointHook).parameters])
-
-
-def check_keys(where: str, given: dict | None, keys: Sequence[str]) -> None:
-    for key in given or ():
-        if key not in keys:
-            raise ValueError(f'{where}: {key} is not read{nearest(key, keys)}; there are {", ".join(keys)}')

@@ -101,6 +101,8 @@ def export_student(config: Config, checkpoint: str | Path, out_dir: str | Path, 
         files = {name: FORMATS[name].file if name in FORMATS else 'student.pth' for name in differences}
         for file in ('student.py', *files.values()):
             os.replace(aside / file, out_dir / file)
+        for name in set(formats) - set(files):
+            (out_dir / FORMATS[name].file).unlink(missing_ok=True)  # an earlier export's, of other weights
     if failed:
         raise ValueError(f'{"; ".join(failed)}; written to {out_dir}: student.py, {", ".join(files.values())}')
     parameters, trained_parameters = (sum(map(Tensor.numel, model.parameters())) for model in (student, trained))

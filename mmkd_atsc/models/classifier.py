@@ -6,7 +6,7 @@ import torch
 from mmengine.model import BaseModule
 from mmpretrain.models.backbones import InceptionV3
 from mmpretrain.models.classifiers import ImageClassifier
-from mmpretrain.models.heads import ConformerHead, DeiTClsHead
+from mmpretrain.models.heads import ConformerHead, DeiTClsHead, MultiTaskHead
 from torch import Tensor, nn
 
 Features: TypeAlias = Tensor | tuple[Tensor, ...]
@@ -129,6 +129,9 @@ def check_shareable(neck: nn.Module | None, head: nn.Module, role: str = 'teache
     if hasattr(head, 'release') and not any(True for _ in head.parameters()):
         raise ValueError(f'{role}: its {name} owns no classifier, as in a student that is being trained; '
                          'tools/export_student.py writes it with one')
+    channels = getattr(head, 'in_channels', None)
+    if isinstance(head, MultiTaskHead) or (isinstance(channels, (tuple, list)) and branch_channels(head) is None):
+        raise ValueError(f'{role}: {name} does not map one feature tensor to one tensor of logits')
     if not any(True for part in (neck, head) if part is not None for _ in part.parameters()):
         raise ValueError(f'{role}: neither neck nor head ({name}) has parameters, so there is no classifier to share '
                          '(is it inside the backbone?)')

@@ -1,4 +1,5 @@
 """Saves checkpoints so that a run has a whole one at every moment."""
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmkd_atsc.checkpoints.atomic_file import UNFINISHED, AtomicBackend, write_whole
-from mmkd_atsc.errors.checks import TrainingStopped, nearest
+from mmkd_atsc.errors.checks import TrainingStopped, check_keys, nearest
 from mmkd_atsc.registry import HOOKS
 
 
@@ -29,6 +30,7 @@ class AtomicCheckpointHook(CheckpointHook):
     is_atomic = False
 
     def __init__(self, interval: int = 1, *args, **kwargs) -> None:
+        check_keys('checkpoint hook', kwargs, inspect.signature(CheckpointHook).parameters)
         super().__init__(interval, *args, **kwargs)
 
     def before_train(self, runner: Runner) -> None:

@@ -8,7 +8,6 @@ from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from mmkd_atsc.errors.messages import first_line
 from mmkd_atsc.registry import OPTIM_WRAPPERS
 
 FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
@@ -31,22 +30,21 @@ class FastOptimWrapper(OptimWrapper):
         super().__init__(*args, **kwargs)
         self.average_gradients: Callable[[], None] | None = None  # before clipping; FlatDataParallel sets it
         self.autocasts = False
-        self._proven = True  # that the optimizer's kernels take the parameters
         if self.optimizer.param_groups[0]['params'][0].device.type != 'cuda':
             return
         self.autocasts = bf16 and torch.cuda.is_bf16_supported(including_emulation=False)
         if bf16 and not self.autocasts:
             print_log(f'{torch.cuda.get_device_name()} has no bf16: the step is in fp32', 'current', 30)
-        if isinstance(self.optimizer, FUSED):
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group['params']]
+        if isinstance(self.optimizer, FUSED) and all(one.is_cuda and one.is_floating_point() for one in parameters):
             self._fuse()
         else:
-            print_log(f'{type(self.optimizer).__name__} has no fused kernels', 'current', 30)
+            print_log(f'{type(self.optimizer).__name__} has no fused kernels for these weights', 'current', 30)
 
     def _fuse(self) -> None:
         for group in self.optimizer.param_groups:
             group.update(fused=True, foreach=False)
         self._begin_momenta()
-        self._proven = False
 
     def state_dict(self) -> dict:
         """An ``OptimWrapper``'s: another machine decides for itself whether kernels are fused."""
@@ -79,24 +77,4 @@ class FastOptimWrapper(OptimWrapper):
     def step(self, **kwargs: Any) -> None:
         if self.average_gradients is not None:
             self.average_gradients()
-        if self._proven:
-            return super().step(**kwargs)
-        if self.clip_grad_kwargs:
-            self._clip_grad()
-        self._step_group_by_group(**kwargs)
-        self._proven = True
-
-    def _step_group_by_group(self, **kwargs: Any) -> None:
-        """The first step; a group that the fused kernels refuse steps without them, now and later."""
-        groups = self.optimizer.param_groups
-        for group in groups:
-            self.optimizer.param_groups = [group]
-            try:
-                self.optimizer.step(**kwargs)
-            except (RuntimeError, TypeError) as error:
-                if not group.get('fused'):
-                    raise
-                group.update(fused=False, foreach=True)
-                print_log(f'{type(self.optimizer).__name__} is not fused: {first_line(error)}', 'current', 30)
-                self.optimizer.step(**kwargs)
-        self.optimizer.param_groups = groups
+        super().step(**kwargs)

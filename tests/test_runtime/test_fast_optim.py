@@ -45,34 +45,6 @@ def test_a_momentum_of_zero_is_how_sgd_begins():
     assert torch.equal(layers[0].bias, layers[1].bias)
 
 
-def two_groups():
-    first, second = (nn.Parameter(torch.ones(2)) for _ in range(2))
-    wrapper = FastOptimWrapper(optimizer=torch.optim.SGD([dict(params=[first]), dict(params=[second])], lr=0.1,
-                                                         momentum=0.9))
-    return first, second, wrapper
-
-
-def test_a_group_that_cannot_be_fused_steps_once_and_without(monkeypatch):
-    """Those before it have stepped by then, and must not do so twice."""
-    first, second, wrapper = two_groups()
-    wrapper._fuse()
-    real = wrapper.optimizer.step
-
-    def step(**kwargs):
-        for group in wrapper.optimizer.param_groups:
-            if group['params'][0] is second and second.grad is not None and group['fused']:
-                raise RuntimeError('params, grads, state_steps must have same strides')
-            group['fused'] = group['fused'] and group['params'][0] is second  # a CPU of today would run it fused too
-        return real(**kwargs)
-
-    monkeypatch.setattr(wrapper.optimizer, 'step', step)
-    expected = two_groups()
-    for one, other, owner in ((first, second, wrapper), expected):
-        for _ in range(2):
-            owner.update_params((one * other).sum())
-    assert torch.equal(first, expected[0]) and torch.equal(second, expected[1])
-
-
 def test_a_checkpoint_says_nothing_of_fused_kernels():
     _, wrapper = steps_of(FastOptimWrapper)
     wrapper._fuse()

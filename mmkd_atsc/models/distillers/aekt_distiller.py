@@ -14,6 +14,7 @@ from mmkd_atsc.registry import MODELS
 from ..classifier import is_distilled
 from ..connectors import SerializationFC
 from ..losses import AEKTLoss
+from ..param_groups import check_optimizer_at_first_step
 from .multi_teacher_distiller import MultiTeacherDistiller, with_defaults
 
 
@@ -72,6 +73,7 @@ class AEKTDistiller(MultiTeacherDistiller):
                              'there')
         if num_classes is not None:
             check_number('num_classes', num_classes, 2, integer=True)
+        check_optimizer_at_first_step(self)  # in MMRazor's algorithms too
         # The prefixes let it be built whatever the default scope is. A head is called by name in training and in
         # inference alike, whatever layers it has inside.
         logits = dict(type='mmrazor.ModuleOutputs', source='head')
