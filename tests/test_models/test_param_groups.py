@@ -11,14 +11,13 @@ from tests.test_engine.test_optim import Slow
 OURS = dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor')
 
 
-def step(model, optimizer=None, scale=1.0, steps=1, **config):
+def step(model, optimizer=None, scale=1.0, **config):
     optimizer = optimizer or dict(type='SGD', lr=0.1, weight_decay=1e-3)
     wrapper = build_optim_wrapper(model, dict(optimizer=optimizer, **config))
     for group in wrapper.optimizer.param_groups:
         group['lr'] *= scale  # auto_scale_lr
     check_optimizer_at_first_step(model)
-    for _ in range(steps):
-        wrapper.update_params(model(torch.ones(1, 2)).sum())
+    wrapper.update_params(model(torch.ones(1, 2)).sum())
     return wrapper
 
 
@@ -42,5 +41,9 @@ def test_an_optimizer_that_ignores_what_is_asked_takes_no_step(config):
 @pytest.mark.parametrize('config', [
     OURS, dict(OURS, scale=8.0), dict(OURS, optimizer=dict(type='AdamW', lr=0.1)),
     dict(paramwise_cfg=dict(custom_keys={'1': dict(lr_mult=0.01, decay_mult=0.0)}))])
-def test_any_optimizer_that_has_the_groups_steps(config):
-    step(network(), **config)
+def test_any_optimizer_that_has_the_groups_steps_and_a_schedule_is_not_judged_later(config):
+    model = network()
+    wrapper = step(model, **config)
+    wrapper.optimizer.param_groups[-1]['lr'] *= 7
+    check_optimizer_at_first_step(model)  # as in each epoch
+    wrapper.update_params(model(torch.ones(1, 2)).sum())

@@ -44,6 +44,14 @@ def test_renormalised_images_are_those_of_the_other_preprocessor(source_rgb, tar
     torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-5)
 
 
+def test_a_teacher_with_its_own_preprocessor_gets_its_own_input(teacher_checkpoint, batch):
+    student = MODELS.build(dict(type='mmpretrain.ClsDataPreprocessor', mean=[100.] * 3, std=[50.] * 3))
+    own = dict(mean=[0.] * 3, std=[255.] * 3)
+    teacher = Teacher(tiny_classifier(8, data_preprocessor=own), teacher_checkpoint, student)
+    plain = Teacher(tiny_classifier(8), teacher_checkpoint, student)
+    torch.testing.assert_close(teacher(batch[0]), plain((batch[0] * 50 + 100) / 255), atol=1e-5, rtol=1e-5)
+
+
 def test_a_config_file_or_a_package_path_names_a_teacher(tmp_path):
     path = tmp_path / 'net.py'
     path.write_text(f'model = {tiny_classifier(8)!r}\ndata_preprocessor = dict(mean=[1.] * 3, std=[2.] * 3)\n')
