@@ -77,7 +77,7 @@ def test_a_student_without_a_head_learns_and_resumes(network, distiller, batch, 
 
 
 def test_a_student_of_ones_own_names_its_module(batch):
-    with pytest.raises(ValueError, match="logits has source='head', which is no module of the student .*it has net"):
+    with pytest.raises(ValueError, match="logits has source='head', which the student .* not have; it has .*net"):
         algorithm(KD, Own(None))
     net = dict(logits=dict(type='mmrazor.ModuleOutputs', source='net'))
     with pytest.raises(ValueError, match="source='head.loss_module', .*; type='mmkd_atsc.Labels' needs no source"):
