@@ -50,17 +50,6 @@ def test_offsets_are_uniform_and_flips_independent_of_them():
     assert 90 < chi_squared < 260  # 161 degrees of freedom: 161 +- 18; even draws would give 0
 
 
-def test_a_batch_follows_from_pytorchs_generator_and_no_augmentation_draws_nothing():
-    images, augment = torch.rand(64, 3, 32, 32), PadCropFlip(4, 0.5)
-    state = torch.get_rng_state()
-    first, second = augment(images), augment(images)
-    assert not torch.equal(first, second)
-    torch.set_rng_state(state)
-    assert torch.equal(augment(images), first) and torch.equal(augment(images), second)
-    after = torch.get_rng_state()
-    assert PadCropFlip()(images) is images and torch.equal(torch.get_rng_state(), after)
-
-
 def test_processes_that_were_seeded_alike_augment_differently(monkeypatch):
     """And by the same distribution: each takes its part of one draw."""
     drawn = []

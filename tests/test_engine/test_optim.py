@@ -26,20 +26,6 @@ def test_without_wishes_it_is_mmengines_constructor():
     assert ours.param_groups == theirs.optimizer.param_groups
 
 
-def test_a_wish_makes_one_group_of_its_own():
-    model = nn.Sequential(nn.Linear(2, 2), Slow(2, 2), nn.Linear(2, 2))
-    rest, slow = build(model).param_groups
-    assert [rest['lr'], rest['weight_decay'], slow['lr'], slow['weight_decay']] == [0.1, 1e-3, 0.001, 0.0]
-    assert set(slow['params']) == set(model[1].parameters())
-    assert len(rest['params']) == 4
-
-
-@pytest.mark.parametrize('layer', [Slow, nn.Linear])
-def test_frozen_parameters_stay_out(layer):
-    model = nn.Sequential(nn.Linear(2, 2).requires_grad_(False), layer(2, 2))
-    assert sum(len(group['params']) for group in build(model).param_groups) == 2
-
-
 def test_paramwise_rules_hold_beside_wishes_in_few_groups():
     model = nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)) for _ in range(8)), Slow(2, 2))
     groups = build(model, paramwise_cfg=dict(norm_decay_mult=0.0)).param_groups

@@ -157,7 +157,6 @@ def test_an_atsc_student_teaches_the_next(exported):
     torch.testing.assert_close(model.teacher.eval()(pixels(2).float()), first.student(pixels(2).float()))
 
 
-
 def test_several_teachers_leave_their_classifiers(tmp_path):
     config = method_config('atsc')
     config.model.teacher = dict(wide=tiny_classifier(32), slim=tiny_classifier(8))

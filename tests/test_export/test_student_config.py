@@ -8,10 +8,7 @@ from mmengine.runner import Runner
 import tests.tiny_cifar  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.export import student_config
-from mmkd_atsc.export.config import student_model
 from mmkd_atsc.export.images import deployed_image_size, evaluated_dataset
-from mmkd_atsc.models.heads import SharedClassifierHead
-from mmkd_atsc.registry import MODELS as OUR_MODELS
 from tests.conftest import ROOT, tiny_classifier
 
 FOLDERS = ('aekt', 'atsc', 'demo', 'mix')  # the others have the same networks
@@ -120,15 +117,3 @@ def test_a_size_that_depends_on_the_file_must_be_given():
     student = student_config(training([*FILES[:2], FILES[-1]], 'ImageNet'))
     with pytest.raises(ValueError, match='says how large an image is; give --image-size'):
         deployed_image_size(student)
-
-
-def test_a_subclass_of_a_head_owns_its_classifier_too(monkeypatch):
-    class OwnHead(SharedClassifierHead):
-        pass
-
-    monkeypatch.setitem(OUR_MODELS._module_dict, 'OwnHead', OwnHead)
-    student = dict(tiny_classifier(4), neck=dict(type='mmkd_atsc.FeatureProjector'),
-                   head=dict(type='mmkd_atsc.OwnHead'))
-    model = dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student, teacher=tiny_classifier(16))
-    exported = student_model(Config(dict(model=model)))
-    assert exported['head']['classifier']['head']['in_channels'] == exported['neck']['out_channels'] == 32

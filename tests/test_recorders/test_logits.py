@@ -42,13 +42,6 @@ class StandIn(HuggingFaceClassifier):
         self._register_load_state_dict_pre_hook(self._add_state_dict_prefix)
 
 
-def hugging_face(folder):
-    transformers = pytest.importorskip('transformers')
-    transformers.ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-                           image_size=32, patch_size=8, num_labels=10).save_pretrained(folder)
-    return HuggingFaceClassifier(str(folder))
-
-
 def timm(folder):
     pytest.importorskip('timm')
     return TimmClassifier('test_resnet', num_classes=10)
@@ -68,13 +61,13 @@ def check_loss(model, batch):
 
 
 @pytest.mark.parametrize('distiller', [AEKT, KD, MMRAZOR_KD], ids=['aekt', 'kd', 'mmrazor'])
-@pytest.mark.parametrize('network', [timm, hugging_face, StandIn, Own])
+@pytest.mark.parametrize('network', [timm, StandIn, Own])
 def test_a_teacher_without_a_head_teaches(network, distiller, batch, tmp_path):
     check_loss(algorithm(distiller, teacher=network(tmp_path)), batch)
 
 
 @pytest.mark.parametrize('distiller', [AEKT, KD], ids=['aekt', 'kd'])
-@pytest.mark.parametrize('network', [timm, hugging_face, StandIn])
+@pytest.mark.parametrize('network', [timm, StandIn])
 def test_a_student_without_a_head_learns_and_resumes(network, distiller, batch, tmp_path):
     model, other = (algorithm(distiller, network(tmp_path), network(tmp_path)) for _ in range(2))
     check_loss(model, batch)
@@ -84,7 +77,7 @@ def test_a_student_without_a_head_learns_and_resumes(network, distiller, batch, 
 
 
 def test_a_student_of_ones_own_names_its_module(batch):
-    with pytest.raises(ValueError, match="logits has source='head', which is no module of the student .*it has net"):
+    with pytest.raises(ValueError, match="logits has source='head', which the student .* not have; it has .*net"):
         algorithm(KD, Own(None))
     net = dict(logits=dict(type='mmrazor.ModuleOutputs', source='net'))
     with pytest.raises(ValueError, match="source='head.loss_module', .*; type='mmkd_atsc.Labels' needs no source"):

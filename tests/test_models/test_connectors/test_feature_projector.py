@@ -114,22 +114,3 @@ def test_several_teachers_have_a_projector_each_however_it_is_written():
     for other in (several(projectors=dict(wide={}, deep={})), written, FeatureProjector(**found.options())):
         other.load_state_dict(found.state_dict())
     assert list(found.state_dict())[0] == 'projectors.wide.layers.0.weight'
-
-
-def gradients(neck, scales):
-    """Of the encoder's feature by each teacher's output alone, and of the projectors' parameters."""
-    feature = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    neck.zero_grad()
-    neck.teacher_grad_scales = scales
-    outputs = neck((feature, ))
-    shares = [torch.autograd.grad((out ** 2).sum(), feature, retain_graph=True)[0] for out in outputs]
-    sum((out ** 2).sum() for out in outputs).backward()
-    torch.testing.assert_close(feature.grad, sum(shares))
-    return shares, [p.grad.clone() for p in neck.parameters()]
-
-
-def test_a_teachers_scale_changes_the_encoders_gradient_alone():
-    neck = several()
-    (plain, own), (scaled, own_scaled) = gradients(neck, {}), gradients(neck, dict(wide=0.25, deep=0.75))
-    assert all(torch.equal(a, b) for a, b in zip(own, own_scaled))
-    torch.testing.assert_close(scaled, [0.25 * plain[0], 0.75 * plain[1]])

@@ -9,7 +9,6 @@ from mmpretrain.models import ImageClassifier, heads
 from mmpretrain.models.necks import GlobalAveragePooling, LinearNeck
 from mmpretrain.structures import DataSample
 from torch import nn
-from torch.nn import functional as F
 
 from mmkd_atsc.models import SharedClassifierHead
 from mmkd_atsc.models.aggregate import AGGREGATES, aggregate_logits
@@ -57,15 +56,6 @@ def test_on_one_feature_the_students_network_is_the_teachers(name, training):
                        teacher.extract_feat(features, stage='pre_logits'))
 
 
-def test_a_shared_classifier_is_not_registered_twice():
-    teacher = heads.LinearClsHead(5, 8)
-    whole = nn.ModuleDict({'student': bound(None, teacher), 'teacher': teacher})
-    assert list(whole.state_dict()) == ['teacher.fc.weight', 'teacher.fc.bias']
-    assert len(list(whole.parameters())) == 2
-    whole.double()
-    assert whole['student']((torch.zeros(2, 8).double(), )).dtype == torch.float64
-
-
 @pytest.mark.parametrize('detach', [True, False])
 def test_the_students_loss_teaches_a_shared_classifier_only_when_asked(detach):
     neck, teacher = LinearNeck(8, 8), heads.StackedLinearClsHead(5, 8, [6], norm_cfg=dict(type='BN1d'))
@@ -88,11 +78,6 @@ def test_a_copy_of_the_whole_shares_the_copied_teacher(duplicate):
     assert twin['student']((torch.ones(1, 8), )).abs().sum() == 0
 
 
-def test_an_unbound_head_says_what_to_do():
-    with pytest.raises(RuntimeError, match='has no classifier yet: AdaptiveTeacherDistill binds it'):
-        SharedClassifierHead()((torch.zeros(1, 8), ))
-
-
 def several(**options):
     """A head that shares the classifiers of two teachers, and the networks of these."""
     networks = {name: ImageClassifier(nn.Identity(), GlobalAveragePooling(), heads.LinearClsHead(5, 8, init_cfg=None))
@@ -106,41 +91,14 @@ def two_features():
     return tuple(torch.randn(4, 8, 3, 3, generator=torch.Generator().manual_seed(i)) for i in range(2))
 
 
-def branch_logits(networks, feats):
-    return [network.head(network.neck((feat, ))) for network, feat in zip(networks.values(), feats)]
-
-
 @pytest.mark.parametrize('aggregate', AGGREGATES)
 def test_the_answer_is_that_of_all_branches(aggregate):
     head, networks = several(aggregate=aggregate, weights=dict(small=3, big=1))
-    logits = aggregate_logits(branch_logits(networks, two_features()), aggregate, [1, 3])
+    branches = [network.head(network.neck((feat, ))) for network, feat in zip(networks.values(), two_features())]
+    logits = aggregate_logits(branches, aggregate, [1, 3])
     torch.testing.assert_close(head(two_features()), logits)
     scores = torch.stack([sample.pred_score for sample in head.predict(two_features(), samples(0, 3, 4, 1))])
     torch.testing.assert_close(scores, logits.softmax(1))
-
-
-def test_each_branch_has_its_own_loss_and_the_classifiers_learn_nothing_from_it():
-    head, networks = several()
-    feats = tuple(feature.requires_grad_() for feature in two_features())
-    losses = head.loss(feats, samples(0, 3, 4, 1))
-    assert list(losses) == ['big.loss', 'small.loss']
-    for loss, logits in zip(losses.values(), branch_logits(networks, feats)):
-        torch.testing.assert_close(loss, F.cross_entropy(logits, torch.tensor([0, 3, 4, 1])))
-    sum(losses.values()).backward()
-    assert all(feature.grad.abs().sum() > 0 for feature in feats)
-    assert all(p.grad is None for network in networks.values() for p in network.parameters())
-
-
-def test_several_shared_classifiers_have_no_weights_and_released_ones_have():
-    head, networks = several()
-    assert not list(head.parameters()) and not head.state_dict()
-    released, expected = head.release(), head(two_features())
-    assert list(released.state_dict())[0] == 'branches.big.classifier.head.fc.weight'
-    rebuilt = MODELS.build(dict(type='mmkd_atsc.MultiClassifierHead', classifiers=dict(big=OWNED, small=OWNED)))
-    rebuilt.load_state_dict(released.state_dict())
-    networks['big'].head.fc.weight.data.zero_()
-    for owner in (released, rebuilt):
-        torch.testing.assert_close(owner(two_features()), expected)
 
 
 def test_bound_again_it_shares_the_others_and_an_owner_cannot_be_bound():
