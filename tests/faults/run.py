@@ -4,8 +4,8 @@
 
 Every other kill waits for a moment in which a checkpoint is being written. A training that is through is compared,
 weights, optimizer, schedules and random numbers bit for bit, with one that was never stopped; then the next begins,
-with another method. ``--method stock`` kills a config of MMPretrain's with our parts mixed in. The exit code is 1 if any
-differs, or does not resume.
+with another method; ``--method stock`` kills a config of MMPretrain's with our parts mixed in. The exit code is 1 if
+any differs, or does not resume.
 """
 import argparse
 import itertools

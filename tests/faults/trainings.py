@@ -61,10 +61,11 @@ model = dict(
     _delete_=True, type='mmkd_atsc.MultiTeacherDistill', teacher=TEACHER, teacher_ckpt=CHECKPOINTS[0],
     architecture=dict(_base_.model, head=dict(_base_.model.head, num_classes=10)),
     distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=10))
-data = dict(type='mmkd_atsc.Digits', train_images=100, pipeline=[dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')])
+augment = [dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]
 test_dataloader = val_dataloader = train_dataloader = dict(
     _delete_=True, batch_size=100 // ITERATIONS, num_workers=0, collate_fn=dict(type='default_collate'),
-    sampler=dict(type='DefaultSampler', shuffle=True), dataset=data)
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(type='mmkd_atsc.Digits', train_images=100, pipeline=augment))
 del _base_.train_cfg['by_epoch']
 default_hooks = dict(_base_.distill.default_hooks)
 default_hooks['checkpoint'].update(max_keep_ckpts=1, save_best='student/accuracy/top1', rule='greater')
