@@ -64,17 +64,6 @@ def test_a_teacher_is_trained_by_the_protocol(name):
     assert config.data_preprocessor.std == pytest.approx([255 * s for s in (0.2675, 0.2565, 0.2761)])
 
 
-@pytest.mark.parametrize('variable, expected', [(None, 'data/cifar100'), ('/somewhere', '/somewhere')])
-def test_the_data_are_where_the_environment_says(monkeypatch, variable, expected):
-    monkeypatch.delenv('MMKD_DATA_ROOT', raising=False)
-    if variable:
-        monkeypatch.setenv('MMKD_DATA_ROOT', variable)
-    config = Config.fromfile(TEACHERS / 'resnet20_cifar100.py')
-    found = {part: config[f'{part}_dataloader'].dataset for part in ('train', 'val', 'test')}
-    assert {part: (data.data_root, data.split) for part, data in found.items()} == {
-        part: (expected, 'train' if part == 'train' else 'test') for part in found}
-
-
 def test_the_table_of_networks_agrees_with_configs_and_metafile():
     rows = re.findall(r'^\| \[(\w+)\]\((\S+)\) \| ([\d,]+) \| \d+x\d+x\d+ \| ([\d.]+) \| ([\d.]*) *\|$',
                       (TEACHERS / 'README.md').read_text(), flags=re.M)

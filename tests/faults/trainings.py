@@ -54,6 +54,27 @@ optim_wrapper.update(accumulative_counts=4)
 model.update(teacher=dict(big=TEACHER, twin=TEACHER), teacher_ckpt=dict(zip(('big', 'twin'), CHECKPOINTS)))
 custom_hooks.append(dict(type='EMAHook', momentum=0.1))
 """)
+# A config that inherits one of MMPretrain, with our parts mixed in as configs/mix/README.md says.
+STOCK = """
+_base_ = ['mmpretrain::mobilenet_v3/mobilenet-v3-small-050_8xb128_in1k.py', 'mmkd_atsc::_base_/distill.py']
+model = dict(
+    _delete_=True, type='mmkd_atsc.MultiTeacherDistill', teacher=TEACHER, teacher_ckpt=CHECKPOINTS[0],
+    architecture=dict(_base_.model, head=dict(_base_.model.head, num_classes=10)),
+    distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=10))
+augment = [dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]
+test_dataloader = val_dataloader = train_dataloader = dict(
+    _delete_=True, batch_size=100 // ITERATIONS, num_workers=0, collate_fn=dict(type='default_collate'),
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(type='mmkd_atsc.Digits', train_images=100, pipeline=augment))
+del _base_.train_cfg['by_epoch']
+default_hooks = dict(_base_.distill.default_hooks)
+default_hooks['checkpoint'].update(max_keep_ckpts=1, save_best='student/accuracy/top1', rule='greater')
+optim_wrapper, val_cfg, test_cfg = _base_.distill.optim_wrapper, _base_.distill.val_cfg, _base_.distill.test_cfg
+train_cfg = dict(_base_.distill.train_cfg, max_epochs=3, val_interval=1)
+param_scheduler = dict(_delete_=True, type='StepLR', by_epoch=True, step_size=1, gamma=0.9)
+custom_hooks = [dict(type='EMAHook', momentum=0.1), dict(type='mmkd_atsc.DistillWarmupHook', epochs=2)]
+randomness = dict(seed=0)
+"""
 LOADERS = dict(plain='', workers="""
 train_dataloader.update(num_workers=2, persistent_workers=True)
 """, batched="""
@@ -79,7 +100,7 @@ def write_config(folder: Path, method: str, loader: str = 'plain', iterations: i
                  ITERATIONS=iterations)
     text = ''.join(f'{name} = {value!r}\n' for name, value in names.items())
     path = folder / f'{method}_{loader}.py'
-    path.write_text(text + COMMON + METHODS[method] + LOADERS[loader])
+    path.write_text(text + (STOCK if method == 'stock' else COMMON + METHODS[method]) + LOADERS[loader])
     return path
 
 

@@ -38,13 +38,6 @@ def test_steps_are_the_plain_networks(teacher_checkpoint):
     assert features.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_anchors_are_laid_out_like_their_parameters(teacher_checkpoint):
-    model = build(teacher_checkpoint)
-    AccelerateHook(channels_last=True).before_run(runner_of(model))
-    anchor = model.distiller.anchors['teacher']
-    assert [a.stride() for a in anchor._anchors] == [p.stride() for p in anchor._parameters_now()]
-
-
 def test_blocks_that_a_recorder_listens_to_are_not_compiled():
     network = MODELS.build(tiny_classifier(4)).backbone
     blocks = [block for _, block in repeated_blocks(network)]

@@ -9,13 +9,10 @@ from mmengine.registry import MODELS, DefaultScope
 from mmkd_atsc.runtime.blocks import BlockCompiler, repeated_blocks
 
 EXPECTED = [
-    (dict(type='ResNet', depth=18), 'BasicBlock', 8), (dict(type='ResNet', depth=50), 'Bottleneck', 16),
-    (dict(type='MobileNetV2'), 'InvertedResidual', 17),
+    (dict(type='ResNet', depth=50), 'Bottleneck', 16),
     (dict(type='mmkd_atsc.CIFARResNet', depth=110), 'BasicBlock', 54),
     (dict(type='VisionTransformer', arch='deit-t', img_size=32, patch_size=16), 'TransformerEncoderLayer', 12),
     (dict(type='SwinTransformer', arch='tiny', img_size=64), 'SwinBlock', 12),
-    (dict(type='ConvNeXt', arch='atto'), 'ConvNeXtBlock', 12),
-    (dict(type='RegNet', arch='regnetx_400mf'), 'Bottleneck', 22),
     (dict(type='VGG', depth=11), None, 0),
 ]
 

@@ -108,9 +108,3 @@ def test_what_is_not_exact_is_said(tmp_path, processes, options, why):
     resumed = runner(tmp_path, resume=True, load_from=str(tmp_path / 'epoch_1.pth'), **options)
     resumed.train()
     assert (resumed.epoch, resumed.iter) == (2, 10) and f'resumed, but not exactly: {why}' in log_of(tmp_path)
-
-
-@pytest.mark.parametrize('option, value, error', [('max_epochs', 1.5, TypeError), ('val_interval', 0, ValueError)])
-def test_the_loop_checks_its_numbers(tmp_path, option, value, error, in_process):
-    with pytest.raises(error, match=f'{option}={value} must be an integer at least'):
-        runner(tmp_path, loop=dict(LOOP, **{option: value})).train()

@@ -17,12 +17,6 @@ def steps_of(kind, **options):
     return layer, wrapper
 
 
-def test_on_a_cpu_it_is_mmengines():
-    (one, _), (other, wrapper) = (steps_of(kind, accumulative_counts=2) for kind in (OptimWrapper, FastOptimWrapper))
-    assert torch.equal(one.weight, other.weight) and not wrapper.autocasts
-    assert wrapper.state_dict().keys() == steps_of(OptimWrapper)[1].state_dict().keys()
-
-
 def test_gradients_are_averaged_before_they_are_clipped():
     layer, wrapper = steps_of(FastOptimWrapper, clip_grad=dict(max_norm=1e-3))
     before, calls = layer.weight.detach().clone(), []

@@ -9,7 +9,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
-from mmkd_atsc.runtime.resume import StrictResumeHook, check_start, find_start
+from mmkd_atsc.runtime.resume import StrictResumeHook, check_start
 from tests.conftest import tool
 
 
@@ -21,11 +21,6 @@ def save_training(path):
     weights = {'weight': torch.ones(1)}
     torch.save(dict(state_dict=weights, meta=dict(epoch=1, iter=4), optimizer={}, message_hub={}), path)
     return str(path)
-
-
-def test_a_first_start_has_nothing_to_resume(tmp_path):
-    for resume in (False, True):
-        assert find_start(a_config(tmp_path, resume=resume)) is None
 
 
 def test_weights_alone_are_no_training(tmp_path):

@@ -17,7 +17,6 @@ from tests.conftest import assert_same_weights, tiny_classifier, weights
 from tests.test_runtime.stand_in import StandIn
 
 ORIGINAL_RUN = CapturedStep.run
-LOGITS = dict(type='mmrazor.ModuleOutputs', source='head')
 SHARED = dict(tiny_classifier(4), neck=dict(type='mmkd_atsc.FeatureProjector'),
               head=dict(type='mmkd_atsc.SharedClassifierHead'))
 
@@ -34,18 +33,10 @@ def adaptive(teachers=1, **options):
 
 
 AEKT = dict(type='mmkd_atsc.AEKTDistiller')
-DKD = dict(
-    type='mmrazor.ConfigurableDistiller', teacher_recorders=dict(logits=LOGITS),
-    student_recorders=dict(logits=LOGITS, labels=dict(type='mmrazor.ModuleInputs', source='head.loss_module')),
-    distill_losses=dict(loss_kd=dict(type='mmrazor.DKDLoss', tau=4, loss_weight=0.1)),
-    loss_forward_mappings=dict(loss_kd=dict(
-        preds_S=dict(from_student=True, recorder='logits'), preds_T=dict(from_student=False, recorder='logits'),
-        gt_labels=dict(from_student=True, recorder='labels', data_idx=1))))
 WARMUP = dict(type='mmkd_atsc.DistillWarmupHook', epochs=3)
 WINDOW = dict(type='mmkd_atsc.AdaptiveTeacherHook', start=1, stop=3, interval=3)
 METHODS = dict(
     plain=(tiny_classifier(4), []),
-    dkd=(frozen(DKD), [WARMUP]),
     aekt=(frozen(AEKT), [WARMUP]),
     simkd=(adaptive(adaptive=False), []),
     atsc=(adaptive(), [WINDOW]),
@@ -128,7 +119,7 @@ def test_weights_and_losses_are_those_of_the_usual_steps(method, tmp_path, in_pr
     assert 'train_step' not in vars(graphed.model)
     captured = [sum(got.captured[5 * epoch:5 * epoch + 5]) for epoch in range(4)]
     # Two usual steps and the last, smaller batch in the first epoch; and again wherever something changes.
-    changes = dict(dkd=(2, 2, 2, 4), aekt=(2, 2, 2, 4), atsc=(2, 2, 4, 2), atsc_two=(2, 2, 4, 2))
+    changes = dict(aekt=(2, 2, 2, 4), atsc=(2, 2, 4, 2), atsc_two=(2, 2, 4, 2))
     assert tuple(captured) == changes.get(method, (2, 4, 4, 4))
     assert [float(loss) for loss in got.kept] == [step['loss'] for step in got.losses]  # no step overwrites another's
 
@@ -248,15 +239,3 @@ def test_attributes_of_any_kind_are_part_of_the_state(change):
     assert state.changed() is None
     change(own)
     assert state.changed()
-
-
-def test_what_a_forward_leaves_behind_is_a_result_wherever_it_lies():
-    module = type('Own', (torch.nn.Module, ), {})()
-    module.terms, module.last, module.levels = dict(a=torch.zeros(2)), torch.zeros(2), [1]
-    state = PythonState(module)
-    module.terms, module.last = dict(a=module.terms['a']), module.last.view(2)  # the same memory
-    assert state.changed_by_forward() is None
-    module.terms, module.last = dict(a=torch.ones(2)), torch.ones(2)
-    assert state.changed() is None
-    module.levels.append(2)
-    assert state.changed() == 'Own.levels is another'

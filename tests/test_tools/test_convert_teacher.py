@@ -48,13 +48,11 @@ def test_a_converted_network_gives_the_logits_that_it_gave(arch, tmp_path):
 
 
 @pytest.mark.parametrize('wrap', [
-    lambda weights: weights,
     lambda weights: dict(model=weights, epoch=240, best_acc=np.float64(79.42), accuracy=np.float32(0.5)),
     lambda weights: dict(opt=argparse.Namespace(model='resnet14', lr_decay_epochs=[150, 180]), model=weights),
-    lambda weights: dict(state_dict={f'module.{key}': value for key, value in weights.items()}, epoch=1),
     lambda weights: dict(model_state_dict=weights),
     lambda weights: dict(model={key: value.double() for key, value in weights.items()}),
-], ids=['bare', 'numpy_scalars', 'namespace', 'module', 'model_state_dict', 'float64'])
+], ids=['numpy_scalars', 'namespace', 'model_state_dict', 'float64'])
 def test_every_layout_of_a_checkpoint_is_read(wrap, resnet14, tmp_path):
     weights, expected = resnet14
     # The format of PyTorch before 1.6 in one of the cases: theirs are of that time.

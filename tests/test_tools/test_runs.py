@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from analysis.runs import publish_log, read_config, read_environment, read_scalars
+from analysis.runs import read_config, read_environment, read_scalars
 from tests.test_tools.logs import demo_config, lines_of, write_run
 
 
@@ -47,15 +47,7 @@ def test_the_half_line_of_a_killed_run_is_left_out_and_any_other_is_named(tmp_pa
     log.write_text('{"loss": 1.0\n{"loss": 0.9, "step": 9}\n')
     with pytest.raises(ValueError, match=r'scalars.json: line 1 is no JSON: .\{"loss": 1.0'):
         read_scalars(tmp_path)
-
-
-@pytest.mark.parametrize('spoil, words', [
-    (lambda content: content[:-9], 'is not a whole log'),
-    (lambda content: gzip.compress(b'{"scalars": ['), 'is not a whole log'),
-    (lambda content: gzip.compress(b'{"scalars": []}'), 'is not a log that compare.py --publish has written'),
-], ids=['short', 'half', 'another'])
-def test_a_published_log_that_is_not_whole_is_named(tmp_path, spoil, words):
-    log = publish_log(write_run(tmp_path / 'run', lines_of([50.0]), demo_config('kd_digits')), tmp_path / 'run.json.gz')
-    log.write_bytes(spoil(log.read_bytes()))
-    with pytest.raises(ValueError, match=f'{log}: {words}'):
-        read_scalars(log)
+    published = tmp_path / 'run.json.gz'
+    published.write_bytes(gzip.compress(b'{"scalars": ['))
+    with pytest.raises(ValueError, match=f'{published}: is not a whole log'):
+        read_scalars(published)

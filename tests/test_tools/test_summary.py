@@ -15,7 +15,6 @@ from tests.test_tools.logs import demo_config, lines_of, write_run
 
 @pytest.mark.parametrize('path, method, teachers, student', [
     ('dkd/vgg13_mobilenetv2_cifar100', 'DKD', ['vgg13'], 'mobilenetv2'),
-    ('simkd/resnet32x4_resnet8x4_cifar100', 'SimKD', ['resnet32x4'], 'resnet8x4'),
     ('atsc/wrn_40_2_mobilenetv2_cifar100', 'ATSC', ['wrn_40_2'], 'mobilenetv2'),  # without its last convolution
     ('aekt/resnet34_resnet18_imagenet', 'AEKT', ['resnet34'], 'resnet18'),
     ('aekt/multi/resnet32x4_resnet110x2_resnet8x4_cifar100', 'AEKT', ['resnet32x4', 'resnet110x2'], 'resnet8x4'),
@@ -64,11 +63,9 @@ def test_speed_is_of_all_processes_and_a_resume_counts_no_step_twice(tmp_path):
 
 
 @pytest.mark.parametrize('changes, same', [
-    ({'randomness.seed': 5}, True),
     ({'model.teacher_ckpt': '/elsewhere/work_dirs/teacher_digits/epoch_40.pth'}, True),
     ({'train_dataloader.dataset.data_root': '/elsewhere/data'}, True),
     ({'model.teacher_ckpt': '/home/work_dirs/teacher_digits/epoch_39.pth'}, False),
-    ({'model.distiller.distill_losses.loss_kd.tau': 5}, False),
 ])
 def test_runs_are_alike_that_differ_in_seed_and_place_only(tmp_path, changes, same):
     first = demo_config('kd_digits')

@@ -19,10 +19,6 @@ def test_train_resume_and_test(tiny_config, tmp_path):
     assert resumed.returncode == 0 and 'Epoch(train) [2]' in resumed.stdout and 'Epoch(train) [1]' not in resumed.stdout
     assert_same_weights(weights(parts / 'epoch_2.pth'), weights(whole / 'epoch_2.pth'))
 
-    wrong = run_tool('train.py', tiny_config, '--work-dir', tmp_path / 'wrong', '--resume', whole / 'epoch_1.pth',
-                     '--cfg-options', 'model.backbone.depth=14')
-    assert_one_line_error(wrong, 'epoch_1.pth: this training cannot be resumed', 'missing (backbone.layer1.1.conv1')
-
     tested = run_tool('test.py', tiny_config, whole / 'epoch_2.pth', '--work-dir', whole, '--out', tmp_path / 'm.json')
     assert tested.returncode == 0, tested.stderr
     scores = [json.loads(line) for file in whole.glob('*/vis_data/scalars.json') for line in file.open()]
@@ -56,7 +52,6 @@ def test_two_processes_train_resume_and_test(tiny_config, tmp_path):
 
 
 @pytest.mark.parametrize('args, words', [
-    (['CONFIG', '--cfg-options', 'model.backbone.type=mmkd_atsc.Typo'], 'Typo'),
     (['CONFIG', '--cfg-options', 'auto_scale_lr=None', '--auto-scale-lr'], 'base_batch_size'),
     (['configs/teachers/resnet20_cifar100.py', '--cfg-options', 'train_dataloader.dataset.data_root=/nowhere',
       'train_dataloader.num_workers=0', 'val_dataloader=None', 'val_cfg=None', 'val_evaluator=None'], 'MMKD_DATA_ROOT'),
