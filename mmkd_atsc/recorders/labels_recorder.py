@@ -11,12 +11,6 @@ class LabelsRecorder(BaseRecorder):
 
     In a config it is ``student_recorders=dict(labels=dict(type='mmkd_atsc.Labels'))`` (MMRazor adds ``Recorder``), for
     ATSC, whose student has no ``head.loss_module`` that could be recorded. :class:`MultiTeacherDistiller` fills it.
-
-    >>> import torch
-    >>> recorder = LabelsRecorder()
-    >>> recorder.fill(torch.tensor([3, 1]))
-    >>> recorder.get_record_data()
-    tensor([3, 1])
     """
 
     def __init__(self, source: str = 'the batch') -> None:

@@ -20,15 +20,6 @@ class MultiTeacherRecorder(BaseRecorder):
         source: MMRazor's source; a dict by the teachers' names where it differs.
         kind: MMRazor's recorder, without the word Recorder.
         options: Further options of that recorder.
-
-    >>> import torch
-    >>> teachers = dict(small=nn.Sequential(nn.Linear(2, 3)), large=nn.Sequential(nn.Linear(2, 8), nn.Linear(8, 3)))
-    >>> recorder = MultiTeacherRecorder(source=dict(small='0', large='1'))
-    >>> recorder.initialize(teachers)
-    >>> with recorder:
-    ...     answer = teachers['large'](torch.ones(1, 2))
-    >>> recorder.of('large').get_record_data() is answer
-    True
     """
 
     def __init__(self, source: str | dict[str, str], kind: str = 'mmrazor.ModuleOutputs', **options: Any) -> None:

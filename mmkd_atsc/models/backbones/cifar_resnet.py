@@ -111,10 +111,6 @@ class CIFARBottleneckResNet(StagedBackbone):
     Args:
         depth: 50, 101 or 152.
         kwargs: ``out_indices``, ``init_cfg`` of :class:`StagedBackbone`.
-
-    >>> import torch
-    >>> [tuple(feature.shape) for feature in CIFARBottleneckResNet(50)(torch.rand(1, 3, 32, 32))]
-    [(1, 2048, 4, 4)]
     """
 
     def __init__(self, depth: int = 50, **kwargs: Any) -> None:
@@ -133,10 +129,6 @@ class CIFARWideResNet(StagedBackbone):
         depth: 6n+4 layers, n blocks a stage.
         widen_factor: Multiplies the stages' widths 16, 32 and 64.
         kwargs: ``out_indices``, ``init_cfg`` of :class:`StagedBackbone`.
-
-    >>> import torch
-    >>> [tuple(feature.shape) for feature in CIFARWideResNet(16, 2)(torch.rand(1, 3, 32, 32))]
-    [(1, 128, 8, 8)]
     """
 
     def __init__(self, depth: int = 40, widen_factor: int = 1, **kwargs: Any) -> None:

@@ -51,10 +51,6 @@ class CIFARShuffleNetV1(StagedBackbone):
         groups: Of the 1x1 convolutions, 1 to 3; the widths follow the paper's table.
         init_cfg: Default: PyTorch's own initialisation, as in the literature.
         kwargs: ``out_indices`` of :class:`StagedBackbone`.
-
-    >>> import torch
-    >>> [tuple(feature.shape) for feature in CIFARShuffleNetV1()(torch.rand(1, 3, 32, 32))]
-    [(1, 960, 4, 4)]
     """
 
     def __init__(self, groups: int = 3, init_cfg: Any = None, **kwargs: Any) -> None:
@@ -122,11 +118,6 @@ class CIFARShuffleNetV2(StagedBackbone):
         with_last_conv: Without it the network ends at its third stage and has no parameter beyond it.
         init_cfg: Default: PyTorch's own initialisation, as in the literature.
         kwargs: ``out_indices`` of :class:`StagedBackbone`.
-
-    >>> import torch
-    >>> image = torch.rand(1, 3, 32, 32)
-    >>> [tuple(feature.shape) for feature in CIFARShuffleNetV2(out_indices=(2, 3))(image)]
-    [(1, 464, 4, 4), (1, 1024, 4, 4)]
     """
 
     def __init__(self, widen_factor: float = 1.0, with_last_conv: bool = True, init_cfg: Any = None,

@@ -22,10 +22,6 @@ class CIFARVGG(StagedBackbone):
     Args:
         depth: 8, 11, 13, 16 or 19, counted with the three linear layers that the original had.
         kwargs: ``out_indices``, ``init_cfg`` of :class:`StagedBackbone`.
-
-    >>> import torch
-    >>> [tuple(feature.shape) for feature in CIFARVGG(8, out_indices=(1, 4))(torch.rand(1, 3, 32, 32))]
-    [(1, 128, 16, 16), (1, 512, 4, 4)]
     """
 
     def __init__(self, depth: int = 16, **kwargs: Any) -> None:

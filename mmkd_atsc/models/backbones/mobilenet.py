@@ -44,11 +44,6 @@ class CIFARMobileNetV2(StagedBackbone):
         expand_ratio: Of the hidden to the input channels in every block but the first.
         with_last_conv: Without it the network ends at its seventh stage and has no parameter beyond it.
         kwargs: ``out_indices``, ``init_cfg`` of :class:`StagedBackbone`.
-
-    >>> import torch
-    >>> image = torch.rand(1, 3, 32, 32)
-    >>> [tuple(feature.shape) for feature in CIFARMobileNetV2(widen_factor=0.5, out_indices=(6, 7))(image)]
-    [(1, 160, 2, 2), (1, 1280, 2, 2)]
     """
 
     def __init__(self, widen_factor: float = 1.0, expand_ratio: int = 6, with_last_conv: bool = True,
@@ -79,11 +74,6 @@ class MobileNetV1(StagedBackbone):
         widen_factor: Multiplies all widths.
         init_cfg: Default: PyTorch's own initialisation, as in the literature.
         kwargs: ``out_indices`` of :class:`StagedBackbone`.
-
-    >>> import torch
-    >>> net = MobileNetV1(widen_factor=0.25, out_indices=(3, 4))
-    >>> [tuple(feature.shape) for feature in net(torch.rand(1, 3, 64, 64))]
-    [(1, 128, 4, 4), (1, 256, 2, 2)]
     """
 
     def __init__(self, widen_factor: float = 1.0, init_cfg: Any = None, **kwargs: Any) -> None:
