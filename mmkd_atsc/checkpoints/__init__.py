@@ -1,1 +1,1 @@
-"""Finds, downloads, reads, converts and writes checkpoints."""
+"""Finds, downloads, reads and writes checkpoints."""

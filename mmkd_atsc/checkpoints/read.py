@@ -158,7 +158,7 @@ def _is_quantized(own: object, value: object) -> bool:
 
 
 def misfit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
-    """What keeps ``weights`` from being loaded in place of ``own``, in one line; '' if they fit."""
+    """Says in one line why ``weights`` do not fit a state dict ``own``; '' if they fit."""
     unexpected = [key for key in weights if key not in own]
     shared = {key: (weights[key], own[key]) for key in own if key in weights and isinstance(own[key], Tensor)}
     problems = {

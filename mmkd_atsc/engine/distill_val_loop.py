@@ -1,5 +1,6 @@
 """One pass over the data that scores the student and, if asked, its teachers."""
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -61,10 +62,10 @@ class _ScoringLoop(BaseLoop):
         return self._model.teachers[name].predict(data['inputs'], data['data_samples'])
 
 
-def on_cpu(samples: list) -> list:
-    """Moves what the samples of a batch answer in one copy a field; MMPretrain's metrics would move each alone."""
+def on_cpu(samples: Sequence) -> Sequence:
+    """Moves predictions and labels to the CPU with one copy a field; MMPretrain's metrics copy each sample's."""
     for field in ('pred_score', 'pred_label', 'gt_label', 'gt_score'):
-        values = [sample.get(field) for sample in samples] if isinstance(samples, list) else []
+        values = [sample.get(field) for sample in samples] if isinstance(samples, Sequence) else []
         on_device = [isinstance(value, torch.Tensor) and value.device.type != 'cpu' for value in values]
         if values and all(on_device) and len({(value.shape, value.dtype) for value in values}) == 1:
             for sample, value in zip(samples, torch.stack(values).cpu()):

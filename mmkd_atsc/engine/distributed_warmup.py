@@ -1,4 +1,4 @@
-"""A warm-up that a larger batch needs and the protocol's own does not."""
+"""Warms the learning rate up where several processes make the batch larger."""
 from typing import Any
 
 from mmengine.optim import LinearLR, OptimWrapper

@@ -109,7 +109,7 @@ def compares_logits(distiller: nn.Module | None) -> bool:
 
 
 def check_same_teachers(teachers: nn.ModuleDict) -> None:
-    """Refuses to train where processes have read different weights: the first one's would silently go for all."""
+    """Refuses to train where processes have read different weights: training would use the first one's in all."""
     own = {name: teacher.loaded for name, teacher in teachers.items()}
     for rank, other in enumerate(all_gather_object(own)):
         differing = [name for name in own if own[name] != other.get(name)]

@@ -23,7 +23,7 @@ from mmkd_atsc.runtime.model_wrappers import unwrap_model
 
 FORMAT = 'mmkd_atsc teacher cache'
 RECORD_AGAIN = 'record a file for this config with tools/cache_teacher.py'
-# Of the spread of the logits: TF32 moves those of a deep network by less, another network's differ by much more.
+# A share of the logits' spread. Rounding (TF32) changes logits by less, another network by much more.
 MOST_ROUNDING = 0.02
 
 

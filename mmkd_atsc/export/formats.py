@@ -39,7 +39,7 @@ class Deployed(nn.Module):
 def write_onnx(network: Deployed, images: Tensor, path: Path, notes: dict[str, str]) -> None:
     """ONNX by PyTorch's first exporter: the newer one needs onnxscript, and gives these networks nothing more."""
     import onnx
-    # Its log, all of a network that it refuses, is off in PyTorch only until the first export.
+    # PyTorch would print the whole graph of a network that it cannot export.
     torch._C._jit_set_onnx_log_enabled(False)
     with mock.patch.object(torch._C, '_jit_set_onnx_log_enabled', lambda enabled: None):
         torch.onnx.export(network, (images, ), str(path), dynamo=False, opset_version=17, input_names=['images'],

@@ -18,8 +18,8 @@ from mmkd_atsc.registry import class_of, short_name
 READER = 'LoadImageFromFile'
 NO_FOLDER = 'data/test'  # of files, until a user names one
 
-# Data sets that hold images instead of naming files: their classes, the side of an image, and how one that OpenCV has
-# read (in BGR) gets their channels.
+# Data sets that hold images in memory: their classes, the side of an image, and the transforms that give a file, which
+# OpenCV reads in BGR, the same channels.
 RGB = [dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy')]
 GREY = [dict(type='NumpyToPIL', to_rgb=True), dict(type='torchvision/Grayscale'), dict(type='PILToNumpy')]
 ARRAYS: tuple = (((CIFAR10, Digits), 32, RGB), ((MNIST, ), 28, GREY))

@@ -19,13 +19,13 @@ def tensors_of(data: Any) -> tuple[dict[str, Tensor], str | None]:
         return {}, 'a batch is not images with their data samples'
     if not isinstance(data['inputs'], Tensor):
         return {}, f'the images are a {type(data["inputs"]).__name__}, not one tensor'
-    labels = labels_of(samples)
+    labels = label_tensors(samples)
     if not labels or any(value.device != data['inputs'].device for value in labels.values()):
         return {}, 'its samples have more or less than one label or score each, on the device of the images'
     return dict(inputs=data['inputs'], **labels), None
 
 
-def labels_of(samples: Any) -> dict[str, Tensor]:
+def label_tensors(samples: Any) -> dict[str, Tensor]:
     """The labels (N,) and scores (N, C) of data samples; {} where they have others, or not all the same."""
     if isinstance(getattr(samples, 'labels', None), Tensor):  # our preprocessor's, which makes no sample unasked
         return dict(gt_label=samples.labels)

@@ -1,4 +1,4 @@
-"""Notices when a model's attributes change: a captured step has those of its capture."""
+"""Notices when a model's attributes change: a captured step keeps their values."""
 from numbers import Number
 from typing import Any
 

@@ -49,7 +49,7 @@ class StrictResumeHook(Hook):
                 raise ValueError(f"{refusal}, its method is {method} and the config's is {method_of(model)}")
             if problem:
                 raise ValueError(f'{refusal}, the checkpoint does not fit: {problem}')
-            check_groups(checkpoint['optimizer'], runner.optim_wrapper, refusal)
+            check_same_groups(checkpoint['optimizer'], runner.optim_wrapper, refusal)
         elif problem:
             if not own.keys() & weights.keys():
                 raise ValueError(f'load_from={runner._load_from}: nothing in it fits the model: {problem}')
@@ -89,7 +89,7 @@ def lock_folder(folder: str) -> TextIO:
     return file
 
 
-def check_groups(saved: dict, optim_wrapper: OptimWrapper, refusal: str) -> None:
+def check_same_groups(saved: dict, optim_wrapper: OptimWrapper, refusal: str) -> None:
     """Refuses the state of an optimizer with other parameter groups; of several optimizers PyTorch does."""
     if isinstance(optim_wrapper, OptimWrapperDict):
         return

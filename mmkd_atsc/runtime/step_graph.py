@@ -23,7 +23,7 @@ from .captured_step import CapturedStep, Graph, Logs, kind_of, tensors_of, words
 from .model_wrappers import unwrap_model
 from .python_state import PythonState
 
-# A capture that fewer replays followed was in vain; after so many of those in a row there is no other.
+# The step is no longer captured after MOST_VAIN captures in a row that each served fewer than FEW_REPLAYS steps.
 FEW_REPLAYS, MOST_VAIN = 20, 5
 
 
@@ -121,12 +121,12 @@ class GraphedStep:
         if changed:
             self._forget(changed)
         tensors, why = tensors_of(data)
-        why = why or self._why_not(kind_of(tensors))
+        why = why or self._why_usual(kind_of(tensors))
         if why:
             self._say(f'a step is not captured: {why}')
         return None if why or self._usual_steps < self.warmup else tensors
 
-    def _why_not(self, kind: tuple) -> str | None:
+    def _why_usual(self, kind: tuple) -> str | None:
         """Why no step for a batch of a kind is captured; None where one is."""
         self._kind = self._kind or kind
         self._other_kinds = 0 if kind == self._kind else self._other_kinds + 1

@@ -79,7 +79,7 @@ class SharedClassifierHead(ClsHead):
 
     def bind_teachers(self, teachers: dict[str, SplitNetwork],
                       teacher_grad_scales: dict[str, float] | None = None) -> None:
-        """Shares the classifiers of one teacher or several; called again, it shares those of others.
+        """Uses the classifiers of one teacher or several, in place of those of an earlier call.
 
         The gradient of a loss on the common logits is divided by ``teacher_grad_scales``, by which the projectors
         multiply it, so that the student's encoder gets it unscaled.

@@ -19,7 +19,7 @@ def aekt_loss(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, ta
               beta: float = 8.0, gamma: float = 1.0, target_form: str = 'ratio', max_ratio: float | None = 2.0,
               soft_target_topk: int = 2, reduction: str = 'mean') -> tuple[Tensor, dict[str, Tensor]]:
     """The loss and the batch means of its terms; :class:`AEKTLoss` has the formula and the arguments."""
-    check_settings(tau, alpha, beta, gamma, target_form, max_ratio, soft_target_topk, reduction)
+    check_options(tau, alpha, beta, gamma, target_form, max_ratio, soft_target_topk, reduction)
     if student_logits.shape != teacher_logits.shape or student_logits.dim() != 2 or student_logits.shape[1] < 2:
         raise ValueError('logits must be (N, C) with at least 2 classes, of one shape: student '
                          f'{tuple(student_logits.shape)}, teacher {tuple(teacher_logits.shape)}')
@@ -94,7 +94,7 @@ def pick_targets(labels: Tensor, logits: Tensor, soft_target_topk: int) -> tuple
     return (targets, None) if targets.shape[1] == 1 else (targets, shares / shares.sum(1, keepdim=True))
 
 
-def check_settings(tau: float, alpha: float, beta: float, gamma: float, target_form: str, max_ratio: float | None,
+def check_options(tau: float, alpha: float, beta: float, gamma: float, target_form: str, max_ratio: float | None,
                    soft_target_topk: int, reduction: str) -> None:
     check_number('tau', tau, above=0)
     for name, weight in (('alpha', alpha), ('beta', beta), ('gamma', gamma)):
@@ -172,7 +172,7 @@ class AEKTLoss(nn.Module):
                  loss_weight: float = 1.0, reduction: str = 'mean', max_pull: float | None = 1.0) -> None:
         super().__init__()
         gamma = 1 / check_number('tau', tau, above=0) if gamma is None else gamma
-        check_settings(tau, alpha, beta, gamma, target_form, max_ratio, soft_target_topk, reduction)
+        check_options(tau, alpha, beta, gamma, target_form, max_ratio, soft_target_topk, reduction)
         self.tau, self.alpha, self.beta, self.gamma = tau, alpha, beta, gamma
         self.target_form, self.max_ratio = target_form, max_ratio
         self.soft_target_topk, self.reduction = soft_target_topk, reduction
