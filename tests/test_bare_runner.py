@@ -43,23 +43,16 @@ def write(path, method, student, checkpoint):
     return path
 
 
-def commands(config, work_dirs):
-    """The ways to train, each with its work directory."""
-    ours, bare, stock = work_dirs
-    return ([sys.executable, ROOT / 'tools' / 'train.py', config, '--work-dir', ours],
-            [sys.executable, '-c', BARE, config, bare],
-            [sys.executable, STOCK_SCRIPT, config, '--work-dir', stock])
-
-
 @pytest.mark.parametrize('method, student', [('aekt', AEKT), ('atsc', ATSC)])
 def test_five_steps_give_the_same_weights(method, student, teacher_checkpoint, tmp_path):
     config = write(tmp_path / f'{method}.py', method, student, teacher_checkpoint)
-    work_dirs = [tmp_path / name for name in ('ours', 'bare', 'stock')]
+    ways = dict(ours=(ROOT / 'tools' / 'train.py', config, '--work-dir'), bare=('-c', BARE, config),
+                stock=(STOCK_SCRIPT, config, '--work-dir'))
     weights = []
-    for command, work_dir in zip(commands(config, work_dirs), work_dirs):
-        done = run_command(*command, PYTHONPATH=str(ROOT))
+    for name, words in ways.items():
+        done = run_command(sys.executable, *words, tmp_path / name, PYTHONPATH=str(ROOT))
         assert done.returncode == 0, done.stderr[-2000:]
-        weights.append(weights_of(work_dir / 'epoch_1.pth'))
+        weights.append(weights_of(tmp_path / name / 'epoch_1.pth'))
     start = weights_of(teacher_checkpoint)['head.fc.weight']
     assert torch.equal(start, weights[0]['teachers.teacher.model.head.fc.weight']) == (method == 'aekt')
     for other in weights[1:]:

@@ -26,7 +26,7 @@ def test_what_needs_no_pytorch_is_answered_without_it(command, words):
 
 
 @pytest.mark.parametrize('path, words', [
-    (f'{ROOT}/configs/teachers/resnet111_cifar100.py', "no such config: .*did you mean '.*resnet110_cifar100.py'"),
+    (f'{ROOT}/configs/teachers/resnet111_cifar100.py', "no such config: .*did you mean '.*resnet116_cifar100.py'"),
     ('mmkd_atsc::teachers/resnet21_cifar100.py', 'no such config: mmkd_atsc::teachers/resnet21'),
     ('mmdet::yolo/yolo.py', "there is no package 'mmdet' here"),  # MMEngine would run pip
 ])

@@ -1,22 +1,11 @@
 """The demo's rows and export; that rows are not trained twice is tested with the suites."""
-import importlib.util
-
-import pytest
-
 from analysis.suite import Row
 from tests.conftest import ROOT
 from tests.test_export.trained import method_config, train
+from tools import demo
 
 
-@pytest.fixture
-def demo(monkeypatch):
-    spec = importlib.util.spec_from_file_location('demo', ROOT / 'tools' / 'demo.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_best_student_is_taken_along(demo, tmp_path):
+def test_the_best_student_is_taken_along(tmp_path):
     lines = []
     for name, accuracy in (('kd', 91.0), ('atsc', 93.0)):
         config, run = method_config(name), tmp_path / f'{name}_digits'
@@ -32,7 +21,7 @@ def test_the_best_student_is_taken_along(demo, tmp_path):
     assert 'classifier.head.fc.weight' in scope['network'].model.head.state_dict()
 
 
-def test_every_config_of_the_demo_is_a_row_and_the_taught_wait_for_both_teachers(demo):
+def test_every_config_of_the_demo_is_a_row_and_the_taught_wait_for_both_teachers():
     rows, folder = demo.rows(), ROOT / 'configs' / 'demo'
     assert {row.config.resolve() for row in rows} == set(folder.glob('*.py'))
     alone = {row.folder for row in rows if not row.needs}

@@ -49,6 +49,4 @@ def test_the_tool_draws_work_directories_and_published_logs(tmp_path, capsys):
     run_here('analysis/plot_run.py', run, publish_log(run, tmp_path / 'log.json.gz'), '--out', out)
     import matplotlib.image
     assert capsys.readouterr().out == f'{out}\n' and matplotlib.image.imread(out)[..., :3].std() > 0.05
-    for argv, word in ((['nowhere', '--out', 'a.png'], 'nowhere: no such folder'),
-                       ([run, '--out', f'{run}.txt'], 'its ending must be one of')):
-        assert word in refusal(capsys, 'analysis/plot_run.py', *argv)
+    assert 'its ending must be one of' in refusal(capsys, 'analysis/plot_run.py', run, '--out', f'{run}.txt')

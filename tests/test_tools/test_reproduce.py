@@ -1,5 +1,4 @@
 """The suites' rows are configs that are there, in an order that can be trained."""
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -7,18 +6,11 @@ from mmengine.config import Config
 
 from analysis.suite import parse_options
 from tests.conftest import ROOT, refusal
-
-
-@pytest.fixture(scope='module')
-def reproduce():
-    spec = importlib.util.spec_from_file_location('reproduce', ROOT / 'tools' / 'reproduce.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tools import reproduce
 
 
 @pytest.mark.parametrize('name', ['digits', 'cifar100-cpu', 'cifar100'])
-def test_rows_read_the_checkpoints_of_the_rows_they_need(reproduce, name, tmp_path, monkeypatch):
+def test_rows_read_the_checkpoints_of_the_rows_they_need(name, tmp_path, monkeypatch):
     suite = reproduce.SUITES[name]
     for variable, value in suite.environment(tmp_path).items():
         monkeypatch.setenv(variable, value)
@@ -45,7 +37,7 @@ def test_wrong_arguments_are_one_line(arguments, words, tmp_path, capsys):
     assert words in refusal(capsys, 'reproduce.py', *arguments, '--out', tmp_path)
 
 
-def test_options_and_the_held_out_images_are_every_rows_and_those_it_needs(reproduce, monkeypatch, tmp_path):
+def test_options_and_the_held_out_images_are_every_rows_and_those_it_needs(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(reproduce, 'run_suite', lambda rows, *args, **environment: seen.extend(rows) or [])
     reproduce.main(['cifar100-cpu', '--out', str(tmp_path), '--rows', '*aekt*', '--seeds', '0', '--held-out',
@@ -59,7 +51,7 @@ def test_options_and_the_held_out_images_are_every_rows_and_those_it_needs(repro
         assert config.train_cfg.max_epochs == 2
 
 
-def test_the_fast_rows_are_the_fast_configs_at_one_budget(reproduce):
+def test_the_fast_rows_are_the_fast_configs_at_one_budget():
     rows = reproduce.SUITES['cifar100-fast'].rows([0])
     paths, teachers = sorted((ROOT / 'configs' / 'fast').glob('*.py')), {'resnet32x4.py', 'resnet110.py'}
     assert {row.config.name for row in rows} == {path.name for path in paths} - teachers

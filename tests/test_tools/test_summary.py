@@ -4,11 +4,9 @@ import json
 
 import pytest
 from mmengine.config import Config
-from mmrazor.models.losses import KLDivergence
 
 from analysis.runs import publish_log
 from analysis.summary import method_of, network_name, read_run, teachers_of
-from mmkd_atsc.models.distillers import AEKTDistiller
 from tests.conftest import ROOT
 from tests.test_tools.logs import demo_config, lines_of, write_run
 
@@ -19,6 +17,8 @@ from tests.test_tools.logs import demo_config, lines_of, write_run
     ('aekt/resnet34_resnet18_imagenet', 'AEKT', ['resnet34'], 'resnet18'),
     ('aekt/multi/resnet32x4_resnet110x2_resnet8x4_cifar100', 'AEKT', ['resnet32x4', 'resnet110x2'], 'resnet8x4'),
     ('atsc/multi/resnet32x4_seeds_resnet8x4_cifar100', 'ATSC', ['resnet32x4'] * 3, 'resnet8x4'),
+    ('mix/atsc_aekt_resnet34_resnet18_imagenet', 'ATSC + AEKT', ['resnet34'], 'resnet18'),
+    ('mix/aekt_at_resnet34_resnet18_imagenet', 'AEKT + ATLoss', ['resnet34'], 'resnet18'),
     ('fast/aekt_ls_resnet110_resnet32', 'AEKT, standardized logits', ['resnet110'], 'resnet32'),
     ('teachers/wrn_16_2_cifar100', 'no teacher', [], 'wrn_16_2'),
 ])
@@ -27,28 +27,6 @@ def test_method_and_networks_of_our_configs(path, method, teachers, student):
     assert method_of(model) == method
     assert [name.lower() for name in teachers_of(model)] == teachers
     assert network_name(model.get('architecture', model)).lower() == student
-
-
-class Ours(AEKTDistiller):
-    pass
-
-
-class Another(KLDivergence):
-    method_name = 'KD, ours'
-
-
-ADDED = dict(dkd=dict(type='mmrazor.DKDLoss'), own=dict(type='my.OwnLoss'), two=dict(type='OwnLoss'))
-
-
-@pytest.mark.parametrize('algorithm, distiller, name', [
-    ('mmkd_atsc.AdaptiveTeacherDistill', dict(type='mmkd_atsc.ATSCDistiller', distill_losses=ADDED),
-     'ATSC + DKD + OwnLoss'),
-    ('mmkd_atsc.MultiTeacherDistill', dict(type=Ours, gamma=0), 'DKD'),
-    ('mmkd_atsc.MultiTeacherDistill', dict(type=Ours, distill_losses=dict(
-        loss_aekt=dict(type=Another), loss_kd=dict(type=KLDivergence))), 'KD, ours + KD'),
-])
-def test_added_losses_are_named_and_a_subclass_goes_by_its_parents_name(algorithm, distiller, name):
-    assert method_of(dict(type=algorithm, teacher=dict(type='Net'), distiller=distiller)) == name
 
 
 def test_speed_is_of_all_processes_and_a_resume_counts_no_step_twice(tmp_path):

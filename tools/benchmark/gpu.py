@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PAIRS = dict(resnet32x4_resnet8x4=8, resnet110_resnet32=12)  # authors' loop over ours fast, as promised
 SMALL_PAIR = 'wrn_40_2_wrn_40_1'
-CPU_TESTS = ('tests/test_devices.py', 'tests/test_distributed.py', 'tests/test_processes.py',
+CPU_TESTS = ('tests/test_distributed.py', 'tests/test_processes.py',
              'tests/test_runtime/test_step_graph.py', 'tests/test_runtime/test_exact_resume.py',
              'tests/test_runtime/test_accelerate.py', 'tests/test_tools/test_train_and_test.py')
 COUNTS = r'\d (passed|skipped)'  # pytest's last line
