@@ -16,11 +16,11 @@ INSTALL_REQUIRES = [
     'mmrazor==1.0.0', 'joblib', 'safetensors', 'setuptools<82',
 ]
 EXTRAS = {
-    'demo': ['scikit-learn', 'matplotlib'],
+    'demo': ['scikit-learn', 'matplotlib', 'onnx', 'onnxruntime'],  # what the README's first commands need
     'export': ['onnx', 'onnxruntime'],
     'dev': ['pytest', 'pytest-xdist', 'ruff', 'hypothesis', 'build', 'tensorboard', 'timm', 'import-linter', 'mypy'],
 }
-EXTRAS['dev'] += EXTRAS['demo'] + EXTRAS['export']
+EXTRAS['dev'] += EXTRAS['demo']
 
 
 class BuildWithConfigs(build_py):
