@@ -41,7 +41,8 @@ def build(method, checkpoint):
         common = dict(teacher=[tiny_classifier(8)] * 2, teacher_ckpt=[checkpoint] * 2, teacher_weights=[3, 1])
     student = tiny_classifier(4)
     if method.startswith('aekt'):
-        config = dict(type='mmkd_atsc.MultiTeacherDistill', distiller=dict(type='mmkd_atsc.AEKTDistiller'))
+        config = dict(type='mmkd_atsc.MultiTeacherDistill', distiller=dict(
+            type='mmkd_atsc.AEKTDistiller', fc_lr_mult=1.0))  # one group of parameters for all
     else:
         student |= dict(neck=dict(type='mmkd_atsc.FeatureProjector'), head=dict(type='mmkd_atsc.SharedClassifierHead'))
         config = dict(type='mmkd_atsc.AdaptiveTeacherDistill', teacher_lr_mult=1.0)

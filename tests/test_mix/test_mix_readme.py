@@ -15,7 +15,7 @@ AEKT, ATSC, TIMM_WEIGHTS, TIMM, SETTINGS, TEACHER_RATE = re.findall(r'^```python
 LINES = AEKT.splitlines(keepends=True)
 RECIPES = {  # ATSC's lines in the place of AEKT's
     'aekt': (AEKT, {'distill.loss_aekt', 'student.loss'}),
-    'atsc': (LINES[0] + ATSC + ''.join(LINES[-3:]), {'distill.loss_align', 'distill.loss_anchor', 'teacher.loss'})}
+    'atsc': (LINES[0] + ATSC + ''.join(LINES[-4:]), {'distill.loss_align', 'distill.loss_anchor', 'teacher.loss'})}
 STUDENT = """
 default_scope = 'mmpretrain'
 model = {model!r}

@@ -122,7 +122,8 @@ def test_wrong_configs_say_no_in_one_line(atsc_config, tmp_path, capsys, option,
 
 def test_a_floor_under_the_teachers_accuracy():
     hook = AdaptiveTeacherHook(min_teacher_accuracy=50, metric='accuracy/top5')
-    runner = SimpleNamespace(model=SimpleNamespace(teachers=dict(big=None)), epoch=3)
+    runner = SimpleNamespace(model=SimpleNamespace(teachers=dict(big=None)), epoch=3,
+                             message_hub=SimpleNamespace(runtime_info={}))
     hook.after_val_epoch(runner, {'student/accuracy/top1': 10.0})  # not the teachers' turn
     hook.after_val_epoch(runner, {'student/accuracy/top5': 10.0, 'big/accuracy/top5': 60.0})
     with pytest.raises(ValueError, match="no big/accuracy/top5; did you mean 'big/accuracy/top1'"):

@@ -151,7 +151,7 @@ def config_text(task: Task, method: str, checkpoint: str = '') -> str:
 
     >>> print(config_text(TASKS['c10_r8_sgd10_94'], 'aekt', 'work_dirs/teacher').splitlines()[0])
     _base_ = ['mmkd_atsc::_base_/runtime.py', 'mmkd_atsc::_base_/models/resnet8.py', \
-'mmkd_atsc::_base_/models/resnet20.py']
+'mmkd_atsc::_base_/models/resnet14.py']
     """
     if method == 'teacher':
         task = task._replace(student=task.teacher, epochs=task.teacher_epochs, rate=0.1, batch=64 - 32 * task.digits)
