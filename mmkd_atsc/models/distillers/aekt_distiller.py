@@ -73,7 +73,6 @@ class AEKTDistiller(MultiTeacherDistiller):
                              'there')
         if num_classes is not None:
             check_number('num_classes', num_classes, 2, integer=True)
-        check_optimizer_at_first_step(self)  # in MMRazor's algorithms too
         # The prefixes let it be built whatever the default scope is. A head is called by name in training and in
         # inference alike, whatever layers it has inside.
         logits = dict(type='mmrazor.ModuleOutputs', source='head')
@@ -124,6 +123,7 @@ class AEKTDistiller(MultiTeacherDistiller):
         if self.fc is not None and self.fc_lr_mult == 0:
             self.fc.requires_grad_(False)
         super().prepare_from_teachers(teachers, weights)
+        check_optimizer_at_first_step(self)  # in MMRazor's algorithms too
 
     def _check_head(self, model: nn.Module, role: str) -> None:
         """Refuses heads that give no single tensor of logits, that MMPretrain does not train, or of other classes."""
