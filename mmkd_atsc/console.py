@@ -55,7 +55,7 @@ def summarize(runner: Runner) -> dict[str, str]:
     start = f', {"resumes" if runner._resume else "starts"} from {runner._load_from}' if runner._load_from else ''
     return {
         'method': method_of(model), **describe_teachers(model),
-        'student': describe(getattr(model, 'student', model)) + start,
+        'student': name_and_size(getattr(model, 'student', model)) + start,
         'data': f'{type(loader.dataset).__name__}, {size}, {length}',
         'batch': f'{batch} images' + f' in each of {runner.world_size} processes' * (runner.world_size > 1),
         'optimizer': f'{type(wrapper.optimizer).__name__}, learning rate {rate:g}',
@@ -66,11 +66,11 @@ def describe_teachers(model: nn.Module) -> dict[str, str]:
     """The teachers' networks, checkpoints and weights, by name; MMRazor's own algorithms have one."""
     weights = getattr(model, 'teacher_weights', {})
     if not hasattr(model, 'teachers'):
-        return {'teacher': describe(model.teacher)} if hasattr(model, 'teacher') else {}
-    return {name: f'{describe(teacher.model)}, from {teacher.origin}'
+        return {'teacher': name_and_size(model.teacher)} if hasattr(model, 'teacher') else {}
+    return {name: f'{name_and_size(teacher.model)}, from {teacher.origin}'
             + f', weight {weights[name]:.3g}' * (len(weights) > 1) for name, teacher in model.teachers.items()}
 
 
-def describe(network: nn.Module) -> str:
+def name_and_size(network: nn.Module) -> str:
     size = sum(parameter.numel() for parameter in network.parameters())
     return f'{type(getattr(network, "backbone", network)).__name__}, {size:,} parameters'
