@@ -50,8 +50,11 @@ def write_onnx(network: Deployed, images: Tensor, path: Path, notes: dict[str, s
 
 
 def load_onnx(path: Path) -> Run:
+    """What runs an ONNX file on the CPU, with as many threads as PyTorch has."""
     import onnxruntime
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
     return lambda images: torch.from_numpy(session.run(['logits'], {'images': images.numpy()})[0])
 
 

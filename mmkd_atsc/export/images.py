@@ -61,8 +61,13 @@ def data_settings(config: dict, image_size: int | tuple[int, int] | None = None)
 
 
 def evaluated_dataset(config: dict) -> dict:
-    """The data set that a config tests on, out of its wrappers; of several (``ConcatDataset``) the first."""
-    dataset = (config.get('test_dataloader') or config.get('val_dataloader') or {}).get('dataset') or {}
+    """The data set that a config tests on, as :func:`innermost` finds it."""
+    return innermost(config.get('test_dataloader') or config.get('val_dataloader') or {})
+
+
+def innermost(loader: dict) -> dict:
+    """The data set of a loader, out of its wrappers; of several (``ConcatDataset``) the first."""
+    dataset = loader.get('dataset') or {}
     while dataset.get('dataset') or dataset.get('datasets'):
         dataset = dataset.get('dataset') or dataset['datasets'][0]
     return dataset

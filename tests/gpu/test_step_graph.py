@@ -6,8 +6,7 @@ from mmengine.registry import HOOKS
 
 from mmkd_atsc.export import export_student
 from mmkd_atsc.models.data_preprocessors import BatchedDataPreprocessor
-from mmkd_atsc.runner import make_fast
-from tests.conftest import needs_gpu
+from tests.conftest import needs_gpu, tool
 from tests.test_runtime.test_step_graph import METHODS, config_of, log_of, train
 from tests.tiny_cifar import TinyCIFAR100
 
@@ -103,7 +102,7 @@ def test_all_that_fast_does_trains(method, tmp_path):
     """bf16, compiled blocks, the graph; the losses begin as in fp32, and the student leaves as ever."""
     _, expected = train(on_gpu(method, tmp_path / 'eager', graph=False))
     config = config_of(method, tmp_path / 'fast', graph=False)
-    make_fast(config)
+    tool('train.py')['make_fast'](config)
     config.default_hooks.step_graph.warmup = 2
     runner, got = train(config)
     log = log_of(tmp_path / 'fast')

@@ -71,13 +71,8 @@ def build_networks(config: Config, size: tuple[int, int] | None = None) -> tuple
 
 def onnx_runner(name: str, network: nn.Module, images: Tensor, folder: Path) -> Callable[[Tensor], object]:
     """A function that runs a network in onnxruntime, with as many threads as PyTorch has."""
-    import onnxruntime
-    path = folder / f'{name.replace(" ", "_")}.onnx'
-    write('onnx', network, images.cpu(), path, {})
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
-    return lambda batch: session.run(None, {'images': batch.cpu().numpy()})
+    run = write('onnx', network, images.cpu(), folder / f'{name.replace(" ", "_")}.onnx', {})
+    return lambda batch: run(batch.cpu())
 
 
 @torch.inference_mode()
