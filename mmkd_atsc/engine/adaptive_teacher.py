@@ -20,7 +20,7 @@ class AdaptiveTeacherHook(ScheduledHook):
 
     Before ``start`` and from ``stop`` on the teacher is frozen as it is then, which is SimKD's step. While it adapts,
     its drift :math:`\lVert\theta-\theta^*\rVert/\lVert\theta^*\rVert` is logged as ``teacher/drift`` and, for each
-    stage of the encoder, ``teacher/drift/<stage>``; several teachers have names of their own in place of 'teacher'. A
+    stage of the encoder, ``teacher/drift.<stage>``; several teachers have names of their own in place of 'teacher'. A
     validation that finds a teacher more than a point below its start is warned of, once.
 
     Args:
@@ -87,7 +87,7 @@ class AdaptiveTeacherHook(ScheduledHook):
             return
         for name, anchor in model.distiller.anchors.items():
             for stage, drift in anchor.drift().items():
-                key = f'{name}/drift' if stage == 'total' else f'{name}/drift/{stage}'
+                key = f'{name}/drift' if stage == 'total' else f'{name}/drift.{stage}'
                 runner.message_hub.update_scalar(f'train/{key}', drift)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:

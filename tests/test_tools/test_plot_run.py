@@ -7,7 +7,7 @@ from tests.conftest import refusal, run_here
 from tests.test_tools.logs import demo_config, lines_of, write_run
 
 pytest.importorskip('matplotlib')
-TERMS = {'distill.loss_align': 2.0, 'teacher/drift': 0.1, 'teacher/drift/layer1': 0.2}
+TERMS = {'distill.loss_align': 2.0, 'teacher/drift': 0.1, 'teacher/drift.layer1': 0.2}
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_one_run_shows_all_that_it_logged_and_several_a_colour_each(drawn, tmp_p
     loss, accuracy, drift, rate = drawn.values()
     # Ten and twenty iterations of an epoch of twenty, as parts of the epoch.
     assert loss['loss'][0] == [(0.5, 0.3), (1.0, 0.15), (1.5, 0.1), (2.0, 0.075)]
-    assert list(loss) == ['loss', 'distill.loss_align'] and list(drift) == ['teacher', 'teacher/layer1']
+    assert list(loss) == ['loss', 'distill.loss_align'] and list(drift) == ['teacher', 'teacher.layer1']
     assert accuracy['student'][0] == [(1, 50), (2, 60)] and accuracy['teacher'][0] == [(1, 75), (2, 75)]
     assert [value for _, value in rate['run'][0]] == [0.1, 0.1, 0.05, 0.05]
 

@@ -48,8 +48,8 @@ def test_every_scalar_arrives_by_name_step_and_value(tmp_path, monkeypatch, in_p
     expected = sorted((name, line['step'], value) for line in scalars(tmp_path / 'run')
                       for name, value in line.items() if name != 'step')
     names = {name for name, _, _ in expected}
-    assert {'lr', 'loss', 'distill.loss_align', 'student/accuracy/top1', 'teacher/accuracy/top1'} < names
-    assert any('drift' in name for name in names), names
+    assert {'lr', 'loss', 'distill.loss_align', 'student/accuracy/top1', 'teacher/accuracy/top1',
+            'teacher/drift', 'teacher/drift.layer1'} < names
     folder, = tmp_path.glob('run/*/vis_data')
     for read in found.values():
         got = sorted(read(folder))

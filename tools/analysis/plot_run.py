@@ -59,7 +59,7 @@ def curves_of(scalars: list[dict], metric: str, alone: bool) -> dict[str, dict[s
 
     return {'loss': of(r'(.*\.)?loss\w*') if alone else of('loss', 'loss'),
             metric: accuracy_curves(scalars, metric),
-            'drift  ‖θ − θ*‖ / ‖θ*‖': of('.+/drift(/.+)?' if alone else '.+/drift', '/drift'),
+            'drift  ‖θ − θ*‖ / ‖θ*‖': of('.+/drift([./].+)?' if alone else '.+/drift', '/drift'),
             'learning rate': of('lr', 'lr')}
 
 
