@@ -15,8 +15,9 @@ from analysis.cifar_networks import classifier
 from analysis.summary import read_run
 from mmkd_atsc.checkpoints.read import load_strictly, read_weights
 from mmkd_atsc.models.teacher import Teacher
-from tests.conftest import ROOT, needs_cifar100, run_tool
+from tests.conftest import ROOT, needs_cifar100, run_here
 from tests.test_configs import PUBLISHED
+from tests.test_tools.test_int8 import accuracies
 
 CONFIGS = ROOT / 'configs'
 WEIGHTS = CONFIGS / 'weights'
@@ -88,10 +89,8 @@ def test_configs_whose_teacher_is_here_read_it_and_no_others_do():
 @needs_cifar100
 @pytest.mark.parametrize('run', [run if run.startswith('short') else pytest.param(run, marks=pytest.mark.slow)
                                  for run in RUNS])
-def test_its_accuracy_is_the_tables(run, tmp_path):
-    done = run_tool('test.py', WEIGHTS / ROWS[run].config, f'mmkd_atsc::weights/{run}', '--work-dir', tmp_path,
-                    timeout=1800)
-    assert done.returncode == 0, done.stderr
+def test_its_accuracy_is_the_tables_and_int8_loses_less_than_a_point(run, tmp_path, capsys):
+    run_here('export_student.py', WEIGHTS / ROWS[run].config, f'mmkd_atsc::weights/{run}', '--int8', '--out', tmp_path)
+    fp32, int8 = accuracies(capsys.readouterr().out).values()
     # Another order of the same sums may move an image or two of the 10,000.
-    assert float(re.findall(r'accuracy/top1: ([\d.]+)', done.stdout)[-1]) == pytest.approx(
-        float(ROWS[run].accuracy), abs=0.03)
+    assert fp32 == pytest.approx(float(ROWS[run].accuracy), abs=0.03) and fp32 - int8 < 1

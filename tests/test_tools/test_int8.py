@@ -2,6 +2,7 @@
 import re
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from mmengine.config import Config
@@ -10,17 +11,12 @@ from analysis.int8 import DeployedImages
 from mmkd_atsc.datasets import Digits
 from mmkd_atsc.export.formats import load_onnx
 from mmkd_atsc.export.int8 import quantize
-from tests.conftest import ROOT, needs_cifar100, refusal, run_here, scalars
-from tests.test_checkpoints.test_weights import ROWS
+from tests.conftest import ROOT, refusal, run_here, scalars
 from tests.tiny_cifar import TinyCIFAR100  # noqa: F401  registers it
-
-onnx = pytest.importorskip('onnx')
-pytest.importorskip('onnxruntime')
-ROW = r'^\| (student\w*\.onnx) \| [\d.]+ \| ([\d.]+) \| [\d.]+ \|$'
 
 
 def accuracies(said):
-    return {file: float(accuracy) for file, accuracy in re.findall(ROW, said, flags=re.M)}
+    return {file: float(accuracy) for file, accuracy in re.findall(r'^\| (\S+) \| [\d.]+ \| ([\d.]+) \|', said, re.M)}
 
 
 @pytest.fixture
@@ -41,12 +37,12 @@ def test_both_files_are_scored_on_the_validation_data(trained, bits, capsys):
     told = accuracies(capsys.readouterr().out)
     assert told['student.onnx'] == pytest.approx(scalars(run)[-1]['accuracy/top1'], abs=0.005)
     assert told['student.onnx'] > 50, 'a network that knows nothing loses nothing'
-    samples = Digits(split='test', train_images=1600, pipeline=[])
+    samples = list(Digits(split='test', train_images=1600, pipeline=[]))
     pixels = torch.stack([torch.from_numpy(sample['img']).permute(2, 0, 1).float() for sample in samples])
-    labels = np.array([sample['gt_label'] for sample in samples])
+    labels = torch.tensor([sample['gt_label'] for sample in samples])
     for file, accuracy in told.items():
         logits = load_onnx(out / file)(pixels if options else (pixels - 127.5) / 127.5)
-        assert accuracy == pytest.approx(100 * (logits.argmax(1).numpy() == labels).mean(), abs=0.005), file
+        assert accuracy == pytest.approx(100 * (logits.argmax(1) == labels).float().mean().item(), abs=5e-3), file
     fp32, int8 = (onnx.load(out / file) for file in ('student.onnx', 'student_int8.onnx'))
     kernels = [onnx.numpy_helper.to_array(weight) for weight in int8.graph.initializer if len(weight.dims) == 4]
     assert {kernel.dtype for kernel in kernels} == {np.dtype('int8')} and len(kernels) == 9
@@ -62,11 +58,10 @@ def test_an_int8_file_that_loses_too_much_is_not_written(trained, monkeypatch, c
     config, run, out = trained
     monkeypatch.setattr('analysis.int8.quantize', badly_calibrated)
     out.mkdir()
-    (out / 'student_int8.onnx').touch()
+    (out / 'student_int8.onnx').touch()  # an earlier export's
     said = refusal(capsys, 'export_student.py', config, run, '--int8', '--out', out)
-    lost, fp32, int8 = map(float, re.search(
-        r'loses ([\d.]+) points of top-1 accuracy \(([\d.]+) % in fp32, ([\d.]+) % in int8\), at most 1 is allowed; '
-        '--max-drop allows more', said).groups())
+    lost, fp32, int8 = map(float, re.search(r'loses (\S+) points .*\((\S+) % in fp32, (\S+) % in int8\), at most 1 is '
+                                            'allowed; --max-drop allows more', said).groups())
     assert lost > 1 and fp32 - int8 == pytest.approx(lost, abs=0.02)
     assert sorted(path.name for path in out.iterdir()) == ['student.onnx', 'student.pth', 'student.py']
 
@@ -95,15 +90,3 @@ def test_calibration_takes_training_images_without_augmentation():
     assert len(drawn) == 40 and len(everything) == 70
     assert len({tuple(image.flatten().tolist()) for image in drawn.round()} & everything) == 40
     assert torch.equal(drawn, torch.cat(list(images.calibration(40))))
-
-
-@needs_cifar100
-@pytest.mark.parametrize('network', ['short/resnet20', *(pytest.param(f'teachers/{name}_cifar100', marks=pytest.mark.slow)
-                                                         for name in ('resnet110', 'resnet32x4'))])
-def test_a_teacher_of_the_package_loses_less_than_a_point(network, tmp_path, capsys):
-    name = network.replace('short/', 'short_').removeprefix('teachers/')
-    run_here('export_student.py', ROOT / f'configs/{network}.py', f'mmkd_atsc::weights/{name}', '--int8',
-             '--out', tmp_path)
-    told = accuracies(capsys.readouterr().out)
-    assert told['student.onnx'] - told['student_int8.onnx'] < 1
-    assert told['student.onnx'] == pytest.approx(float(ROWS[name].accuracy), abs=0.03)

@@ -86,8 +86,8 @@ def add_int8(file: Path, images: DeployedImages, max_drop: float = 1.0, weight_b
                 for path, accuracy, seconds in zip(files, accuracies, latencies(files, images))]
         os.replace(files[1], out)
     return (f'{markdown(COLUMNS, rows, left=COLUMNS[:1])}\n\n'
-            f'top-1 on {total:,} validation images; ms: processor time of one image on one thread, the median of {REPEATS}; '
-            f'onnxruntime {onnxruntime.__version__}, {processor()}')
+            f'top-1 on {total:,} validation images; ms: processor time of one image on one thread, the median of '
+            f'{REPEATS}; onnxruntime {onnxruntime.__version__}, {processor()}')
 
 
 def top1(files: Sequence[Path], images: DeployedImages) -> tuple[list[float], int]:
