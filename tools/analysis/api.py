@@ -15,7 +15,7 @@ ROOT = Path(mmkd_atsc.__file__).resolve().parents[1]
 HEADER = """# The types that a config may name
 
 Written by `tools/analysis/api.py` from the docstrings; a test compares. A config names a type with the package's
-prefix, `type='mmkd_atsc.AEKTLoss'` (a recorder without its ending: `mmkd_atsc.Labels`). The link leads to the docstring,
+prefix, `type='mmkd_atsc.AEKTLoss'` (recorders as `mmkd_atsc.Labels`). The link leads to the docstring,
 which has the arguments and an example. The method pages ([ATSC](../configs/atsc/README.md),
 [AEKT](../configs/aekt/README.md)) have their options in tables.
 """
