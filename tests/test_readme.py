@@ -10,6 +10,7 @@ from model_converters.convert_teacher import ARCHITECTURES
 from tests.conftest import ROOT, page_commands, page_files, run_command, tool
 
 README = (ROOT / 'README.md').read_text()
+FLAGSHIP = ROOT / 'configs' / 'atsc' / 'resnet110_resnet32_cifar100.py'
 DOCS = sorted((ROOT / 'docs').glob('*.md'))
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *DOCS,
          *sorted(page for folder in ('configs', 'tools') for page in (ROOT / folder).rglob('README.md'))]
@@ -28,13 +29,9 @@ LAUNCHES = [words for words in COMMANDS if words[0].endswith(('_train.sh', '_tes
 CALLS = [words for words in COMMANDS if words[0].endswith('.py')]
 
 
-@pytest.fixture
-def load_config(tmp_path):
-    """Reads a config of the repository, or one that README writes."""
-    for name, code in page_files(README).items():
-        (tmp_path / name).write_text(code)
-    return lambda path, options=None: cli.load_config(
-        str(ROOT / path if (ROOT / path).exists() else tmp_path / path), options or {})
+def load_config(path, options=None):
+    """A config of the repository; README's own is one of them."""
+    return cli.load_config(str(FLAGSHIP if path == 'my_atsc.py' else ROOT / path), options or {})
 
 
 def anchors(page):
@@ -67,10 +64,11 @@ def test_each_command_is_of_a_tool_or_well_known():
     assert len(lines) > 10 and [line for line in lines if not line.startswith(OTHERS)] == []
 
 
-def test_readme_is_short_and_its_config_is_the_flagship(load_config):
+def test_readme_is_short_and_its_config_is_the_flagship(tmp_path):
     assert len(README.splitlines()) <= 150
-    own, flagship = [re.sub(r"(, )?'_scope_': '\w+'", '', str(load_config(path).to_dict()))
-                     for path in ('my_atsc.py', 'configs/atsc/resnet110_resnet32_cifar100.py')]
+    (tmp_path / 'my_atsc.py').write_text(page_files(README)['my_atsc.py'])
+    own, flagship = [re.sub(r"(, )?'_scope_': '\w+'", '', str(cli.load_config(str(path), {}).to_dict()))
+                     for path in (tmp_path / 'my_atsc.py', FLAGSHIP)]
     assert own == flagship
 
 
@@ -81,7 +79,7 @@ def test_the_index_has_each_page_and_the_list_of_types_is_the_codes():
 
 
 @pytest.mark.parametrize('words', CALLS, ids=' '.join)
-def test_a_python_command_is_one_that_its_tool_takes(words, load_config, monkeypatch, capsys):
+def test_a_python_command_is_one_that_its_tool_takes(words, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(ROOT / 'tools' / 'benchmark'))
     parts = tool(words[0][len('tools/'):])
     if 'parse_args' not in parts:  # its options are checked by its own tests; here that they are spelt so
@@ -98,7 +96,7 @@ def test_a_python_command_is_one_that_its_tool_takes(words, load_config, monkeyp
 
 
 @pytest.mark.parametrize('words', LAUNCHES, ids=' '.join)
-def test_a_launch_is_one_that_training_or_testing_takes(words, load_config):
+def test_a_launch_is_one_that_training_or_testing_takes(words):
     script, *words = words
     if 'dist_train' in script:
         config, processes, *rest = words

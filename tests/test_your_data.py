@@ -1,10 +1,11 @@
-"""docs/your_data.md from its images to an exported student, and the refusals that it quotes."""
+"""docs/your_data.md from its images to an exported student, the refusals that it quotes, and the pictures' losses."""
 import re
 import runpy
 
 import mmpretrain
 import torch
 
+from analysis.draw_concepts import PICTURES
 from tests.conftest import ROOT, page_commands, page_files, refusal, run_here, scalars
 
 PAGE = (ROOT / 'docs' / 'your_data.md').read_text()
@@ -23,7 +24,10 @@ def test_the_page_does_what_it_says(tmp_path, monkeypatch, in_process, capsys):
             runpy.run_path(script)
     said = capsys.readouterr().out
     assert all(f'| {method} |' in said for method in ('student alone', 'AEKT', 'ATSC')), said
-    assert 'distill.loss_aekt' in scalars(tmp_path / 'work_dirs' / 'my_aekt')[0]
+    for method, picture in PICTURES.items():
+        log, = [line for line in scalars(tmp_path / 'work_dirs' / f'my_{method}') if 'lr' in line]
+        words = ' '.join(box.text for box in picture.boxes.values()).split()
+        assert {word for word in words if 'loss' in word} == {name for name in log if '.loss' in name}
     assert mmpretrain.get_model('student/student.py', 'student/student.pth')(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
     refused = [refusal(capsys, 'train.py', 'my_aekt.py', '--work-dir', 'refused', '--cfg-options', FIVE, *more)
                for more in ((), ('model.teacher_ckpt=None', 'model.allow_random_teacher=True'))]
