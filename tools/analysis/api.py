@@ -75,8 +75,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--out', type=Path, default=ROOT / 'docs' / 'api.md', metavar='FILE',
                         help='page to write (default: docs/api.md)')
     page = parser.parse_args(argv).out
-    page.write_text(page_text(page), encoding='utf-8')
-    print(page)
+    with cli.one_line_errors():
+        page.write_text(page_text(page), encoding='utf-8')
+        print(page)
 
 
 if __name__ == '__main__':

@@ -112,11 +112,12 @@ def main(argv: list[str] | None = None) -> None:
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where to write')
     out = parser.parse_args(argv).out
-    out.mkdir(parents=True, exist_ok=True)
-    for name, picture in PICTURES.items():
-        path = out / f'concepts_{name}.svg'
-        draw(picture, path)
-        print(path)
+    with cli.one_line_errors():
+        out.mkdir(parents=True, exist_ok=True)
+        for name, picture in PICTURES.items():
+            path = out / f'concepts_{name}.svg'
+            draw(picture, path)
+            print(path)
 
 
 if __name__ == '__main__':
