@@ -32,7 +32,7 @@ def apply_all() -> None:
     """Applies the patches of modules that are imported already, and the others when they are."""
     silence_unhelpful_warnings()
     patches: dict[str, Callable[[], None]] = {
-        'mmrazor': import_mmrazor, 'torch': allow_mmengine_checkpoints, 'mmengine.config.utils': name_configs_package,
+        'mmrazor': import_mmrazor, 'torch': allow_mmengine_checkpoints, 'mmengine.config': name_configs_package,
         'mmengine.registry': rename_mmcls_scope, 'mmengine.runner': patch_runner,
         'mmpretrain.models.classifiers': load_wrapped_classifiers}
     for name in [name for name in patches if name in sys.modules]:
@@ -168,11 +168,23 @@ def allow_mmengine_checkpoints() -> None:
 
 
 def name_configs_package() -> None:
-    """Makes ``_base_ = ['mmkd_atsc::...']`` resolve: MMEngine only looks into packages that are on its list."""
+    """Makes ``_base_ = ['mmkd_atsc::...']`` resolve: MMEngine only looks into packages that are on its list.
+
+    Such a base gets no ``_scope_``. Our configs give each type its prefix, and the scope would also hold inside the
+    constructors of MMPretrain and MMRazor, which name their parts without one.
+    """
+    from mmengine.config import Config
     from mmengine.config.utils import MODULE2PACKAGE
+    find = Config._get_cfg_path
     # MMEngine looks for a distribution beside its metadata, which an editable install has elsewhere; for a module,
     # where Python finds it.
     MODULE2PACKAGE['mmkd_atsc'] = 'mmkd_atsc.version'
+
+    def find_without_our_scope(cfg_path, filename):
+        path, scope = find(cfg_path, filename)
+        return path, None if scope == 'mmkd_atsc' else scope
+
+    Config._get_cfg_path = staticmethod(find_without_our_scope)
 
 
 def patch_runner() -> None:
