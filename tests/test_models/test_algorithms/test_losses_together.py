@@ -1,5 +1,6 @@
 """Losses beside ATSC's own: AEKT's on the logits, and MMRazor's on features."""
 import copy
+import re
 
 import pytest
 import torch
@@ -39,7 +40,7 @@ def parts_of(model):
 @pytest.mark.parametrize('warmup', [1.0, 0.25])
 def test_of_atsc_and_aekt_at_once_each_part_gets_the_gradient_of_its_own_losses(warmup):
     """In float64, against both methods' formulas; the warm-up scales AEKT's alone."""
-    model = build(METHOD.distiller, student_ce_weight=METHOD.student_ce_weight).double()
+    model = build(METHOD.distiller, student_ce_weight=0.5).double()
     model.data_preprocessor = AsTheyAre()
     with torch.no_grad():  # anywhere but at the start
         for parameter in [*model.distiller.connectors.parameters(), *model.teacher.parameters()]:
@@ -62,7 +63,7 @@ def test_of_atsc_and_aekt_at_once_each_part_gets_the_gradient_of_its_own_losses(
                           gamma=1, form='ratio', limit=2)
     aekt = (u * torch.from_numpy(slopes.astype(float))).sum() / 8  # with the formula's gradient on u
     anchor, = plain.distiller.anchors.values()
-    expected = gradients(((projected - feature)**2).mean() + anchor() + F.cross_entropy(z, labels)
+    expected = gradients(((projected - feature)**2).mean() + anchor() + 0.5 * F.cross_entropy(z, labels)
                          + F.cross_entropy(v, labels) + warmup * aekt, parts)
     assert found.keys() == expected.keys() and {name.split('.')[0] for name in found} == parts.keys()
     torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-8)
@@ -86,28 +87,41 @@ LOSSES = {
     'L1Loss': (FEATURES, {}, True), 'L2Loss': (FEATURES, dict(student=dict(type='ConvModuleConnector', **MAPS)), True),
     'FTLoss': (FEATURES, dict(student=dict(type='Translator', **MAPS),
                               teacher=dict(type='Paraphraser', phase='train', **MAPS)), False),
-    'ChannelWiseDivergence': (PREDS, {}, True), 'PKDLoss': (PREDS, {}, True),
+    'KLDivergence': (PREDS, {}, False), 'ChannelWiseDivergence': (PREDS, {}, True),
+    'PKDLoss': (PREDS, {}, True),
     'MGDLoss': (PREDS, dict(student=dict(type='MGDConnector', student_channels=16, teacher_channels=16)), True),
     'DistanceWiseRKD': (PREDS, {}, True), 'AngleWiseRKD': (PREDS, {}, True),
     'FBKDLoss': (('s_input', 't_input'), dict(student=dict(type='FBKDStudentConnector', in_channels=16),
                                               teacher=dict(type='FBKDTeacherConnector', in_channels=16)), True)}
 
 
-def with_loss(kind, data_idx=0, **read):
+def with_loss(kind, **student_reads):
+    """A distiller's options; ``teacher_reads`` among the others are more of the teacher's record."""
     (student, teacher), connectors, _ = LOSSES[kind]
-    connected = {role: dict(connector=role) if role in connectors else {} for role in ('student', 'teacher')}
+    on_logits = kind == 'KLDivergence'
+    sources, read = (('head', 'head'), {}) if on_logits else (('neck', 'backbone'), dict(data_idx=0))
+    student_read, teacher_read = ({'recorder': 'read', **read, **({'connector': role} if role in connectors else {})}
+                                  for role in ('student', 'teacher'))
+    teacher_read.update(student_reads.pop('teacher_reads', {}))
+    student_recorders, teacher_recorders = (dict(read=dict(type='ModuleOutputs', source=one)) for one in sources)
     return dict(
-        student_recorders=dict(map=dict(type='ModuleOutputs', source='neck')),
-        teacher_recorders=dict(map=dict(type='ModuleOutputs', source='backbone')), connectors=connectors,
-        distill_losses=dict(loss_added=dict(type=kind)), loss_forward_mappings=dict(loss_added={
-            student: dict(from_student=True, recorder='map', data_idx=data_idx, **connected['student']),
-            teacher: dict(from_student=False, recorder='map', data_idx=0, **connected['teacher'], **read)}))
+        student_recorders=student_recorders, teacher_recorders=teacher_recorders, connectors=connectors,
+        distill_losses=dict(loss_added=dict(type=kind, **(dict(teacher_detach=False) if on_logits else {}))),
+        loss_forward_mappings=dict(loss_added={student: {'from_student': True, **student_read, **student_reads},
+                                               teacher: {'from_student': False, **teacher_read}}))
+
+
+def test_the_page_lists_the_losses_that_are_tested():
+    rows = [row.split('|')[1:5] for row in (ROOT / 'configs' / 'mix' / 'README.md').read_text().splitlines()
+            if row.startswith('| `') and '| yes | yes | learns' in row]
+    listed = {name: 'nothing' not in last for names, *_, last in rows for name in re.findall(r'`(\w+)`', names)}
+    assert listed == {kind: teaches for kind, (*_, teaches) in LOSSES.items() if kind != 'KLDivergence'}
 
 
 @pytest.mark.parametrize('kind', LOSSES)
 def test_mmrazors_feature_losses_teach_the_student_and_the_teacher_only_where_told(kind):
     def learners(read, **options):
-        model, (data, _) = build(with_loss(kind, **read), **options), next(batches(1))
+        model, (data, _) = build(with_loss(kind, teacher_reads=read), **options), next(batches(1))
         losses = model(data['inputs'], data['data_samples'], mode='loss')
         found = gradients(losses['distill.loss_added'], dict(model.named_children()))
         assert all(gradient.isfinite().all() for gradient in found.values())
@@ -123,8 +137,8 @@ def test_mmrazors_feature_losses_teach_the_student_and_the_teacher_only_where_to
 
 
 def test_of_two_teachers_each_is_compared_with_its_own_projection():
-    model = build(with_loss('AngleWiseRKD', 'teacher'), dict(wide=tiny_classifier(8), narrow=tiny_classifier(6)))
-    data, _ = next(batches(1))
+    teachers = dict(wide=tiny_classifier(8), narrow=tiny_classifier(6))
+    model, (data, _) = build(with_loss('AngleWiseRKD', data_idx='teacher'), teachers), next(batches(1))
     losses = model(data['inputs'], data['data_samples'], mode='loss')
     projectors = dict(model.student.neck.projectors.items())
     for name in projectors:
