@@ -30,7 +30,8 @@ UNHELPFUL_WARNINGS = (
 
 def apply_all() -> None:
     """Applies the patches of modules that are imported already, and the others when they are."""
-    silence_unhelpful_warnings()
+    for text in UNHELPFUL_WARNINGS:
+        warnings.filterwarnings('ignore', message=text)
     patches: dict[str, Callable[[], None]] = {
         'mmrazor': import_mmrazor, 'torch': allow_mmengine_checkpoints, 'mmengine.config': name_configs_package,
         'mmengine.registry': rename_mmcls_scope, 'mmengine.runner': patch_runner,
@@ -38,11 +39,6 @@ def apply_all() -> None:
     for name in [name for name in patches if name in sys.modules]:
         patches.pop(name)()
     sys.meta_path[:0] = [MMClsAlias(), PatchOnImport(patches)]
-
-
-def silence_unhelpful_warnings() -> None:
-    for text in UNHELPFUL_WARNINGS:
-        warnings.filterwarnings('ignore', message=text)
 
 
 class PatchOnImport(MetaPathFinder):

@@ -1,7 +1,7 @@
 """Reads and builds the networks that a config names as student or teacher."""
 import copy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModel

@@ -39,8 +39,8 @@ class FeatureProjector(BaseModule):
         pool: Factor by which the student's map is averaged down first.
         image_size: Side, or height and width, of the image by which the options are found. None: the ``img_size`` of
             a backbone that has one, else 64, or 224 for a network that cannot read so small an image.
-        init_scale: The weight with which the last batch norm begins, as a classifier begins near 0: a projection of full
-            size that still says nothing makes first steps so long that the student does not recover. The papers: 1.
+        init_scale: The weight with which the last batch norm begins, as a classifier begins near 0: a projection of
+            full size that still says nothing makes first steps so long that students do not recover. The papers: 1.
         projectors: The options of a projector for each of several teachers, by their names.
 
     Examples:
