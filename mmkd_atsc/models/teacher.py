@@ -12,8 +12,9 @@ from mmkd_atsc.errors.messages import first_line
 from mmkd_atsc.recorders.logits import count_classes
 
 from .build import build_network, resolve_network
-from .classifier import Classifier, SplitNetwork, last_feature, split_classifier
-from .normalization import Renormalize, timm_normalization
+from .classifier import SplitNetwork, last_feature, split_classifier
+from .normalization import Renormalize
+from .timm_networks import timm_normalization
 
 # Words that stand beside a teacher's name in a loss mapping, a metric or a recorder.
 RESERVED_NAMES = ('student', 'distill', 'all', 'mean_prob', 'mean_logit', 'confidence', 'vote')
@@ -92,7 +93,7 @@ class Teacher(nn.Module):
 
     def classifier_loss(self, features: Any, data_samples: list) -> dict[str, Tensor]:
         """The head's loss on features, which get no gradient."""
-        return self.classifier(last_feature(features, self.name).detach(), data_samples, method='loss')
+        return self.split.classifier(last_feature(features, self.name).detach(), data_samples, method='loss')
 
     def predict(self, images: Tensor, data_samples: list | None) -> list:
         return self.model(self.renormalize(images), data_samples, mode='predict')
@@ -104,11 +105,6 @@ class Teacher(nn.Module):
     def split(self) -> SplitNetwork:
         """The network's encoder and classifier; refused for networks that cannot be split."""
         return split_classifier(self.model, self.name)
-
-    @property
-    def classifier(self) -> Classifier:
-        """Everything after the encoder."""
-        return self.split.classifier
 
     @property
     def num_classes(self) -> int | None:

@@ -1,10 +1,13 @@
-"""timm's networks as teachers of ATSC: an encoder and a classifier, found by timm's own interface."""
+"""timm's networks as teachers: how they normalise, and their encoder and classifier, by timm's own interface."""
+from types import SimpleNamespace
+
 import torch
 from mmengine.model import BaseModel, BaseModule
 from mmpretrain.models import GlobalAveragePooling, ImageClassifier, LinearClsHead, TimmClassifier
 from torch import Tensor, nn
 
-from .binding import find_features, own_sizes
+from .binding import find_features, image_channels, own_sizes
+from .normalization import statistics, takes_rgb
 
 
 class TimmEncoder(BaseModule):
@@ -60,3 +63,17 @@ def _gives(head: LinearClsHead, vector: Tensor, logits: Tensor) -> bool:
     if vector.shape[1] != head.in_channels or logits.shape != (len(vector), head.num_classes):
         return False
     return torch.allclose(head((vector, )), logits, rtol=1e-4, atol=1e-4)
+
+
+def timm_normalization(model: nn.Module, student: nn.Module) -> SimpleNamespace | None:
+    """How timm normalises images for a network of its own, in the place of a data preprocessor; None for others.
+
+    It takes RGB. A student that swaps no channels sees those that are read: RGB of CIFAR's arrays, or BGR of files,
+    which its mean then shows by rising, as photographs are brightest in red.
+    """
+    stats = getattr(getattr(model, 'model', None), 'pretrained_cfg', None)
+    if not isinstance(model, TimmClassifier) or not stats or image_channels(model) != len(stats['mean']):
+        return None
+    mean, std = (255 * torch.tensor(stats[name]) for name in ('mean', 'std'))
+    student_mean, _ = statistics(student)
+    return SimpleNamespace(mean=mean, std=std, to_rgb=takes_rgb(student) or bool(student_mean[0] < student_mean[-1]))

@@ -29,7 +29,7 @@ def test_the_committed_table_is_what_comes_out(tool):
 
 
 def test_the_table_holds_every_family_and_most_of_them_teach(tool, monkeypatch):
-    rows = [line.split(' | ') for line in TABLE.read_text().splitlines() if line.count('|') > 8][1:]
+    rows = [line.split(' | ') for line in TABLE.read_text().splitlines() if line.count(' | ') > 7][1:]
     assert [row[0].removeprefix('| ') for row in rows] == list(tool.NETWORKS) and tool.missing_families() == []
     shares = {role: sum(row[2 + place] == 'yes' for row in rows) / len(rows) for place, role in enumerate(tool.ROLES)}
     assert shares['aekt_teacher'] >= 0.9 and shares['teacher'] >= 0.75

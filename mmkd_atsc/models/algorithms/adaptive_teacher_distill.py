@@ -115,7 +115,7 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
                 features[name] = teacher.encode(inputs)
                 if self.distiller.needs_teacher_head:  # targets only: neither side learns from them
                     with torch.no_grad():
-                        teacher.classifier.run_detached(features[name])
+                        teacher.split.classifier.run_detached(features[name])
         losses = {}
         with self.recording_student():
             student_features = self.student.extract_feat(inputs)
