@@ -103,19 +103,24 @@ def rename_mmcls_scope() -> None:
 
 
 def load_wrapped_classifiers() -> None:
-    """Lets MMPretrain's timm and Hugging Face classifiers load their weights where they are a part of another model.
+    """Lets MMPretrain's timm and Hugging Face classifiers keep their weights, and load them as a part of another model.
 
     They leave 'model.' out of their keys, but only where they are saved alone, and add it to all keys that they load.
+    MMEngine would initialise their networks, which have done that already, once more and over pretrained weights.
     """
     from mmpretrain.models.classifiers import HuggingFaceClassifier, TimmClassifier
     for kind in (HuggingFaceClassifier, TimmClassifier):
-        add = kind._add_state_dict_prefix
+        add, init = kind._add_state_dict_prefix, kind.init_weights
+
+        def init_weights(self, init=init):
+            self.model.is_init = True
+            init(self)
 
         def add_state_dict_prefix(state_dict, prefix, *args, add=add):
             if not any(key.startswith(f'{prefix}model.') for key in state_dict):
                 add(state_dict, prefix, *args)
 
-        kind._add_state_dict_prefix = staticmethod(add_state_dict_prefix)
+        kind._add_state_dict_prefix, kind.init_weights = staticmethod(add_state_dict_prefix), init_weights
 
 
 def import_mmrazor() -> None:

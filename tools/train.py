@@ -22,7 +22,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def merge_arguments(config: Config, args: argparse.Namespace) -> None:
     """Changes the config where the command line asks for it, and nowhere else."""
-    from mmkd_atsc.runner import make_fast
+    from runner import make_fast
+
     from mmkd_atsc.runtime.resume import find_start
     config.work_dir = args.work_dir or config.get('work_dir') or cli.default_work_dir(args.config)
     if args.resume == 'auto':
@@ -54,7 +55,8 @@ def main(argv: list[str] | None = None) -> None:
     with cli.one_line_errors() as progress:
         config = cli.load_config(args.config, args.cfg_options)
         cli.require(config, args.config, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
-        from mmkd_atsc.runner import build_runner, leave_processes, prepare_processes  # imports PyTorch
+        from runner import build_runner, leave_processes, prepare_processes  # imports PyTorch
+
         from mmkd_atsc.runtime.resume import check_start
         merge_arguments(config, args)
         check_start(config, args.seed)

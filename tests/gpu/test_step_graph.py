@@ -3,10 +3,10 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from runner import make_fast
 
 from mmkd_atsc.export import export_student
 from mmkd_atsc.models.data_preprocessors import BatchedDataPreprocessor
-from mmkd_atsc.runner import make_fast
 from tests.conftest import needs_gpu
 from tests.test_runtime.test_step_graph import METHODS, config_of, log_of, train
 from tests.tiny_cifar import TinyCIFAR100

@@ -15,10 +15,11 @@ from mmpretrain.datasets import CIFAR100
 from mmkd_atsc.datasets import BatchedCIFAR100
 from mmkd_atsc.paths import CONFIGS
 from mmkd_atsc.registry import DATASETS
-from mmkd_atsc.runner import make_fast
 from mmkd_atsc.runtime.model_wrappers import unwrap_model
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
+from runner import make_fast
+
 from analysis.cifar_networks import CIFAR_NETWORKS
 
 METHODS = ('atsc', 'aekt')

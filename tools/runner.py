@@ -1,10 +1,11 @@
-"""Builds the runner of a tool, with ``--fast`` and processes that need no GPU."""
+"""For train.py and test.py: builds the runner, with ``--fast`` and processes that need no GPU."""
 import logging
 import os
 import sys
 from typing import Any
 
 import torch
+from console import ConsoleHook
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
@@ -12,7 +13,6 @@ from mmengine.runner import Runner
 
 from mmkd_atsc.checkpoints.read import read_safely_everywhere
 from mmkd_atsc.cli import Progress
-from mmkd_atsc.console import ConsoleHook
 from mmkd_atsc.paths import CONFIGS
 from mmkd_atsc.registry import short_name
 
