@@ -97,7 +97,8 @@ def cifar100_cpu(seeds: Sequence[int]) -> list[Row]:
                     ('randomness.seed=1', ))]
     rows = seed_by_seed([seeded('student alone', 'short/resnet8.py', 'short_resnet8', seeds), *(
         seeded(method, f'short/{method}_resnet20_resnet8.py', f'short_{method}_resnet20_resnet8', seeds,
-               ['short_resnet20']) for method in (*METHODS, 'atsc_aekt'))])
+               ['short_resnet20'])
+        for method in (*METHODS, 'atsc_aekt', 'simkd_defaults', 'aekt_defaults', 'atsc_defaults'))])
     rows += seeded('atsc, two teachers', 'short/atsc_two_resnet20_resnet8.py', 'short_atsc_two_resnet20_resnet8', seeds,
                    [teacher.folder for teacher in teachers])
     return teachers + rows
