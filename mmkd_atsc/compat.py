@@ -30,19 +30,15 @@ UNHELPFUL_WARNINGS = (
 
 def apply_all() -> None:
     """Applies the patches of modules that are imported already, and the others when they are."""
-    silence_unhelpful_warnings()
+    for text in UNHELPFUL_WARNINGS:
+        warnings.filterwarnings('ignore', message=text)
     patches: dict[str, Callable[[], None]] = {
-        'mmrazor': import_mmrazor, 'torch': allow_mmengine_checkpoints, 'mmengine.config.utils': name_configs_package,
+        'mmrazor': import_mmrazor, 'torch': allow_mmengine_checkpoints, 'mmengine.config': name_configs_package,
         'mmengine.registry': rename_mmcls_scope, 'mmengine.runner': patch_runner,
         'mmpretrain.models.classifiers': load_wrapped_classifiers}
     for name in [name for name in patches if name in sys.modules]:
         patches.pop(name)()
     sys.meta_path[:0] = [MMClsAlias(), PatchOnImport(patches)]
-
-
-def silence_unhelpful_warnings() -> None:
-    for text in UNHELPFUL_WARNINGS:
-        warnings.filterwarnings('ignore', message=text)
 
 
 class PatchOnImport(MetaPathFinder):
@@ -107,19 +103,24 @@ def rename_mmcls_scope() -> None:
 
 
 def load_wrapped_classifiers() -> None:
-    """Lets MMPretrain's timm and Hugging Face classifiers load their weights where they are a part of another model.
+    """Lets MMPretrain's timm and Hugging Face classifiers keep their weights, and load them as a part of another model.
 
     They leave 'model.' out of their keys, but only where they are saved alone, and add it to all keys that they load.
+    MMEngine would initialise their networks, which have done that already, once more and over pretrained weights.
     """
     from mmpretrain.models.classifiers import HuggingFaceClassifier, TimmClassifier
     for kind in (HuggingFaceClassifier, TimmClassifier):
-        add = kind._add_state_dict_prefix
+        add, init = kind._add_state_dict_prefix, kind.init_weights
+
+        def init_weights(self, init=init):
+            self.model.is_init = True
+            init(self)
 
         def add_state_dict_prefix(state_dict, prefix, *args, add=add):
             if not any(key.startswith(f'{prefix}model.') for key in state_dict):
                 add(state_dict, prefix, *args)
 
-        kind._add_state_dict_prefix = staticmethod(add_state_dict_prefix)
+        kind._add_state_dict_prefix, kind.init_weights = staticmethod(add_state_dict_prefix), init_weights
 
 
 def import_mmrazor() -> None:
@@ -168,11 +169,23 @@ def allow_mmengine_checkpoints() -> None:
 
 
 def name_configs_package() -> None:
-    """Makes ``_base_ = ['mmkd_atsc::...']`` resolve: MMEngine only looks into packages that are on its list."""
+    """Makes ``_base_ = ['mmkd_atsc::...']`` resolve: MMEngine only looks into packages that are on its list.
+
+    Such a base gets no ``_scope_``. Our configs give each type its prefix, and the scope would also hold inside the
+    constructors of MMPretrain and MMRazor, which name their parts without one.
+    """
+    from mmengine.config import Config
     from mmengine.config.utils import MODULE2PACKAGE
+    find = Config._get_cfg_path
     # MMEngine looks for a distribution beside its metadata, which an editable install has elsewhere; for a module,
     # where Python finds it.
     MODULE2PACKAGE['mmkd_atsc'] = 'mmkd_atsc.version'
+
+    def find_without_our_scope(cfg_path, filename):
+        path, scope = find(cfg_path, filename)
+        return path, None if scope == 'mmkd_atsc' else scope
+
+    Config._get_cfg_path = staticmethod(find_without_our_scope)
 
 
 def patch_runner() -> None:

@@ -37,25 +37,19 @@ def _child(root: Registry, locations: list) -> Registry:
     return Registry(root.name, parent=root, scope='mmkd_atsc', locations=locations)
 
 
-RUNNERS = _child(roots.RUNNERS, _ENGINE)
-RUNNER_CONSTRUCTORS = _child(roots.RUNNER_CONSTRUCTORS, _ENGINE)
 LOOPS = _child(roots.LOOPS, _ENGINE)
 HOOKS = _child(roots.HOOKS, [*_ENGINE, 'mmkd_atsc.export'])
-LOG_PROCESSORS = _child(roots.LOG_PROCESSORS, _ENGINE)
-OPTIMIZERS = _child(roots.OPTIMIZERS, _ENGINE)
 OPTIM_WRAPPERS = _child(roots.OPTIM_WRAPPERS, _ENGINE)
 OPTIM_WRAPPER_CONSTRUCTORS = _child(roots.OPTIM_WRAPPER_CONSTRUCTORS, _ENGINE)
 PARAM_SCHEDULERS = _child(roots.PARAM_SCHEDULERS, _ENGINE)
 DATASETS = _child(roots.DATASETS, _DATASETS)
-DATA_SAMPLERS = _child(roots.DATA_SAMPLERS, _DATASETS)
 FUNCTIONS = _child(roots.FUNCTIONS, _DATASETS)
 TRANSFORMS = _child(roots.TRANSFORMS, _DATASETS)
 MODELS = _child(roots.MODELS, _MODELS)
 MODEL_WRAPPERS = _child(roots.MODEL_WRAPPERS, _ENGINE)
-WEIGHT_INITIALIZERS = _child(roots.WEIGHT_INITIALIZERS, _MODELS)
 TASK_UTILS = _child(roots.TASK_UTILS, _RECORDERS)
-METRICS = _child(roots.METRICS, _ENGINE)
-EVALUATOR = _child(roots.EVALUATOR, _ENGINE)
-INFERENCERS = _child(roots.INFERENCERS, _ENGINE)
-VISUALIZERS = _child(roots.VISUALIZERS, _ENGINE)
-VISBACKENDS = _child(roots.VISBACKENDS, _ENGINE)
+# Nothing of ours is in these, but without them MMEngine would warn of a scope that they do not have.
+for _root in (roots.RUNNERS, roots.RUNNER_CONSTRUCTORS, roots.LOG_PROCESSORS, roots.OPTIMIZERS, roots.DATA_SAMPLERS,
+              roots.WEIGHT_INITIALIZERS, roots.METRICS, roots.EVALUATOR, roots.INFERENCERS, roots.VISUALIZERS,
+              roots.VISBACKENDS):
+    _child(_root, _ENGINE)

@@ -3,7 +3,9 @@ import copy
 import functools
 import json
 import os
+import re
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +102,17 @@ def refusal(capsys, name, *args):
     said = capsys.readouterr().err
     assert ended.value.code == 2 and said.startswith('error: ') and said.count('\n') == 1, said
     return said
+
+
+def page_files(text):
+    """The files that a page writes, by name: each is named at the begin of the paragraph before its block."""
+    return dict(re.findall(r'^`([\w/]+\.py)`[^\n]*\n\n```python\n(.*?)^```', text, flags=re.M | re.S))
+
+
+def page_commands(text):
+    """The lines of a page's bash blocks, as words."""
+    blocks = re.findall(r'^```bash\n(.*?)^```', text, flags=re.M | re.S)
+    return [shlex.split(line, comments=True) for block in blocks for line in block.replace('\\\n', ' ').splitlines()]
 
 
 def scalars(work_dir):

@@ -2,6 +2,7 @@
 import sys
 
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 
@@ -10,7 +11,8 @@ from mmkd_atsc.runtime.step_graph import GraphedStep
 from tests.conftest import ROOT, run_command, tiny_classifier
 from tests.test_runtime.stand_in import StandIn
 
-METHODS = ('aekt', 'atsc', 'aekt, two teachers', 'atsc, two teachers')
+METHODS = ('aekt', 'atsc', 'atsc + aekt', 'aekt, two teachers', 'atsc, two teachers')
+TOGETHER = ROOT / 'configs' / '_base_' / 'methods' / 'atsc_aekt_cifar100.py'
 SCRIPT = """
 import sys
 import torch
@@ -46,6 +48,9 @@ def build(method, checkpoint):
     else:
         student |= dict(neck=dict(type='mmkd_atsc.FeatureProjector'), head=dict(type='mmkd_atsc.SharedClassifierHead'))
         config = dict(type='mmkd_atsc.AdaptiveTeacherDistill', teacher_lr_mult=1.0)
+        if method == 'atsc + aekt':
+            config['distiller'] = Config.fromfile(TOGETHER).model.distiller
+            config['distiller'].connectors.fc.lr_mult = 1.0  # one group of parameters for all
     return MODELS.build(dict(config, architecture=student, **common)).eval()
 
 

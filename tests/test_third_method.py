@@ -1,18 +1,16 @@
 """A method that a package of its own adds, as docs/adding_a_method.md has it: the page's files and commands."""
 import os
 import re
-import shlex
 import sys
 
 import mmpretrain
 import pytest
 import torch
 
-from tests.conftest import ROOT, run_command, tool
+from tests.conftest import ROOT, page_commands, page_files, run_command, tool
 
 PAGE = (ROOT / 'docs' / 'adding_a_method.md').read_text()
-FILES = re.findall(r'^`([\w/]+\.py)`\n\n```python\n(.*?)^```', PAGE, flags=re.M | re.S)
-COMMANDS = [shlex.split(line) for line in re.search(r'```bash\n(.*?)```', PAGE, re.S)[1].splitlines()]
+COMMANDS = page_commands(PAGE)
 SHORT = ('--cfg-options', 'train_cfg.max_epochs=1', 'model.teacher_ckpt=None', 'model.allow_random_teacher=True',
          'train_dataloader.dataset.train_images=100')
 
@@ -21,7 +19,7 @@ SHORT = ('--cfg-options', 'train_cfg.max_epochs=1', 'model.teacher_ckpt=None', '
 def done(tmp_path_factory):
     """The folder in which the page's commands ran, and by the tool's name what each of them printed."""
     folder, printed = tmp_path_factory.mktemp('third_method'), {}
-    for name, code in FILES:
+    for name, code in page_files(PAGE).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(code)
     assert COMMANDS[0] == ['export', 'PYTHONPATH=$PWD']

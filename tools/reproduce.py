@@ -97,7 +97,8 @@ def cifar100_cpu(seeds: Sequence[int]) -> list[Row]:
                     ('randomness.seed=1', ))]
     rows = seed_by_seed([seeded('student alone', 'short/resnet8.py', 'short_resnet8', seeds), *(
         seeded(method, f'short/{method}_resnet20_resnet8.py', f'short_{method}_resnet20_resnet8', seeds,
-               ['short_resnet20']) for method in METHODS)])
+               ['short_resnet20'])
+        for method in (*METHODS, 'atsc_aekt', 'simkd_defaults', 'aekt_defaults', 'atsc_defaults'))])
     rows += seeded('atsc, two teachers', 'short/atsc_two_resnet20_resnet8.py', 'short_atsc_two_resnet20_resnet8', seeds,
                    [teacher.folder for teacher in teachers])
     return teachers + rows
@@ -125,7 +126,7 @@ def cifar100(seeds: Sequence[int]) -> list[Row]:
 
 
 def cifar100_fast(seeds: Sequence[int]) -> list[Row]:
-    """All methods on the first pair, then on the second, then two teachers; then the next seed."""
+    """All methods on the first pair, then on the second, then two teachers and two methods; then the next seed."""
     def group(name: str) -> list[Row]:
         return seeded(name.replace('_', ' '), f'fast/{name}.py', f'fast_{name}', seeds)
 
@@ -134,7 +135,7 @@ def cifar100_fast(seeds: Sequence[int]) -> list[Row]:
     for pair, student in pairs:
         groups += [group(f'{FAST_METHODS[0]}_{pair}'), group(student)]
         groups += [group(f'{method}_{pair}') for method in FAST_METHODS[1:]]
-    groups.append(group('atsc_two_resnet32x4_resnet110_resnet8x4'))
+    groups += [group('atsc_two_resnet32x4_resnet110_resnet8x4'), group('atsc_aekt_resnet32x4_resnet8x4')]
     return seed_by_seed(groups)
 
 

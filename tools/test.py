@@ -20,10 +20,11 @@ def main(argv: list[str] | None = None) -> None:
     with cli.one_line_errors() as progress:
         config = cli.load_config(args.config, args.cfg_options)
         cli.require(config, args.config, 'model', 'test_dataloader', 'test_evaluator')
+        from runner import build_runner, leave_processes, prepare_processes
+
         from mmkd_atsc.checkpoints.read import load_strictly, read_weights  # imports PyTorch
         from mmkd_atsc.export.config import self_contained
         from mmkd_atsc.export.images import keeps_training_data
-        from mmkd_atsc.runner import build_runner, leave_processes, prepare_processes
         from mmkd_atsc.runtime.model_wrappers import unwrap_model
         config.work_dir = args.work_dir or config.get('work_dir') or cli.default_work_dir(args.config)
         config = self_contained(config)

@@ -20,40 +20,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def make_fast(config: Config) -> None:
-    """Merges ``_base_/fast.py`` into a config where there is a GPU, as ``--fast`` asks for.
-
-    A hook that the config sets to None, a layout that it chooses, and optimizers of another kind stay.
-    """
-    import torch
-
-    from mmkd_atsc.paths import CONFIGS
-    from mmkd_atsc.registry import short_name
-    if not torch.cuda.is_available():
-        print('--fast does nothing: there is no GPU', flush=True)
-        return
-    fast = Config.fromfile(CONFIGS / '_base_' / 'fast.py').fast.to_dict()
-    hooks, wrapper = dict(config.get('default_hooks') or {}), config.optim_wrapper
-    for name, hook in fast['default_hooks'].items():
-        if hooks.get(name, {}) is not None:
-            own = hooks.get(name, {})
-            hooks[name] = {**own, **hook, **{key: own[key] for key in ('channels_last', ) if key in own}}
-    config.default_hooks = hooks
-    kind = short_name(wrapper.get('type', 'OptimWrapper'))
-    if 'optimizer' not in wrapper or kind not in ('OptimWrapper', 'AmpOptimWrapper', 'FastOptimWrapper'):
-        print(f'--fast: the optimizer stays as it is, in fp32 and not fused ({kind})', flush=True)
-        return
-    for option in ('dtype', 'loss_scale', 'use_fsdp'):  # AmpOptimWrapper's; FastOptimWrapper replaces it
-        wrapper.pop(option, None)
-    wrapper.update(fast['optim_wrapper'])
-    own = config.get('model_wrapper_cfg') or {}
-    if config.get('find_unused_parameters') or own.get('find_unused_parameters'):
-        print('--fast: find_unused_parameters has no meaning, gradients are averaged after backward', flush=True)
-    config.model_wrapper_cfg = fast['model_wrapper_cfg']
-
-
 def merge_arguments(config: Config, args: argparse.Namespace) -> None:
     """Changes the config where the command line asks for it, and nowhere else."""
+    from runner import make_fast
+
     from mmkd_atsc.runtime.resume import find_start
     config.work_dir = args.work_dir or config.get('work_dir') or cli.default_work_dir(args.config)
     if args.resume == 'auto':
@@ -85,7 +55,8 @@ def main(argv: list[str] | None = None) -> None:
     with cli.one_line_errors() as progress:
         config = cli.load_config(args.config, args.cfg_options)
         cli.require(config, args.config, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
-        from mmkd_atsc.runner import build_runner, leave_processes, prepare_processes  # imports PyTorch
+        from runner import build_runner, leave_processes, prepare_processes  # imports PyTorch
+
         from mmkd_atsc.runtime.resume import check_start
         merge_arguments(config, args)
         check_start(config, args.seed)

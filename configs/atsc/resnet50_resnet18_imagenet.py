@@ -5,7 +5,7 @@ model = dict(
     architecture=dict(
         type='mmpretrain.ImageClassifier',
         backbone=dict(type='mmpretrain.ResNet', depth=18),
-        neck=dict(type='mmkd_atsc.FeatureProjector'),
+        neck=dict(type='mmkd_atsc.FeatureProjector', init_scale=1.0),
         head=dict(type='mmkd_atsc.SharedClassifierHead')),
     teacher=dict(cfg_path='mmpretrain::resnet/resnet50_8xb32_in1k.py', pretrained=True),
     # The paper's values; the defaults are others.

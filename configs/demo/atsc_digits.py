@@ -6,7 +6,7 @@ model = dict(
     architecture=dict(
         type='mmpretrain.ImageClassifier',
         backbone=_base_.resnet8_tiny.backbone,
-        neck=dict(type='mmkd_atsc.FeatureProjector'),
+        neck=dict(type='mmkd_atsc.FeatureProjector', init_scale=1.0),
         head=dict(type='mmkd_atsc.SharedClassifierHead')),
     teacher=_base_.model,
     teacher_ckpt='{{$DEMO_TEACHER:work_dirs/quickstart/teacher_digits}}',

@@ -128,6 +128,8 @@ def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], origin: str,
     Messages name ``origin``, the file, and ``role``, whose weights they should be (default: the module's type).
     """
     own = module.state_dict()
+    if all(key.startswith('model.') for key in weights) and not any(key.startswith('model.') for key in own):
+        weights = {key[len('model.'):]: value for key, value in weights.items()}  # of a wrapper of another package
     problem = misfit(own, weights)
     if problem and not _adapts(module, weights):
         raise ValueError(f'{origin} does not fit {role or type(module).__name__}: {problem}')

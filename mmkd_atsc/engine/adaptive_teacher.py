@@ -10,7 +10,7 @@ from mmkd_atsc.errors.checks import check_number
 from mmkd_atsc.registry import HOOKS
 from mmkd_atsc.runtime.model_wrappers import rewrap_model, unwrap_model
 
-from .start_check import BEFORE_TRAINING, check_bound, check_teacher_accuracy
+from .start_check import BEFORE_TRAINING, check_teacher_accuracy
 from .warmup import ScheduledHook
 
 
@@ -42,10 +42,11 @@ class AdaptiveTeacherHook(ScheduledHook):
                  min_teacher_accuracy: float | None = None, metric: str = 'accuracy/top1',
                  by_epoch: bool = True) -> None:
         super().__init__(by_epoch)
-        self.start = start if start is None else check_number('start', start, 0, integer=True)
-        self.stop = stop if stop is None else check_number('stop', stop, (start or 0) + 1, integer=True)
+        self.start = check_number('start', start, 0, integer=True, optional=True)
+        self.stop = check_number('stop', stop, (start or 0) + 1, integer=True, optional=True)
         self.interval = check_number('interval', interval, 1, integer=True)
-        self.min_teacher_accuracy, self.metric = check_bound(min_teacher_accuracy), metric
+        self.min_teacher_accuracy = check_number('min_teacher_accuracy', min_teacher_accuracy, 0, 100, optional=True)
+        self.metric = metric
         self._warned: set[str] = set()
 
     def is_active(self, done: int) -> bool:

@@ -39,7 +39,8 @@ class StartCheckHook(Hook):
     def __init__(self, score_teachers: bool = True, min_teacher_accuracy: float | None = None,
                  metric: str = 'accuracy/top1') -> None:
         self.score_teachers = check_flag('score_teachers', score_teachers)
-        self.min_teacher_accuracy, self.metric = check_bound(min_teacher_accuracy), metric
+        self.min_teacher_accuracy = check_number('min_teacher_accuracy', min_teacher_accuracy, 0, 100, optional=True)
+        self.metric = metric
 
     def before_train(self, runner: Runner) -> None:
         model, dataset = unwrap_model(runner), runner.train_dataloader.dataset
@@ -69,12 +70,6 @@ class StartCheckHook(Hook):
                 check_teacher_accuracy(
                     metrics, f'{name}/{self.metric}', self.min_teacher_accuracy, 'before training',
                     f'{teacher.origin} does not fit these data, their normalisation or the order of their classes')
-
-
-def check_bound(min_teacher_accuracy: float | None) -> float | None:
-    if min_teacher_accuracy is not None:
-        check_number('min_teacher_accuracy', min_teacher_accuracy, 0, 100)
-    return min_teacher_accuracy
 
 
 def check_teacher_accuracy(metrics: dict[str, float], key: str, least: float | None, when: str, why: str) -> None:

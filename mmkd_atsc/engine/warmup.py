@@ -60,7 +60,7 @@ class DistillWarmupHook(ScheduledHook):
     def __init__(self, epochs: int | None = None, losses: Sequence[str] | None = None, by_epoch: bool = True) -> None:
         super().__init__(by_epoch and epochs is not None)
         self.stairs = STAIRS if epochs is None else None
-        self.epochs = epochs if epochs is None else check_number('epochs', epochs, 1, integer=True)
+        self.epochs = check_number('epochs', epochs, 1, integer=True, optional=True)
         self.losses = losses
         self._full: list[tuple[nn.Module, float]] = []  # losses, with their whole weight
 

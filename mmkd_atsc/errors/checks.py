@@ -1,7 +1,7 @@
 """Checks of config values: one line says what is wrong and what is allowed."""
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 
@@ -25,8 +25,10 @@ def check_choice(name: str, value: Any, allowed: Iterable[Any]) -> Any:
 
 
 def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf, *,
-                 above: float | None = None, integer: bool = False) -> Any:
+                 above: float | None = None, integer: bool = False, optional: bool = False) -> Any:
     """``value`` if it is a finite number in [low, high] (and greater than ``above``), else one line that says so."""
+    if optional and value is None:
+        return None
     limits = {f'greater than {above}': above is not None, f'at least {low:g}': above is None and low > -math.inf,
               f'at most {high:g}': high < math.inf}
     kind = 'an integer' if integer else 'a number'
@@ -45,9 +47,8 @@ def check_flag(name: str, value: Any) -> bool:
     raise TypeError(f'{name}={value!r} must be True or False')
 
 
-def check_keys(where: str, given: Iterable[str], known: Iterable[str]) -> None:
+def check_keys(where: str, given: Iterable[str], known: Collection[str]) -> None:
     """Refuses keys that nothing would read."""
-    known = list(known)
     for key in given:
         if key not in known:
             raise ValueError(f'{where}: {key} is not read{nearest(key, known)}; there are {", ".join(known)}')

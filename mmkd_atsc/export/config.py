@@ -10,6 +10,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmkd_atsc.errors.messages import dicts_of
 from mmkd_atsc.models.algorithms import MultiTeacherDistill
 from mmkd_atsc.models.build import resolve_network
+from mmkd_atsc.models.classifier import Classifier
 from mmkd_atsc.models.teacher import named_teachers
 from mmkd_atsc.registry import class_of
 
@@ -38,7 +39,7 @@ def student_model(config: Config, algorithm: BaseModel | None = None) -> dict:
     if student is not model and hasattr(class_of(student.get('head')), 'own_config'):
         built = (algorithm or build_training(config)).architecture
         if not built.head.owns:
-            classifiers = {name: dict(neck=source.network.get('neck'), head=source.network['head'])
+            classifiers = {name: classifier_config(source.network, built.head.classifiers[name])
                            for name, source in named_teachers(model['teacher']).items()}
             student['head'] = built.head.own_config(student['head'], classifiers)
             if hasattr(built.neck, 'options'):
@@ -53,6 +54,14 @@ def student_model(config: Config, algorithm: BaseModel | None = None) -> dict:
                 if (key in CLS_PREPROCESSOR if ours else key not in ('batch_augments', 'to_onehot'))}
         deployed['data_preprocessor'] = dict(kept, type='ClsDataPreprocessor') if ours else kept
     return portable(deployed)
+
+
+def classifier_config(network: dict, built: Classifier) -> dict:
+    """The config of a teacher's neck and head; of timm's network, what ATSC has made of it."""
+    if 'head' in network:
+        return dict(neck=network.get('neck'), head=network['head'])
+    head = dict(type='LinearClsHead', num_classes=built.head.num_classes, in_channels=built.head.in_channels)
+    return dict(neck=dict(type='GlobalAveragePooling') if built.neck is not None else None, head=head)
 
 
 def self_contained(config: Config) -> Config:

@@ -1,7 +1,7 @@
 """Reads and builds the networks that a config names as student or teacher."""
 import copy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModel
@@ -30,7 +30,7 @@ def resolve_network(config: dict | str, role: str) -> NetworkSource:
     """
     if not isinstance(config, (dict, str)):
         raise TypeError(f'{role} must be a config dict, a built model or a path, not a {type(config).__name__}')
-    given: dict = dict(cfg_path=config) if isinstance(config, str) else without_our_scope(config)
+    given: dict = dict(cfg_path=config) if isinstance(config, str) else copy.deepcopy(config)
     if 'type' in given:
         # mmpretrain.ImageClassifier names its parts without a prefix, whatever the default scope is.
         prefix = str(given['type']).rpartition('.')[0]
@@ -57,22 +57,9 @@ def resolve_network(config: dict | str, role: str) -> NetworkSource:
     model = whole.model.to_dict() if isinstance(whole.model, ConfigDict) else whole.model
     if whole.get('data_preprocessor') is not None:
         model.setdefault('data_preprocessor', whole.data_preprocessor.to_dict())
-    model = without_our_scope(Config._merge_a_into_b(given, model))
+    model = Config._merge_a_into_b(given, model)
     return NetworkSource(model, scope or str(model.get('type', '')).rpartition('.')[0] or None, weights,
                          whole.get('custom_imports'))
-
-
-def without_our_scope(config: Any) -> Any:
-    """A copy without the ``_scope_='mmkd_atsc'`` that MMEngine puts into all dicts of a base ``mmkd_atsc::...``.
-
-    That scope would also hold inside MMPretrain's and MMRazor's constructors, which name their parts without a prefix.
-    """
-    if isinstance(config, dict):
-        return type(config)({key: without_our_scope(value) for key, value in config.items()
-                             if not (key == '_scope_' and value == 'mmkd_atsc')})
-    if isinstance(config, (list, tuple)):
-        return type(config)(without_our_scope(value) for value in config)
-    return config
 
 
 def build_network(network: NetworkSource | BaseModel | dict | str, role: str) -> BaseModel:

@@ -1,4 +1,6 @@
 """One batch of images for networks with different input normalisations."""
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -12,14 +14,14 @@ class Renormalize(nn.Module):
     and CutMix. ``source`` and ``target`` are the two networks' data preprocessors; None is the same as ``source``.
     """
 
-    def __init__(self, source: nn.Module, target: nn.Module | None) -> None:
+    def __init__(self, source: Any, target: Any) -> None:
         super().__init__()
         self.identity = True
         if target is None:
             return
-        source_mean, source_std = _statistics(source)
-        target_mean, target_std = _statistics(target)
-        self.flip = _takes_rgb(source) != _takes_rgb(target)
+        source_mean, source_std = statistics(source)
+        target_mean, target_std = statistics(target)
+        self.flip = takes_rgb(source) != takes_rgb(target)
         if self.flip:  # the student's statistics in the teacher's channel order
             source_mean, source_std = source_mean.flip(0), source_std.flip(0)
         scale, shift = source_std / target_std, (source_mean - target_mean) / target_std
@@ -35,13 +37,13 @@ class Renormalize(nn.Module):
         return images * self.scale.to(images.dtype) + self.shift.to(images.dtype)
 
 
-def _statistics(preprocessor: nn.Module) -> tuple[Tensor, Tensor]:
+def statistics(preprocessor: Any) -> tuple[Tensor, Tensor]:
     mean, std = getattr(preprocessor, 'mean', None), getattr(preprocessor, 'std', None)
     if mean is None or std is None:
         return torch.zeros(3), torch.ones(3)
     return mean.detach().flatten().clone(), std.detach().flatten().clone()
 
 
-def _takes_rgb(preprocessor: nn.Module) -> bool:
+def takes_rgb(preprocessor: Any) -> bool:
     """Whether the preprocessor swaps the channels of the images, by MMPretrain's or MMEngine's name for it."""
     return bool(getattr(preprocessor, 'to_rgb', False) or getattr(preprocessor, '_channel_conversion', False))

@@ -8,11 +8,13 @@ from torch import Tensor, nn
 
 from mmkd_atsc.checkpoints.read import load_strictly, read_weights
 from mmkd_atsc.errors.checks import check_number
+from mmkd_atsc.errors.messages import first_line
 from mmkd_atsc.recorders.logits import count_classes
 
 from .build import build_network, resolve_network
-from .classifier import Classifier, SplitNetwork, last_feature, split_classifier
+from .classifier import SplitNetwork, last_feature, split_classifier
 from .normalization import Renormalize
+from .timm_networks import timm_normalization
 
 # Words that stand beside a teacher's name in a loss mapping, a metric or a recorder.
 RESERVED_NAMES = ('student', 'distill', 'all', 'mean_prob', 'mean_logit', 'confidence', 'vote')
@@ -23,7 +25,8 @@ class Teacher(nn.Module):
 
     Args:
         network: Config dict, ``package::path``, config file, or a built model.
-        checkpoint: File or URL of its weights, loaded strictly. None with ``pretrained=True`` in the config: the zoo's.
+        checkpoint: File or URL of its weights, loaded strictly. None with ``pretrained=True`` in the config: the zoo's,
+            or those that timm and Hugging Face fetch.
         student_preprocessor: The data preprocessor whose images the teacher gets; None: its own.
         allow_random: Accept a teacher without a checkpoint.
         name: Its name in messages and metrics.
@@ -34,23 +37,26 @@ class Teacher(nn.Module):
                  name: str = 'teacher') -> None:
         super().__init__()
         self.name = name
-        is_built = isinstance(network, BaseModel)
+        is_built, fetches = isinstance(network, BaseModel), False
         if is_built:  # MMPretrain gives every network one, which normalises nothing if the config has none
             own_preprocessor = getattr(getattr(network, 'data_preprocessor', None), '_enable_normalize', True)
         else:
             network = resolve_network(network, name)
             own_preprocessor = network.model.get('data_preprocessor') is not None
             checkpoint = checkpoint or network.weights
-        self.model = build_network(network, name)
+            if network.model.get('pretrained') is True:  # timm and Hugging Face fetch them
+                fetches = network.model['pretrained'] = not checkpoint
+        self.model = fetch_network(network, name) if fetches else build_network(network, name)
         self.adapting = False
         self.start_is_unknown = False
         # By it a resumed run knows whether it has the same teacher. Zero without a checkpoint.
         self.register_buffer('fingerprint', torch.zeros(16, dtype=torch.uint8))
-        self.origin = checkpoint or 'no checkpoint'
+        self.origin = checkpoint or ('pretrained=True' if fetches else 'no checkpoint')
         # This process's own fingerprint: distributed training overwrites the buffer with the first process's.
         self.loaded: bytes | None = None
         if checkpoint:
             load_strictly(self.model, read_weights(checkpoint), checkpoint, role=name)
+        if checkpoint or fetches:
             self.model._is_init = True
             self.fingerprint.copy_(fingerprint(self.model.state_dict()))
             self.loaded = bytes(self.fingerprint.tolist())
@@ -59,8 +65,9 @@ class Teacher(nn.Module):
         elif not is_built:  # a built model may have been trained
             self.model.init_weights()
         self.model.requires_grad_(False)
-        self.renormalize = Renormalize(student_preprocessor or self.model.data_preprocessor,
-                                       self.model.data_preprocessor if own_preprocessor else None)
+        student_preprocessor = student_preprocessor or self.model.data_preprocessor
+        self.renormalize = Renormalize(student_preprocessor, self.model.data_preprocessor if own_preprocessor else
+                                       timm_normalization(self.model, student_preprocessor))
 
     def forward(self, images: Tensor, data_samples: list | None = None) -> Any:
         """The teacher's answer to the student's batch; gradients only while it adapts."""
@@ -86,7 +93,7 @@ class Teacher(nn.Module):
 
     def classifier_loss(self, features: Any, data_samples: list) -> dict[str, Tensor]:
         """The head's loss on features, which get no gradient."""
-        return self.classifier(last_feature(features, self.name).detach(), data_samples, method='loss')
+        return self.split.classifier(last_feature(features, self.name).detach(), data_samples, method='loss')
 
     def predict(self, images: Tensor, data_samples: list | None) -> list:
         return self.model(self.renormalize(images), data_samples, mode='predict')
@@ -98,11 +105,6 @@ class Teacher(nn.Module):
     def split(self) -> SplitNetwork:
         """The network's encoder and classifier; refused for networks that cannot be split."""
         return split_classifier(self.model, self.name)
-
-    @property
-    def classifier(self) -> Classifier:
-        """Everything after the encoder."""
-        return self.split.classifier
 
     @property
     def num_classes(self) -> int | None:
@@ -118,6 +120,21 @@ class Teacher(nn.Module):
         # Scoring needs only the weights that are loaded now; an anchor needs those that training began with.
         self.start_is_unknown = bool(saved.any() and not own.any())
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def fetch_network(source: Any, name: str) -> BaseModel:
+    """Builds a network whose weights timm or Hugging Face fetches; they must be those of its classifier too."""
+    try:
+        model = build_network(source, name)
+    except OSError as error:
+        raise ValueError(f'{name}: its weights could not be fetched ({first_line(error)}); give a file of them as '
+                         'teacher_ckpt') from error
+    published = (getattr(model.model, 'pretrained_cfg', None) or {}).get('num_classes')
+    asked = source.model.get('num_classes', source.model.get('num_labels', published))
+    if asked != published:
+        raise ValueError(f'{name}: pretrained=True gives no weights for a classifier of {asked} classes; '
+                         'give teacher_ckpt')
+    return model
 
 
 def fingerprint(weights: dict[str, Tensor]) -> Tensor:

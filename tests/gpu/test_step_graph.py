@@ -3,10 +3,11 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from runner import make_fast
 
 from mmkd_atsc.export import export_student
 from mmkd_atsc.models.data_preprocessors import BatchedDataPreprocessor
-from tests.conftest import needs_gpu, tool
+from tests.conftest import needs_gpu
 from tests.test_runtime.test_step_graph import METHODS, config_of, log_of, train
 from tests.tiny_cifar import TinyCIFAR100
 
@@ -102,7 +103,7 @@ def test_all_that_fast_does_trains(method, tmp_path):
     """bf16, compiled blocks, the graph; the losses begin as in fp32, and the student leaves as ever."""
     _, expected = train(on_gpu(method, tmp_path / 'eager', graph=False))
     config = config_of(method, tmp_path / 'fast', graph=False)
-    tool('train.py')['make_fast'](config)
+    make_fast(config)
     config.default_hooks.step_graph.warmup = 2
     runner, got = train(config)
     log = log_of(tmp_path / 'fast')

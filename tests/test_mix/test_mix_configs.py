@@ -18,6 +18,7 @@ TERMS = {
     'aekt_swin_tiny_mobilenet_v3_imagenet': {'distill.loss_aekt', 'student.loss'},
     'aekt_resnet50_resnet8x4_cifar100': {'distill.loss_aekt', 'student.loss'},
     'aekt_at_resnet34_resnet18_imagenet': {'distill.loss_aekt', 'distill.loss_attention', 'student.loss'},
+    'atsc_cwd_resnet34_resnet18_imagenet': {'distill.loss_align', 'distill.loss_cwd', 'teacher.loss'},
     'atsc_aekt_resnet34_resnet18_imagenet': {'distill.loss_align', 'distill.loss_aekt', 'teacher.loss'},
     'single_teacher_aekt_resnet34_resnet18_imagenet': {'distill.loss_aekt', 'distill.loss_kl', 'student.loss'},
 }

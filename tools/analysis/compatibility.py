@@ -45,7 +45,7 @@ HEADER = """# Which classifier families of MMPretrain 1.2 teach and learn here
 
 Written by `tools/analysis/compatibility.py`, which takes a step of each method with a small network of every family;
 `tests/test_tools/test_compatibility.py` compares. A family is a folder of MMPretrain's configs that define an image
-classifier.
+classifier. [TIMM.md](TIMM.md) is the same for timm's families.
 
 - **AEKT**: as student and as teacher. LeViT and EfficientFormer learn with `distillation=False` in their heads, and
   teach with or without.

@@ -25,9 +25,10 @@ from mmengine.runner import Runner
 import mmkd_atsc  # noqa: F401
 from mmkd_atsc import cli
 from mmkd_atsc.checkpoints.find import find_checkpoint
-from mmkd_atsc.runner import build_runner
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
+from runner import build_runner
+
 from analysis.runs import find_metric, read_environment, read_scalars
 from analysis.small_tasks import METHODS, TASKS, Task, all_images, config_text, options_of
 from analysis.tables import markdown

@@ -18,7 +18,7 @@ from mmkd_atsc.registry import DATASETS
 from mmkd_atsc.runtime.model_wrappers import unwrap_model
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
-from train import make_fast
+from runner import make_fast
 
 from analysis.cifar_networks import CIFAR_NETWORKS
 

@@ -5,7 +5,7 @@ model = dict(
     type='mmkd_atsc.AdaptiveTeacherDistill',
     architecture=dict(
         type='mmpretrain.ImageClassifier',
-        neck=dict(type='mmkd_atsc.FeatureProjector', factor=2),
+        neck=dict(type='mmkd_atsc.FeatureProjector', factor=2, init_scale=1.0),
         head=dict(type='mmkd_atsc.SharedClassifierHead')),
     # The papers' values; for a schedule of one's own the defaults are others (configs/atsc/README.md).
     student_ce_weight=0.0,

@@ -13,9 +13,9 @@ from mmkd_atsc.errors.checks import TrainingStopped, check_choice, check_flag, c
 from mmkd_atsc.registry import MODELS
 
 from ..binding import bind_student
-from ..classifier import split_classifier
 from ..distillers import ATSCDistiller
 from ..teacher import for_each
+from ..timm_networks import as_image_classifier
 from .multi_teacher_distill import MultiTeacherDistill
 
 
@@ -84,7 +84,9 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
     def prepare_distiller(self) -> None:
         if not isinstance(self.distiller, ATSCDistiller):
             raise TypeError(f'AdaptiveTeacherDistill needs an ATSCDistiller, not a {type(self.distiller).__name__}')
-        teachers = {name: split_classifier(teacher.model, role=name) for name, teacher in self.teachers.items()}
+        for name, teacher in self.teachers.items():
+            teacher.model = as_image_classifier(teacher.model, name)
+        teachers = {name: teacher.split for name, teacher in self.teachers.items()}
         bind_student(self.student, teachers, self.teacher_weights)  # it makes the branches that recorders may name
         super().prepare_distiller()
         if getattr(self.data_preprocessor, 'to_onehot', False) and not self.data_preprocessor.num_classes:
@@ -113,7 +115,7 @@ class AdaptiveTeacherDistill(MultiTeacherDistill):
                 features[name] = teacher.encode(inputs)
                 if self.distiller.needs_teacher_head:  # targets only: neither side learns from them
                     with torch.no_grad():
-                        teacher.classifier.run_detached(features[name])
+                        teacher.split.classifier.run_detached(features[name])
         losses = {}
         with self.recording_student():
             student_features = self.student.extract_feat(inputs)

@@ -1,4 +1,5 @@
 """Distillation from frozen teachers, one or several."""
+import copy
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from mmkd_atsc.checkpoints.read import check_teacher_names
 from mmkd_atsc.errors.checks import check_flag, nearest
-from mmkd_atsc.models.build import build_network, without_our_scope
+from mmkd_atsc.models.build import build_network
 from mmkd_atsc.recorders import MultiTeacherRecorder
 from mmkd_atsc.recorders.logits import count_classes, find_source
 from mmkd_atsc.registry import MODELS, short_name
@@ -68,7 +69,7 @@ class MultiTeacherDistill(BaseAlgorithm):
         # MMRazor's recorders and losses are named without a prefix in its configs, whatever the default scope is.
         check_mapping_keys(distiller)
         with DefaultScope.overwrite_default_scope('mmrazor'):
-            self.distiller = MODELS.build(without_our_scope(distiller))
+            self.distiller = MODELS.build(copy.deepcopy(distiller))
         self.prepare_distiller()
         self.distillation_stopped = False  # MMRazor's StopDistillHook sets it
 

@@ -2,6 +2,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from mmpretrain.models.backbones.resnet import Bottleneck
 from torch import Tensor, nn
 
 from mmkd_atsc.errors.checks import check_choice, check_number
@@ -30,30 +31,15 @@ class BasicBlock(nn.Module):
         return self.relu2(self.bn2(self.conv2(out)) + self.downsample(x))
 
 
-class Bottleneck(nn.Module):
-    """1x1 to a quarter of the channels, 3x3 with the stride, 1x1; the last ReLU comes after the sum."""
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
-        super().__init__()
-        width = out_channels // 4
-        self.conv1, self.bn1 = conv_bn(in_channels, width)
-        self.relu1 = nn.ReLU()
-        self.conv2, self.bn2 = conv_bn(width, width, 3, stride)
-        self.relu2 = nn.ReLU()
-        self.conv3, self.bn3 = conv_bn(width, out_channels)
-        self.downsample = _shortcut(in_channels, out_channels, stride)
-        self.relu3 = nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.relu1(self.bn1(self.conv1(x)))
-        out = self.relu2(self.bn2(self.conv2(out)))
-        return self.relu3(self.bn3(self.conv3(out)) + self.downsample(x))
-
-
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
     return nn.Sequential(*conv_bn(in_channels, out_channels, stride=stride))
+
+
+def _bottleneck(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    return Bottleneck(in_channels, out_channels, stride=stride,
+                      downsample=_shortcut(in_channels, out_channels, stride))
 
 
 class PreActBlock(nn.Module):
@@ -105,8 +91,8 @@ class CIFARResNet(StagedBackbone):
 class CIFARBottleneckResNet(StagedBackbone):
     """ResNet-50, 101 or 152 with a 3x3 stem of stride 1 and no pooling.
 
-    Parameters are named as in MMPretrain's ``ResNet_CIFAR``, whose model zoo checkpoints load as they are. Four stages
-    of 32, 16, 8 and 4 pixels a side on 32x32 images, after the ReLU.
+    Blocks and names are those of MMPretrain's ``ResNet_CIFAR``, whose model zoo checkpoints load as they are. Four
+    stages of 32, 16, 8 and 4 pixels a side on 32x32 images, after the ReLU.
 
     Args:
         depth: 50, 101 or 152.
@@ -115,7 +101,7 @@ class CIFARBottleneckResNet(StagedBackbone):
 
     def __init__(self, depth: int = 50, **kwargs: Any) -> None:
         blocks = BOTTLENECKS[check_choice('depth', depth, BOTTLENECKS)]
-        super().__init__(stem(64, kernel=3), layers(Bottleneck, blocks, (64, 256, 512, 1024, 2048)), **kwargs)
+        super().__init__(stem(64, kernel=3), layers(_bottleneck, blocks, (64, 256, 512, 1024, 2048)), **kwargs)
 
 
 @MODELS.register_module()

@@ -39,6 +39,8 @@ class FeatureProjector(BaseModule):
         pool: Factor by which the student's map is averaged down first.
         image_size: Side, or height and width, of the image by which the options are found. None: the ``img_size`` of
             a backbone that has one, else 64, or 224 for a network that cannot read so small an image.
+        init_scale: The weight with which the last batch norm begins, as a classifier begins near 0: a projection of
+            full size that still says nothing makes first steps so long that students do not recover. The papers: 1.
         projectors: The options of a projector for each of several teachers, by their names.
 
     Examples:
@@ -51,8 +53,8 @@ class FeatureProjector(BaseModule):
 
     def __init__(self, in_channels: int | None = None, out_channels: int | None = None, factor: int = 2,
                  spatial: bool | None = None, final_relu: bool | None = None, pool: int | None = None,
-                 image_size: int | tuple[int, int] | None = None, projectors: dict[str, dict] | None = None,
-                 init_cfg: dict | None = None) -> None:
+                 image_size: int | tuple[int, int] | None = None, init_scale: float = 0.01,
+                 projectors: dict[str, dict] | None = None, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
         for name, value in dict(in_channels=in_channels, out_channels=out_channels, pool=pool).items():
             check_number(name, 1 if value is None else value, low=1, integer=True)
@@ -62,6 +64,7 @@ class FeatureProjector(BaseModule):
         self.factor, self.pool = check_choice('factor', factor, (2, 4, 8)), pool
         self.spatial, self.final_relu = spatial, final_relu
         self.image_size = to_2tuple(image_size) if image_size else None
+        self.init_scale = check_number('init_scale', init_scale, above=0)
         self.layers: nn.Sequential | None = None
         self.projectors: ModuleDict | None = None
         self.teacher_grad_scales: dict[str, float] = {}
@@ -79,6 +82,7 @@ class FeatureProjector(BaseModule):
         width = out_channels // self.factor
         self.layers = nn.Sequential(
             *self._block(in_channels, width, 1), *self._block(width, width, 3), *self._block(width, out_channels, 1))
+        nn.init.constant_(self.layers[-2].weight, self.init_scale)
         if not self.final_relu:
             del self.layers[-1]
 
@@ -104,7 +108,8 @@ class FeatureProjector(BaseModule):
         """
         if self.projectors is None and len(targets) > 1:
             self.layers, options = None, self.options()
-            self.projectors = ModuleDict({name: FeatureProjector(**options) for name in targets})
+            self.projectors = ModuleDict({name: FeatureProjector(**options, init_scale=self.init_scale)
+                                          for name in targets})
         if self.projectors is not None:
             if list(self.projectors) != list(targets):
                 raise ValueError(f'the projectors are for {", ".join(self.projectors)}; the teachers are '

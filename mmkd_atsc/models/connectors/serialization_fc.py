@@ -1,4 +1,6 @@
 """AEKT's task serialization: a linear layer after the student's logits, in training only."""
+from collections.abc import Iterator
+
 from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from torch import Tensor, nn
 
@@ -14,12 +16,15 @@ class SerializationFC(BaseConnector):
         u = W z + b
 
     The cross-entropy teaches z, the distillation loss compares u with the teacher's logits. At inference z is the
-    answer and this layer is gone.
+    answer and this layer is gone. It must learn slowly, or it does the student's work:
+    ``DistillOptimWrapperConstructor`` sees to it; our distillers refuse an optimizer without it at its first step.
 
     Args:
-        num_classes: Number of classes. None: that of the networks' heads, by ``AEKTDistiller`` and :meth:`bind`.
+        num_classes: Number of classes. None: that of the networks' heads, by our distillers and :meth:`bind`.
         bias: Whether there is a b.
         init: ``'identity'`` begins with exactly u = z; ``'default'`` is torch's for linear layers.
+        lr_mult: Its learning rate, as a multiple of the optimizer's; 0 freezes it.
+        weight_decay: Its weight decay.
         init_cfg: MMEngine's initialization config, which overrides ``init``.
 
     >>> import torch
@@ -30,10 +35,12 @@ class SerializationFC(BaseConnector):
     """
 
     def __init__(self, num_classes: int | None = None, bias: bool = True, init: str = 'identity',
-                 init_cfg: dict | None = None) -> None:
+                 lr_mult: float = 0.01, weight_decay: float = 0.0, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
         self.init = check_choice('init', init, ('identity', 'default'))
         self.bias = check_flag('bias', bias)
+        self.lr_mult = check_number('lr_mult', lr_mult, 0)
+        self.weight_decay = check_number('weight_decay', weight_decay, 0)
         self.num_classes: int | None = None
         self.fc: nn.Linear | None = None
         if num_classes is not None:
@@ -47,6 +54,12 @@ class SerializationFC(BaseConnector):
             self.num_classes = check_number('num_classes', num_classes, low=2, integer=True)
             self.fc = nn.Linear(num_classes, num_classes, bias=self.bias)
             self.reset_parameters()
+        self.fc.requires_grad_(self.lr_mult > 0)
+
+    def param_group_options(self) -> Iterator[tuple[nn.Parameter, dict]]:
+        """Requests a slow group without weight decay."""
+        for parameter in self.parameters():
+            yield parameter, dict(lr_mult=self.lr_mult, weight_decay=self.weight_decay)
 
     def reset_parameters(self) -> None:
         if self.fc is None:
@@ -65,5 +78,5 @@ class SerializationFC(BaseConnector):
 
     def forward_train(self, feature: Tensor) -> Tensor:
         if self.fc is None:
-            raise RuntimeError('SerializationFC has no layer yet: AEKTDistiller finds num_classes; elsewhere give it')
+            raise RuntimeError('SerializationFC has no layer yet: our distillers find num_classes; elsewhere give it')
         return self.fc(feature)

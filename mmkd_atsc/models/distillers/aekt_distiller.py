@@ -1,5 +1,4 @@
 """AEKT in one line of a config."""
-from collections.abc import Iterator
 from inspect import signature
 from typing import Any
 
@@ -8,18 +7,13 @@ from mmpretrain.models.heads import ConformerHead, DeiTClsHead, MultiLabelClsHea
 from torch import Tensor, nn
 
 from mmkd_atsc.errors.checks import check_flag, check_number, nearest
-from mmkd_atsc.recorders.logits import count_classes, count_outputs
+from mmkd_atsc.recorders.logits import count_classes
 from mmkd_atsc.registry import MODELS
 
 from ..classifier import is_distilled
 from ..connectors import SerializationFC
 from ..losses import AEKTLoss
-from ..param_groups import check_optimizer_at_first_step
 from .multi_teacher_distiller import MultiTeacherDistiller, with_defaults
-
-
-def options_of(kind: type) -> tuple[str, ...]:
-    return tuple(signature(kind).parameters)
 
 
 @MODELS.register_module()
@@ -30,12 +24,9 @@ class AEKTDistiller(MultiTeacherDistiller):
     the teacher's and the labels of the student's own loss (soft ones with mixup and CutMix). The student's
     cross-entropy is on the logits before that layer.
 
-    The layer must learn slowly, or it does the student's work. ``DistillOptimWrapperConstructor`` sees to it; an
-    optimizer without it is refused at its first step.
-
     Args:
         num_classes: Classes of student and teacher; other heads are refused. None: that of their heads,
-            or of the outputs of the student's last layer.
+            or of the outputs of a teacher's last layer.
         with_fc: Use the serialization layer. False is AEKT's loss on the student's logits themselves.
         fc_init: 'identity', or 'default' for PyTorch's random one.
         fc_bias: Give it a bias.
@@ -64,22 +55,22 @@ class AEKTDistiller(MultiTeacherDistiller):
     def __init__(self, num_classes: int | None = None, with_fc: bool = True, fc_init: str = 'identity',
                  fc_bias: bool = True, fc_lr_mult: float = 0.01, fc_weight_decay: float = 0.0, log_terms: bool = True,
                  teacher: str | int = 'all', **options: Any) -> None:
-        given = {name: options.pop(name) or {} for name in options.keys() & set(options_of(MultiTeacherDistiller))}
-        for name in options.keys() - set(options_of(AEKTLoss)):
-            known = (*options_of(AEKTLoss), *options_of(AEKTDistiller), *options_of(MultiTeacherDistiller))
-            raise TypeError(f'AEKTDistiller has no option {name!r}{nearest(name, known)}')
+        shared, of_loss, own = (signature(kind).parameters for kind in (MultiTeacherDistiller, AEKTLoss, AEKTDistiller))
+        given = {name: options.pop(name) or {} for name in options.keys() & shared.keys()}
+        for name in options.keys() - of_loss.keys():
+            raise TypeError(f'AEKTDistiller has no option {name!r}{nearest(name, (*of_loss, *own, *shared))}')
         if options and 'loss_aekt' in given.get('distill_losses', {}):
             raise ValueError(f'{", ".join(options)} would be lost: distill_losses gives loss_aekt of its own, set it '
                              'there')
-        if num_classes is not None:
-            check_number('num_classes', num_classes, 2, integer=True)
+        check_number('num_classes', num_classes, 2, integer=True, optional=True)
         # The prefixes let it be built whatever the default scope is. A head is called by name in training and in
         # inference alike, whatever layers it has inside.
         logits = dict(type='mmrazor.ModuleOutputs', source='head')
         student_logits, fc = dict(from_student=True, recorder='logits'), {}
         if check_flag('with_fc', with_fc):
             student_logits['connector'] = 'fc'
-            fc = dict(fc=dict(type='mmkd_atsc.SerializationFC', num_classes=num_classes, bias=fc_bias, init=fc_init))
+            fc = dict(fc=dict(type='mmkd_atsc.SerializationFC', num_classes=num_classes, bias=fc_bias, init=fc_init,
+                              lr_mult=fc_lr_mult, weight_decay=fc_weight_decay))
         super().__init__(**with_defaults(
             given,
             student_recorders=dict(logits=logits, labels=dict(type='mmrazor.ModuleInputs', source='head.loss_module')),
@@ -96,34 +87,20 @@ class AEKTDistiller(MultiTeacherDistiller):
         self.reads_heads = 'loss_aekt' not in given.get('loss_forward_mappings', {}) and not any(
             'logits' in given.get(recorders, {}) for recorders in ('student_recorders', 'teacher_recorders'))
         self.log_terms = check_flag('log_terms', log_terms)
-        self.fc_lr_mult = check_number('fc_lr_mult', fc_lr_mult, 0)
-        self.fc_weight_decay = check_number('fc_weight_decay', fc_weight_decay, 0)
 
     @property
     def fc(self) -> SerializationFC | None:
         """The serialization layer, if there is one."""
         return self.connectors['fc'] if 'fc' in self.connectors else None
 
-    def param_group_options(self) -> Iterator[tuple[nn.Parameter, dict]]:
-        """Requests a slow group without weight decay for the layer."""
-        for parameter in self.fc.parameters() if self.fc is not None else ():
-            yield parameter, dict(lr_mult=self.fc_lr_mult, weight_decay=self.fc_weight_decay)
-
     def prepare_from_student(self, model: nn.Module) -> None:
         self._check_head(model, 'student')
-        self.student_outputs = count_outputs(model)
         super().prepare_from_student(model)
 
     def prepare_from_teachers(self, teachers: dict[str, nn.Module], weights: dict[str, float] | None = None) -> None:
         for name, model in teachers.items():
             self._check_head(model, name)
-        for layer in self.connectors.modules():
-            if isinstance(layer, SerializationFC):
-                layer.bind(self.num_classes or self.student_outputs)
-        if self.fc is not None and self.fc_lr_mult == 0:
-            self.fc.requires_grad_(False)
         super().prepare_from_teachers(teachers, weights)
-        check_optimizer_at_first_step(self)  # in MMRazor's algorithms too
 
     def _check_head(self, model: nn.Module, role: str) -> None:
         """Refuses heads that give no single tensor of logits, that MMPretrain does not train, or of other classes."""

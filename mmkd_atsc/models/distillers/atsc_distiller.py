@@ -14,7 +14,7 @@ from mmkd_atsc.registry import MODELS
 from ..classifier import Features, last_feature, split_classifier
 from ..losses import TeacherAnchorLoss
 from ..losses.feature_align_loss import align_features
-from .multi_teacher_distiller import MultiTeacherDistiller, with_defaults
+from .multi_teacher_distiller import LossInputs, MultiTeacherDistiller, with_defaults
 
 # A projector ends in a batch norm, whose variance begins near 1: far smaller features would make its first steps long.
 LEAST_VARIANCE = 0.1
@@ -29,8 +29,9 @@ class ATSCDistiller(MultiTeacherDistiller):
 
     The first term records the student's neck (the projector :math:`P`) and the output of the teacher's encoder; the
     second counts only while the encoder adapts. :class:`AdaptiveTeacherDistill` adds the classifier's cross-entropy.
-    With several teachers each has both terms. Teachers differ in the scale of their features, so the alignment is
-    measured in the variance v that they have in the first batch.
+    The encoder learns from these alone: for a loss that is added it is a target, unless the mapping reads it with
+    ``detach=False``. With several teachers each has both terms. Teachers differ in the scale of their features, so the
+    alignment is measured in the variance v that they have in the first batch.
 
     Args:
         align_weight: The weight beta of the alignment.
@@ -83,6 +84,11 @@ class ATSCDistiller(MultiTeacherDistiller):
         for name, split in splits.items():
             self.anchors[name] = TeacherAnchorLoss(**self.anchor_options)
             self.anchors[name].bind(split.encoder, self.anchor_min_dims)
+
+    def _loss_inputs(self, loss: str, mapping: dict[str, dict]) -> LossInputs:
+        """Of losses beside the alignment a teacher is the target."""
+        return super()._loss_inputs(loss, mapping if loss == 'loss_align' else {
+            argument: {'detach': not record['from_student'], **record} for argument, record in mapping.items()})
 
     def run_loss(self, name: str, arguments: dict[str, Any], teacher: str) -> dict[str, Any]:
         losses = super().run_loss(name, arguments, teacher)

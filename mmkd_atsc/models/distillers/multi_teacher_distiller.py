@@ -8,13 +8,16 @@ from typing import Any, NamedTuple
 from mmengine.logging import print_log
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
-from mmkd_atsc.errors.checks import check_choice, check_number
+from mmkd_atsc.errors.checks import check_choice, check_flag, check_number
 from mmkd_atsc.recorders import LabelsRecorder, MultiTeacherRecorder
-from mmkd_atsc.recorders.logits import read_logits
+from mmkd_atsc.recorders.logits import count_classes, count_outputs, read_logits
 from mmkd_atsc.registry import MODELS, class_of, short_name
 
 from ..aggregate import aggregate_logits, labels_of
+from ..connectors import SerializationFC
+from ..param_groups import check_optimizer_at_first_step
 
 TEACHER_AGGREGATES = ('mean_prob', 'mean_logit', 'confidence')
 
@@ -38,6 +41,7 @@ class MultiTeacherDistiller(ConfigurableDistiller):
     - ``teacher='mean_prob'``, ``'mean_logit'`` or ``'confidence'``: all logits combined by :func:`aggregate_logits`.
 
     If the student has an answer for each teacher, ``data_idx='teacher'`` takes the one at the teacher's place.
+    ``detach=True`` keeps the loss's gradient from who is read.
 
     Args:
         student_recorders, teacher_recorders, connectors, distill_losses, loss_forward_mappings: As in MMRazor. A
@@ -56,6 +60,7 @@ class MultiTeacherDistiller(ConfigurableDistiller):
     """
 
     loss_forward_mappings: dict[str, dict]
+    num_classes: int | None = None
 
     def __init__(self, student_recorders: dict | None = None, teacher_recorders: dict | None = None,
                  distill_deliveries: dict | None = None, connectors: dict | None = None,
@@ -90,6 +95,11 @@ class MultiTeacherDistiller(ConfigurableDistiller):
         if self.idle:
             print_log(f'no loss reads {" and ".join(self.idle)}: not run in training', 'current', logging.WARNING)
         self.teacher_recorders.initialize(teachers)
+        for layer in self.connectors.modules():
+            if isinstance(layer, SerializationFC):
+                first = next(iter(teachers.values()))
+                layer.bind(self.num_classes or count_classes(first) or count_outputs(first))
+        check_optimizer_at_first_step(self)  # in MMRazor's algorithms too
 
     def _loss_inputs(self, loss: str, mapping: dict[str, dict]) -> LossInputs:
         """Sorts what a loss reads into what it reads once and what it reads for each teacher."""
@@ -114,6 +124,7 @@ class MultiTeacherDistiller(ConfigurableDistiller):
         names, teacher, data_idx = self.teacher_names, record.get('teacher', 'all'), record.get('data_idx')
         if record['from_student'] and 'teacher' in record:
             raise ValueError(f"{where}: from_student=True has no teacher={teacher!r}; did you mean data_idx='teacher'?")
+        check_flag(f'{where}: detach', record.get('detach', False))
         if data_idx not in (None, 'teacher'):
             check_number(f'{where}: data_idx', data_idx, integer=True)
         if type(teacher) is int and 0 <= teacher < len(names):  # True is no place
@@ -170,8 +181,8 @@ class MultiTeacherDistiller(ConfigurableDistiller):
 
     def get_record(self, recorder: str, from_student: bool, record_idx: int = 0, data_idx: int | None = None,
                    connector: str | None = None, connector_idx: int | None = None,
-                   teacher: str | None = None, labels: Tensor | None = None) -> Any:
-        """MMRazor's, of one teacher, or of all of them combined."""
+                   teacher: str | None = None, labels: Tensor | None = None, detach: bool = False) -> Any:
+        """MMRazor's, of one teacher, or of all of them combined; with ``detach`` without its gradient."""
         recorders = self.student_recorders if from_student else self.teacher_recorders
         source, names = recorders.get_recorder(recorder), self.teacher_names
         sources = [source] if from_student else [
@@ -179,6 +190,7 @@ class MultiTeacherDistiller(ConfigurableDistiller):
         record, *others = [read_logits(one.get_record_data(record_idx, data_idx)) for one in sources]
         if teacher in TEACHER_AGGREGATES:
             record = aggregate_logits([record, *others], teacher, list(self.teacher_weights.values()), labels)
+        record = tree_map_only(Tensor, Tensor.detach, record) if detach else record
         if connector:
             record = self.connectors[connector](record)
         return record if connector_idx is None else record[connector_idx]

@@ -100,8 +100,7 @@ def check_options(tau: float, alpha: float, beta: float, gamma: float, target_fo
     for name, weight in (('alpha', alpha), ('beta', beta), ('gamma', gamma)):
         check_number(name, weight, low=0)
     check_choice('target_form', target_form, TARGET_FORMS)
-    if max_ratio is not None:
-        check_number('max_ratio', max_ratio, above=0)
+    check_number('max_ratio', max_ratio, above=0, optional=True)
     check_number('soft_target_topk', soft_target_topk, low=1, integer=True)
     check_choice('reduction', reduction, ('mean', 'sum', 'none'))
 
@@ -177,7 +176,7 @@ class AEKTLoss(nn.Module):
         self.target_form, self.max_ratio = target_form, max_ratio
         self.soft_target_topk, self.reduction = soft_target_topk, reduction
         self.loss_weight = check_number('loss_weight', loss_weight, low=0)
-        self.max_pull = max_pull if max_pull is None else check_number('max_pull', max_pull, above=0)
+        self.max_pull = check_number('max_pull', max_pull, above=0, optional=True)
         self.terms: dict[str, Tensor] = {}
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor) -> Tensor:

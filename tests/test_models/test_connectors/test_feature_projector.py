@@ -59,6 +59,7 @@ def test_maps_and_tokens_are_averaged_for_a_teacher_of_vectors(shape):
     (dict(factor=3), ValueError, 'factor=3 is not one of 2, 4, 8'),
     (dict(in_channels=0), ValueError, 'in_channels=0'),
     (dict(spatial='False'), TypeError, "spatial='False'"),
+    (dict(init_scale=0), ValueError, 'init_scale=0 must be a number greater than 0'),
 ])
 def test_bad_arguments(kwargs, error, words):
     with pytest.raises(error, match=words):
@@ -114,3 +115,12 @@ def test_several_teachers_have_a_projector_each_however_it_is_written():
     for other in (several(projectors=dict(wide={}, deep={})), written, FeatureProjector(**found.options())):
         other.load_state_dict(found.state_dict())
     assert list(found.state_dict())[0] == 'projectors.wide.layers.0.weight'
+
+
+@pytest.mark.parametrize('options, scale', [(dict(), 0.01), (dict(init_scale=1.0), 1.0)])
+def test_a_projection_begins_small_with_one_teacher_or_several(options, scale):
+    single = FeatureProjector(4, 8, **options)
+    norms = [m for m in single.modules() if isinstance(m, nn.BatchNorm2d)]
+    norms += [m for m in several(**options).modules() if isinstance(m, nn.BatchNorm2d)]
+    assert [round(float(norm.weight.detach().mean()), 6) for norm in norms] == [1, 1, scale] * 3
+    assert single(torch.randn(64, 4, 4, 4)).max() < 6 * scale

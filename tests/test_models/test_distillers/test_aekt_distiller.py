@@ -192,7 +192,7 @@ def test_a_frozen_identity_changes_nothing_bit_for_bit(teacher_checkpoint):
     (dict(fc_lr=0.1), TypeError, "no option 'fc_lr'; did you mean 'fc_lr_mult'?"),
     (dict(num_classes=1), ValueError, 'num_classes=1 must be an integer at least 2'),
     (dict(with_fc='False'), TypeError, "with_fc='False' must be True or False"),
-    (dict(fc_lr_mult=-0.1), ValueError, 'fc_lr_mult=-0.1 must be a number at least 0'),
+    (dict(fc_lr_mult=-0.1), ValueError, 'lr_mult=-0.1 must be a number at least 0'),
     (dict(fc_init='idenity'), ValueError, "did you mean 'identity'?"),
     (dict(beta=2.0, distill_losses=dict(loss_aekt=dict(type='mmkd_atsc.AEKTLoss'))), ValueError,
      'beta would be lost: distill_losses gives loss_aekt of its own'),

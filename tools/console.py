@@ -8,15 +8,16 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
+import mmkd_atsc
 from mmkd_atsc.cli import Progress
 from mmkd_atsc.runtime.model_wrappers import unwrap_model
 from mmkd_atsc.runtime.resume import method_of
 
-PACKAGE = str(Path(__file__).parent)
+OURS = (str(Path(mmkd_atsc.__file__).parent), __file__)
 
 
 class ConsoleHook(Hook):
-    """Says what will be trained. Before the first step the console shows only what this package says, and warnings."""
+    """Says what will be trained. Before the first step the console shows only what mmkd_atsc says, and warnings."""
 
     priority = 'VERY_HIGH'  # before the teachers are scored, which may take minutes
 
@@ -24,7 +25,7 @@ class ConsoleHook(Hook):
         self.progress, self.shows_all = progress, False
 
     def shows(self, record: logging.LogRecord) -> bool:
-        if self.shows_all or record.pathname.startswith(PACKAGE):
+        if self.shows_all or record.pathname.startswith(OURS):
             return True
         return record.levelno > logging.INFO and 'will be deprecated' not in record.getMessage()
 
