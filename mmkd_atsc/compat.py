@@ -36,9 +36,9 @@ def apply_all() -> None:
         'mmrazor': import_mmrazor, 'torch': allow_mmengine_checkpoints, 'mmengine.config': name_configs_package,
         'mmengine.registry': rename_mmcls_scope, 'mmengine.runner': patch_runner,
         'mmpretrain.models.classifiers': load_wrapped_classifiers}
+    sys.meta_path[:0] = [MMClsAlias(), PatchOnImport(patches)]  # before the patches, which import some of the others
     for name in [name for name in patches if name in sys.modules]:
         patches.pop(name)()
-    sys.meta_path[:0] = [MMClsAlias(), PatchOnImport(patches)]
 
 
 class PatchOnImport(MetaPathFinder):

@@ -64,6 +64,12 @@ def test_mmcls_is_mmpretrain():
     assert done.stdout == 'True mmpretrain\n', done.stderr
 
 
+def test_a_base_of_ours_is_found_where_pytorch_was_imported_first():
+    done = python('import torch, mmkd_atsc; from mmengine.config import Config; '
+                  'print(Config._get_cfg_path("mmkd_atsc::short/resnet8.py", ""))')
+    assert "configs/short/resnet8.py', None)" in done.stdout, done.stderr
+
+
 def test_a_real_mmcls_is_left_alone(tmp_path):
     (tmp_path / 'mmcls').mkdir()
     (tmp_path / 'mmcls' / '__init__.py').write_text('')

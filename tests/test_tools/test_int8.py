@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from analysis.int8 import DeployedImages
 from mmkd_atsc.datasets import Digits
+from mmkd_atsc.export.config import build_training
 from mmkd_atsc.export.formats import load_onnx
 from mmkd_atsc.export.int8 import quantize
 from tests.conftest import ROOT, refusal, run_here, scalars
@@ -32,7 +33,8 @@ def trained(tiny_config, tmp_path, in_process):
 @pytest.mark.parametrize('bits', [8, 7])
 def test_both_files_are_scored_on_the_validation_data(trained, bits, capsys):
     config, run, out = trained
-    options = ['--with-preprocessing'] * (bits == 7)
+    mixup = ['model.train_cfg.augments.type=Mixup', 'model.train_cfg.augments.alpha=0.8']  # it makes labels one-hot
+    options = ['--with-preprocessing', '--cfg-options', *mixup] * (bits == 7)
     run_here('export_student.py', config, run, '--int8', '--max-drop', 5, '--weight-bits', bits, *options, '--out', out)
     told = accuracies(capsys.readouterr().out)
     assert told['student.onnx'] == pytest.approx(scalars(run)[-1]['accuracy/top1'], abs=0.005)
@@ -64,6 +66,16 @@ def test_an_int8_file_that_loses_too_much_is_not_written(trained, monkeypatch, c
                                             'allowed; --max-drop allows more', said).groups())
     assert lost > 1 and fp32 - int8 == pytest.approx(lost, abs=0.02)
     assert sorted(path.name for path in out.iterdir()) == ['student.onnx', 'student.pth', 'student.py']
+
+
+@pytest.mark.parametrize('options, said', [
+    (['--image-size', '24x40'], 'train_dataloader gives images of 32x32, student.onnx takes 24x40'),
+    (['--cfg-options', 'val_dataloader.drop_last=True'], 'train_dataloader gives no batch'),
+])
+def test_data_that_does_not_fit_the_file_is_named(options, said, tiny_config, tmp_path, capsys):
+    torch.save(build_training(Config.fromfile(tiny_config)).state_dict(), tmp_path / 'w.pth')
+    assert said in refusal(capsys, 'export_student.py', tiny_config, tmp_path / 'w.pth', '--out', tmp_path / 'out',
+                           '--int8', *options)
 
 
 @pytest.mark.parametrize('options, said', [

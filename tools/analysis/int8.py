@@ -18,7 +18,6 @@ from mmkd_atsc.export.config import build_training, plain
 from mmkd_atsc.export.formats import load_onnx
 from mmkd_atsc.export.images import innermost
 from mmkd_atsc.export.int8 import quantize
-from mmkd_atsc.models.aggregate import labels_of
 from mmkd_atsc.registry import class_of
 
 FILE = 'student_int8.onnx'
@@ -40,7 +39,7 @@ class DeployedImages:
         kinds = [class_of(dataset, registry=roots.DATASETS) for dataset in (seen, tested)]
         pipelines = [list(dataset.get('pipeline') or ()) for dataset in (seen, tested)]
         if kinds[0] is kinds[1] or pipelines[0][:1] == pipelines[1][:1]:
-            training = {**validation, 'dataset': {**seen, 'pipeline': pipelines[1]},
+            training = {**validation, 'dataset': {**seen, 'pipeline': pipelines[1]} if any(pipelines) else seen,
                         'sampler': dict(type='DefaultSampler', shuffle=True)}
         with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmpretrain'):
             self._training, self._validation = (Runner.build_dataloader(loader, seed=0)
@@ -63,8 +62,11 @@ class DeployedImages:
     def _batches(self, loader: Iterable) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in loader:
             batch = self._preprocessor(batch)
-            images, labels = batch['inputs'].float(), labels_of(batch['data_samples'])
-            yield images * self._preprocessor.std + self._preprocessor.mean if self._as_pixels else images, labels
+            images = batch['inputs'].float()
+            # Scores too, one-hot here, stand in the samples of a training with Mixup.
+            labels = [sample.gt_label for sample in batch['data_samples'] if 'gt_label' in sample]
+            yield (images * self._preprocessor.std + self._preprocessor.mean if self._as_pixels else images,
+                   torch.cat(labels) if labels else torch.empty(0))
 
 
 def add_int8(file: Path, images: DeployedImages, max_drop: float = 1.0, weight_bits: int = 8) -> str:
@@ -72,6 +74,7 @@ def add_int8(file: Path, images: DeployedImages, max_drop: float = 1.0, weight_b
     import onnxruntime
     out = file.with_name(FILE)
     out.unlink(missing_ok=True)  # an earlier export's, of other weights
+    check_images(file, images)
     with tempfile.TemporaryDirectory(dir=file.parent, prefix='.int8-') as folder:
         files = file, Path(folder, FILE)
         quantize(file, images.calibration(CALIBRATION_IMAGES), files[1], weight_bits)
@@ -88,6 +91,20 @@ def add_int8(file: Path, images: DeployedImages, max_drop: float = 1.0, weight_b
     return (f'{markdown(COLUMNS, rows, left=COLUMNS[:1])}\n\n'
             f'top-1 on {total:,} validation images; ms: processor time of one image on one thread, the median of '
             f'{REPEATS}; onnxruntime {onnxruntime.__version__}, {processor()}')
+
+
+def check_images(file: Path, images: DeployedImages) -> None:
+    """Refuses data that gives no images, or images of another size than an ONNX file takes."""
+    import onnx
+    shape = onnx.load(file).graph.input[0].type.tensor_type.shape.dim
+    height, width = (side.dim_value for side in shape[2:])
+    for stage, batches in dict(train=images.calibration(1), val=(batch for batch, _ in images.validation())).items():
+        first = next(iter(batches), None)
+        if first is None:
+            raise ValueError(f'{FILE} is not written: {stage}_dataloader gives no batch; is it larger than the data?')
+        if first.shape[2:] != (height, width):
+            raise ValueError(f'{FILE} is not written: {stage}_dataloader gives images of {first.shape[2]}x'
+                             f'{first.shape[3]}, {file.name} takes {height}x{width}')
 
 
 def top1(files: Sequence[Path], images: DeployedImages) -> tuple[list[float], int]:

@@ -70,7 +70,7 @@ class FeatureProjector(BaseModule):
         self.teacher_grad_scales: dict[str, float] = {}
         if projectors is not None:
             self.projectors = ModuleDict({  # MMEngine's: it calls init_weights of its modules
-                name: MODELS.build({'type': 'mmkd_atsc.FeatureProjector', **options})
+                name: MODELS.build({'type': 'mmkd_atsc.FeatureProjector', 'init_scale': init_scale, **options})
                 for name, options in projectors.items()})
         elif in_channels and out_channels:
             self._build_layers(in_channels, out_channels)

@@ -121,6 +121,7 @@ def test_several_teachers_have_a_projector_each_however_it_is_written():
 def test_a_projection_begins_small_with_one_teacher_or_several(options, scale):
     single = FeatureProjector(4, 8, **options)
     norms = [m for m in single.modules() if isinstance(m, nn.BatchNorm2d)]
-    norms += [m for m in several(**options).modules() if isinstance(m, nn.BatchNorm2d)]
-    assert [round(float(norm.weight.detach().mean()), 6) for norm in norms] == [1, 1, scale] * 3
+    for projector in (several(**options), several(projectors=dict(wide={}, deep={}), **options)):
+        norms += [m for m in projector.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert [round(float(norm.weight.detach().mean()), 6) for norm in norms] == [1, 1, scale] * 5
     assert single(torch.randn(64, 4, 4, 4)).max() < 6 * scale
