@@ -62,6 +62,7 @@ def test_the_loss_is_aekts_after_the_layer_and_the_cross_entropy_is_before_it(te
 def test_the_log_has_the_terms_as_an_independent_computation_gives_them(teacher_checkpoint, batch):
     model = build(teacher_checkpoint, **PAPERS).eval()
     scramble(model.distiller.fc)
+    model.teacher.head.fc.bias.data[LABELS[1]] += 20
     losses = model(*batch, mode='loss')
     logged = {name[len('distill.'):]: value for name, value in losses.items() if name.startswith('distill.')}
     assert set(logged) == TERMS | {'loss_aekt'} and not any('loss' in name for name in TERMS)
@@ -71,6 +72,7 @@ def test_the_log_has_the_terms_as_an_independent_computation_gives_them(teacher_
     others = ~F.one_hot(LABELS, 10).bool()
     rest_p, rest_q = (x[others].view(4, 9) / x[others].view(4, 9).sum(1, keepdim=True) for x in (student, teacher))
     ratio = q / p
+    assert ratio.min() < 2 < ratio.max()  # the ratio in the log is not bounded
     expected = dict(
         tckd=q * ratio.log() + (1 - q) * ((1 - q) / (1 - p)).log(), nckd=(rest_q * (rest_q / rest_p).log()).sum(1),
         target=torch.where(ratio <= 2, ratio, 2 * (1 + (ratio / 2).log())), ratio=ratio, student_confidence=p,
@@ -191,6 +193,7 @@ def test_a_frozen_identity_changes_nothing_bit_for_bit(teacher_checkpoint):
     (dict(bta=2.0), TypeError, "AEKTDistiller has no option 'bta'; did you mean 'beta'?"),
     (dict(fc_lr=0.1), TypeError, "no option 'fc_lr'; did you mean 'fc_lr_mult'?"),
     (dict(num_classes=1), ValueError, 'num_classes=1 must be an integer at least 2'),
+    (dict(max_pull=0), ValueError, 'max_pull=0 must be a number greater than 0'),
     (dict(with_fc='False'), TypeError, "with_fc='False' must be True or False"),
     (dict(fc_lr_mult=-0.1), ValueError, 'lr_mult=-0.1 must be a number at least 0'),
     (dict(fc_init='idenity'), ValueError, "did you mean 'identity'?"),
