@@ -1,12 +1,21 @@
 """The entry points as a user runs them: train, resume, test, two processes, and every way to be told no."""
 import json
 import os
+import re
 import sys
 
 import pytest
 import torch
 
-from tests.conftest import ROOT, assert_one_line_error, assert_same_weights, run_command, run_tool, weights
+from tests.conftest import (
+    ROOT,
+    assert_one_line_error,
+    assert_same_weights,
+    needs_cifar100,
+    run_command,
+    run_tool,
+    weights,
+)
 
 
 def test_train_resume_and_test(tiny_config, tmp_path):
@@ -81,3 +90,24 @@ def test_the_launcher_says_no_in_one_line(tiny_config):
     script = ROOT / 'tools' / 'dist_train.sh'
     assert_one_line_error(run_command(script, tiny_config, 'two'), 'whole number')
     assert run_command(script, tiny_config).returncode == 2
+
+
+FLAGSHIP = ROOT / 'configs' / 'atsc' / 'resnet110_resnet32_cifar100.py'
+SHORT = ('train_dataloader.dataset.indices=64', 'train_dataloader.batch_size=16', 'default_hooks.logger.interval=1',
+         'val_dataloader.dataset.indices=200')
+
+
+@needs_cifar100
+def test_the_flagship_trains_validates_resumes_and_exports_on_two_cpu_processes(tmp_path, monkeypatch):
+    """The flagship command needs the data and nothing else: its teacher comes with the package."""
+    monkeypatch.delenv('MMKD_TEACHERS', raising=False)
+    for epochs, *resume in (1, ), (2, '--resume'):
+        done = run_command(ROOT / 'tools' / 'dist_train.sh', FLAGSHIP, 2, *resume, '--cfg-options', *SHORT,
+                           f'train_cfg.max_epochs={epochs}', cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert re.findall(r'Epoch\(train\) \[(\d)\]\[2/2\]', done.stdout) == [str(epochs)]
+    assert re.search(r'student/accuracy/top1: [\d.]+', done.stdout)
+    run = tmp_path / 'work_dirs' / 'atsc' / FLAGSHIP.stem
+    done = run_tool('export_student.py', FLAGSHIP, run, '--out', 'student', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'student' / 'student.pth').is_file()
