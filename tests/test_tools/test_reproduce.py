@@ -41,8 +41,8 @@ def test_wrong_arguments_are_one_line(arguments, words, tmp_path, capsys):
 def test_options_and_the_held_out_images_are_every_rows_and_those_it_needs(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(reproduce, 'run_suite', lambda rows, *args, **environment: seen.extend(rows) or [])
-    reproduce.main(['cifar100-cpu', '--out', str(tmp_path), '--rows', 'short_aekt_resnet*', '--seeds', '0', '--held-out',
-                    '--cfg-options', 'train_cfg.max_epochs=2'])
+    reproduce.main(['cifar100-cpu', '--out', str(tmp_path), '--rows', 'short_aekt_resnet*', '--seeds', '0',
+                    '--held-out', '--cfg-options', 'train_cfg.max_epochs=2'])
     assert [row.folder for row in seen] == ['short_resnet20', 'short_aekt_resnet20_resnet8']
     for row in seen:
         config = Config.fromfile(row.config)

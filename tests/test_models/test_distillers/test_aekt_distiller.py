@@ -177,9 +177,6 @@ def test_a_frozen_identity_changes_nothing_bit_for_bit(teacher_checkpoint):
     assert all(torch.equal(value, expected[key]) for key, value in with_layer.student.state_dict().items())
     assert not torch.equal(expected['head.fc.weight'], start)
     assert torch.equal(with_layer.distiller.fc.fc.weight, torch.eye(10))
-    moving = build(teacher_checkpoint)
-    train(moving, 5)
-    assert not torch.equal(moving.distiller.fc.fc.weight, torch.eye(10))
 
 
 @pytest.mark.parametrize('settings, error, message', [
