@@ -5,9 +5,10 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import HOOKS
+from mmengine.registry import DATASETS, HOOKS, MODELS
 
 from mmkd_atsc import cli, launch
+from mmkd_atsc.errors.messages import describe
 from mmkd_atsc.errors.settings import check_settings
 from tests.conftest import ROOT, run_command
 
@@ -107,3 +108,28 @@ def test_mmpretrains_own_configs_pass():
 def test_a_file_beside_the_config(tmp_path):
     (tmp_path / 'a.py').write_text("teacher_ckpt = '{{ fileDirname }}/teacher.pth'")
     assert cli.load_config(str(tmp_path / 'a.py')).teacher_ckpt == f'{tmp_path}/teacher.pth'
+
+
+HEAD = dict(type='mmpretrain.LinearClsHead', num_classes=3, in_channels=64)
+
+
+@pytest.mark.parametrize('registry, config, line', [
+    (MODELS, dict(type='mmpretrain.LinearClsHed'),
+     "there is no model 'mmpretrain.LinearClsHed'; did you mean 'mmpretrain.LinearClsHead'?"),
+    (MODELS, dict(HEAD, num_clases=3), "ClsHead has no argument 'num_clases'; did you mean 'num_classes'?"),
+    (MODELS, dict(type='mmkd_atsc.CIFARResNet', depht=8),
+     "StagedBackbone has no argument 'depht'; did you mean 'depth'?"),
+    (DATASETS, dict(type='mmpretrain.CustomDataset', data_root='.', pipelines=[], split='x'),
+     "BaseDataset has no argument 'pipelines'; did you mean 'pipeline'?"),
+])
+def test_of_an_unknown_type_or_argument_the_nearest_is_named(registry, config, line):
+    with pytest.raises((KeyError, TypeError, RuntimeError, AssertionError)) as error:
+        registry.build(config)
+    assert describe(error.value) == line
+
+
+@pytest.mark.parametrize('error, line', [
+    (KeyError('epoch'), "KeyError: 'epoch'"), (TypeError('a\nb'), 'TypeError: a b'),
+    (ValueError('tau=0\n  is no tau'), 'tau=0 is no tau')])
+def test_other_messages_are_left_as_they_are(error, line):
+    assert describe(error) == line

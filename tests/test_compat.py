@@ -58,7 +58,7 @@ def test_a_hook_of_a_base_file_can_be_left_out(hooks):
 
 
 def test_mmcls_is_mmpretrain():
-    """That its names in configs are tests/test_mix/test_mmrazor_configs.py shows."""
+    """That its names in configs are tests/test_mix/test_mix_configs.py shows."""
     done = python('import mmkd_atsc, mmcls.models.utils, mmpretrain.models; '
                   'print(mmcls.models.utils is mmpretrain.models.utils, mmpretrain.__spec__.name)')
     assert done.stdout == 'True mmpretrain\n', done.stderr

@@ -3,11 +3,12 @@ import os
 import re
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.fileio import load
 from mmengine.registry import MODELS, init_default_scope
 
-from analysis.cifar_networks import CIFAR_NETWORKS
+from analysis.cifar_networks import CIFAR_NETWORKS, classifier
 from tests.conftest import ROOT
 
 CONFIGS = ROOT / 'configs'
@@ -90,3 +91,20 @@ def test_each_metafile_is_on_the_list_and_true():
             assert model['Name'].endswith(os.path.splitext(os.path.basename(model['Config']))[0])
     names = [model['Name'] for path in listed for model in load(ROOT / path)['Models']]
     assert len(set(names)) == len(names)  # methods share pairs, so their names begin with the method
+
+
+# Name, parameters and last feature of each network, as the literature has them.
+TABLE = re.findall(r'^\| \[(\w+)\]\(\S+\) \| ([\d,]+) \| (\d+)x(\d+)x(\d+) \|',
+                   (TEACHERS / 'README.md').read_text(), flags=re.M)
+
+
+@pytest.mark.parametrize('name, parameters, shape', [(name, count, tuple(shape)) for name, count, *shape in TABLE])
+def test_a_network_is_the_one_of_the_table(name, parameters, shape):
+    config = classifier(name)
+    if name.startswith(('mobilenetv2', 'shufflenetv2')):  # the last stage comes before a closing convolution
+        config['backbone']['out_indices'] = (-2, -1)
+    model = MODELS.build(config).eval()
+    assert sum(param.numel() for param in model.parameters()) == int(parameters.replace(',', ''))
+    images = torch.rand(2, 3, 32, 32)
+    feature, *_ = model.extract_feat(images, stage='backbone')
+    assert tuple(feature.shape[1:]) == tuple(map(int, shape)) and model(images).shape == (2, 100)

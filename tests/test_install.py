@@ -5,26 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, run_command
+from tests.conftest import ROOT, TINY_TRAINING, run_command
 
 PARTS = ('setup.py', 'MANIFEST.in', 'README.md', 'LICENSE', 'model-index.yml', 'mmkd_atsc', 'configs', 'tools')
-
-PROJECT_CONFIG = """
-_base_ = ['mmkd_atsc::teachers/resnet20_cifar100.py']
-model = dict(head=dict(num_classes=10))
-train_dataloader = dict(
-    batch_size=10, num_workers=0, persistent_workers=False,
-    dataset=dict(_delete_=True, type='mmkd_atsc.Digits', train_images=10,
-                 pipeline=[dict(type='mmpretrain.PackInputs')]))
-val_dataloader = dict(
-    num_workers=0, persistent_workers=False,
-    dataset=dict(_delete_=True, type='mmkd_atsc.Digits', split='test', train_images=1700,
-                 pipeline=[dict(type='mmpretrain.PackInputs')]))
-test_dataloader = val_dataloader
-train_cfg = dict(max_epochs=1)
-default_hooks = dict(logger=dict(interval=1))
-"""
-
 
 @pytest.fixture(scope='module')
 def installed(tmp_path_factory):
@@ -44,7 +27,7 @@ def installed(tmp_path_factory):
     done = run_command(*pip, 'install', '--no-deps', '--target', folder / 'site', wheel)
     assert done.returncode == 0, done.stderr
     (folder / 'project').mkdir()
-    (folder / 'project' / 'mine.py').write_text(PROJECT_CONFIG)
+    (folder / 'project' / 'mine.py').write_text(TINY_TRAINING)
     return folder / 'site'
 
 
@@ -73,10 +56,10 @@ def test_another_projects_config_inherits_trains_and_is_scored(installed):
 
     trained = run_in_project(installed, tools / 'train.py', 'mine.py')
     assert trained.returncode == 0, trained.stderr
-    assert 'Epoch(train) [1][1/1]' in trained.stdout and 'accuracy/top1' in trained.stdout
+    assert 'Epoch(train) [2][4/4]' in trained.stdout and 'accuracy/top1' in trained.stdout
     assert trained.stderr == ''
     work_dir = installed.parent / 'project' / 'work_dirs' / 'mine'
-    tested = run_in_project(installed, tools / 'test.py', 'mine.py', work_dir / 'epoch_1.pth', '--out', 'scores.json')
+    tested = run_in_project(installed, tools / 'test.py', 'mine.py', work_dir / 'epoch_2.pth', '--out', 'scores.json')
     assert tested.returncode == 0 and (installed.parent / 'project' / 'scores.json').is_file(), tested.stderr
     assert {path.name for path in (installed.parent / 'project').iterdir()} == {'mine.py', 'scores.json', 'work_dirs'}
 

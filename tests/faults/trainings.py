@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
-from mmpretrain.datasets import CIFAR100
+from mmpretrain.datasets import CIFAR10, CIFAR100
 
 from mmkd_atsc.launch import free_port
 from mmkd_atsc.runtime import ResumableEpochLoop
@@ -104,15 +104,16 @@ def write_config(folder: Path, method: str, loader: str = 'plain', iterations: i
     return path
 
 
-def write_cifar(folder: Path) -> None:
-    """Random images in CIFAR-100's files."""
+def write_cifar(folder: Path, kind: type[CIFAR10] = CIFAR100, labels: str = 'fine_labels', train: int = 100,
+                test: int = 50) -> None:
+    """Random images in CIFAR's files."""
     random = np.random.RandomState(0)
-    (folder / CIFAR100.base_folder).mkdir(exist_ok=True)
-    for name, count in dict(train_list=100, test_list=50).items():
-        (file, _), = getattr(CIFAR100, name)
-        content = {'data': random.randint(256, size=(count, 3072), dtype=np.uint8),
-                   'fine_labels': random.randint(10, size=count).tolist()}
-        (folder / CIFAR100.base_folder / file).write_bytes(pickle.dumps(content))
+    (folder / kind.base_folder).mkdir(exist_ok=True)
+    for name, count in dict(train_list=train, test_list=test).items():
+        for file, _ in getattr(kind, name):
+            content = {'data': random.randint(256, size=(count, 3072), dtype=np.uint8),
+                       labels: random.randint(10, size=count).tolist()}
+            (folder / kind.base_folder / file).write_bytes(pickle.dumps(content))
 
 
 # Lives are forked from a process that has imported everything and computed nothing: a start takes no seconds, and

@@ -1,15 +1,14 @@
 """The batched data sets hold what MMPretrain's read, and go through every data loader that MMEngine can build."""
-import pickle
-
-import numpy as np
 import pytest
 import torch
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.datasets import CIFAR10, CIFAR100
 
 from mmkd_atsc.datasets import BatchedCIFAR10, BatchedCIFAR100, collate_batch
-from tests.conftest import ROOT
+from tests.conftest import ROOT, needs_cifar100
+from tests.faults.trainings import write_cifar
 
 BASES = ROOT / 'configs' / '_base_' / 'datasets'
 TRAIN, TEST = 42, 20
@@ -19,17 +18,10 @@ PACK = [dict(type='mmpretrain.PackInputs')]
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """A folder with both data sets in their files' format, a few random images in each file."""
-    random = np.random.RandomState(0)
-    for dataset, labels in ((CIFAR10, 'labels'), (CIFAR100, 'fine_labels')):
-        folder = tmp_path / dataset.base_folder
-        folder.mkdir()
-        for name, count in dict(train_list=TRAIN, test_list=TEST).items():
-            files = [[file, None] for file, _ in getattr(dataset, name)]  # no checksums: these are not the real ones
-            monkeypatch.setattr(dataset, name, files)
-            for file, _ in files:
-                content = {'data': random.randint(256, size=(count, 3072), dtype=np.uint8),
-                           labels: random.randint(10, size=count).tolist()}
-                (folder / file).write_bytes(pickle.dumps(content))
+    for kind, labels in ((CIFAR10, 'labels'), (CIFAR100, 'fine_labels')):
+        write_cifar(tmp_path, kind, labels, TRAIN, TEST)
+        for name in ('train_list', 'test_list'):  # no checksums: these are not the real ones
+            monkeypatch.setattr(kind, name, [[file, None] for file, _ in getattr(kind, name)])
     init_default_scope('mmpretrain')
     return str(tmp_path)
 
@@ -91,3 +83,16 @@ def test_a_wrong_collate_function_or_preprocessor_is_refused(root):
     with pytest.raises(ValueError, match=words):
         MODELS.build(dict(type='mmpretrain.ClsDataPreprocessor'))(batch, training=True)
     assert collate_batch(batch) is batch
+
+
+@needs_cifar100
+def test_the_real_images_are_those_that_the_config_normalises_by():
+    config = Config.fromfile(ROOT / 'configs' / 'teachers' / 'resnet8_cifar100.py')
+    for part, count in (('train', 500), ('val', 100)):
+        data = DATASETS.build(dict(config[f'{part}_dataloader'].dataset, pipeline=[])).data_list
+        assert data.images.shape == (100 * count, 3, 32, 32)
+        assert data.labels.bincount().tolist() == [count] * 100
+        if part == 'train':
+            pixels = data.images.transpose(0, 1).flatten(1).float()
+            assert abs(pixels.mean(1).numpy() - config.data_preprocessor.mean).max() < 0.5
+            assert abs(pixels.std(1).numpy() - config.data_preprocessor.std).max() < 0.5

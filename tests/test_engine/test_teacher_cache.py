@@ -10,13 +10,12 @@ from safetensors.torch import save
 from mmkd_atsc.engine.teacher_cache import TeacherCacheHook, draw_epoch, record_teachers, repeat_augmentation
 from mmkd_atsc.models.data_preprocessors import BatchedDataPreprocessor
 from tests.conftest import tiny_classifier
+from tests.test_models.distillation import kd
 from tests.test_runtime.stand_in import StandInGraphHook
+from tests.test_runtime.test_step_graph import SHARED
 from tests.tiny_cifar import AUGMENT, RepeatedAugmentation, TinyCIFAR100
 
-LOGITS = dict(logits=dict(type='ModuleOutputs', source='head'))
-ANSWERS = dict(preds_S=dict(from_student=True, recorder='logits'), preds_T=dict(from_student=False, recorder='logits'))
-KD = dict(type='mmrazor.ConfigurableDistiller', student_recorders=LOGITS, teacher_recorders=LOGITS,
-          distill_losses=dict(loss_kd=dict(type='KLDivergence', tau=4)), loss_forward_mappings=dict(loss_kd=ANSWERS))
+KD = dict(kd(), type='mmrazor.ConfigurableDistiller')
 AEKT = dict(type='mmkd_atsc.AEKTDistiller', fc_lr_mult=1.0)
 PREPROCESSOR = dict(type='mmkd_atsc.BatchedDataPreprocessor', mean=[120., 125., 130.], std=[60., 62., 64.])
 TWO = dict(big=tiny_classifier(8, data_preprocessor=dict(mean=[10.] * 3, std=[50.] * 3, to_rgb=True)),
@@ -171,8 +170,6 @@ def test_logits_too_large_for_the_file_leave_the_old_one(tmp_path):
 
 DELIVERY = dict(type='MethodOutputs', max_keep_data=1,
                 method_path='mmpretrain.models.heads.linear_head.LinearClsHead.forward')
-SHARED = dict(tiny_classifier(4), neck=dict(type='mmkd_atsc.FeatureProjector'),
-              head=dict(type='mmkd_atsc.SharedClassifierHead'))
 
 
 @pytest.mark.parametrize('model, words', [

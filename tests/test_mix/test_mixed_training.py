@@ -3,14 +3,12 @@ import copy
 
 import pytest
 import torch
-from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
-from mmpretrain.structures import DataSample
 from torch.nn import functional as F
 
-import mmkd_atsc.engine  # noqa: F401
 from mmkd_atsc.models.aggregate import labels_of
 from tests.conftest import tiny_classifier
+from tests.test_models.distillation import batches, optimizer_of
 from tests.test_models.test_losses.aekt_cases import aekt_loss
 
 each_method = pytest.mark.parametrize('method', ['aekt', 'atsc'])
@@ -45,16 +43,11 @@ def build(method, augments=None, loss=None, vit=False, to_onehot=False):
 
 
 def optimizer(model, **options):
-    sgd = dict(type='SGD', lr=0.1, weight_decay=0.01)
-    return build_optim_wrapper(model, dict(
-        dict(constructor='mmkd_atsc.DistillOptimWrapperConstructor', optimizer=sgd), **options))
+    return optimizer_of(model, optimizer=dict(type='SGD', lr=0.1, weight_decay=0.01), **options)
 
 
-def batch(size=8):
-    generator = torch.Generator().manual_seed(5)
-    labels = torch.randint(10, (size, ), generator=generator).tolist()
-    return dict(inputs=torch.randint(256, (size, 3, 32, 32), generator=generator).float(),
-                data_samples=[DataSample().set_gt_label(label) for label in labels])
+def batch():
+    return next(batches(1))[0]
 
 
 def take_steps(model, wrapper):

@@ -13,7 +13,6 @@ from torch import nn
 
 from mmkd_atsc.errors.checks import TrainingStopped
 from mmkd_atsc.runtime.finite_loss import nonfinite_tensor
-from tests.conftest import assert_one_line_error, run_tool
 from tests.faults.trainings import Life, write_config
 from tests.test_runtime.toy_training import OURS, batches, checkpoint_of, toy_runner
 
@@ -107,14 +106,6 @@ def test_steps_that_the_gradient_scaler_skips_are_no_error(tmp_path, monkeypatch
     assert_all_checkpoints_are_good(tmp_path)
 
 
-def test_training_ends_in_one_line(tiny_config, tmp_path):
-    """A config that names none of the hooks has them, by tools/train.py."""
-    done = run_tool('train.py', tiny_config, '--work-dir', tmp_path / 'w', '--cfg-options',
-                    'optim_wrapper.optimizer.lr=1e30')
-    assert_one_line_error(done, 'loss is nan in iteration ', 'no checkpoint had been saved')
-    assert not list((tmp_path / 'w').glob('*.pth'))
-
-
 def spoil_the_seventh_loss_of_the_second_process():
     losses, calls = ImageClassifier.loss, itertools.count(1)
     ImageClassifier.loss = lambda self, *args: {
@@ -127,5 +118,6 @@ def test_all_processes_stop_together(tmp_path):
                 prepare=spoil_the_seventh_loss_of_the_second_process)
     assert life.wait(100) == [2, 2], life.log.read_text()[-2000:]
     line = rf'error.*: student.loss is nan in iteration 7 \(process 1\); .* before it is {tmp_path}/w/epoch_1.pth'
-    assert len(re.findall(line, life.log.read_text())) == 2
+    log = life.log.read_text()
+    assert len(re.findall(line, log)) == log.count('error') == 2 and 'Traceback' not in log, log
     assert_all_checkpoints_are_good(tmp_path / 'w')

@@ -1,4 +1,4 @@
-"""ATSC through the entry points: adaptation windows, two processes, resume, whose metric is whose."""
+"""ATSC through the entry points: adaptation windows, resume, whose metric is whose, several teachers."""
 import json
 from types import SimpleNamespace
 
@@ -7,7 +7,7 @@ import torch
 
 from mmkd_atsc.engine import AdaptiveTeacherHook
 from tests import conftest
-from tests.conftest import ROOT, assert_same_weights, refusal, run_command, run_here, scalars, tiny_classifier, weights
+from tests.conftest import assert_same_weights, refusal, run_here, scalars, tiny_classifier, weights
 
 pytestmark = pytest.mark.usefixtures('in_process')
 
@@ -83,17 +83,6 @@ def test_one_process_window_metrics_resume_and_test(atsc_config, start, tmp_path
     assert metrics['student/accuracy/top1'] == pytest.approx(scores[-1]['student/accuracy/top1'])
 
 
-
-def test_two_processes_train_through_the_window(atsc_config, start, tmp_path):
-    """As a user types it; resumed from the end of the window, both go on with the one teacher that was saved."""
-    for folder, *resume in ('dist', ), ('resumed', '--resume', tmp_path / 'dist' / 'epoch_2.pth'):
-        done = run_command(ROOT / 'tools' / 'dist_train.sh', atsc_config, 2, '--work-dir', tmp_path / folder, *resume,
-                           '--cfg-options', 'optim_wrapper.optimizer.momentum=0.9', 'optim_wrapper.optimizer.lr=0.01')
-        assert done.returncode == 0, done.stderr
-    assert_moved_in_the_window_only(start, *epochs(tmp_path / 'dist'))
-    assert_same_weights(*(weights(tmp_path / folder / 'epoch_3.pth') for folder in ('dist', 'resumed')))
-
-
 def test_a_training_by_iterations_has_its_window(atsc_config, start, tmp_path, capsys):
     atsc_config.write_text(atsc_config.read_text() + """
 train_cfg, param_scheduler = dict(by_epoch=False, max_iters=6, val_interval=3), None
@@ -114,10 +103,17 @@ custom_hooks[0].update(start=2, stop=4)
     ('model.adaptive=False', 'AdaptiveTeacherDistill with adaptive=True'),
     ('default_hooks.checkpoint.save_best=accuracy/top1', "'accuracy/top1' must begin with student/ or teacher/"),
     ('default_hooks.checkpoint.save_best=teacher/accuracy/top1 val_cfg.every_n_epochs=2', 'every_n_epochs=1'),
+    ('default_hooks.checkpoint.save_best=teacher/accuracy/top1 val_cfg.teachers=False', 'must begin with student/; '),
 ])
 def test_wrong_configs_say_no_in_one_line(atsc_config, tmp_path, capsys, option, words):
     assert words in refusal(capsys, 'train.py', atsc_config, '--work-dir', tmp_path / 'w', '--cfg-options',
                             *option.split())
+
+
+def test_a_validation_that_scores_teachers_needs_some(tiny_config, tmp_path, capsys):
+    assert 'DistillValLoop scores teachers, ImageClassifier has none' in refusal(
+        capsys, 'train.py', tiny_config, '--work-dir', tmp_path / 'w', '--cfg-options',
+        'val_cfg.type=mmkd_atsc.DistillValLoop')
 
 
 def test_a_floor_under_the_teachers_accuracy():
@@ -130,3 +126,50 @@ def test_a_floor_under_the_teachers_accuracy():
         hook.after_val_epoch(runner, {'student/accuracy/top5': 10.0, 'big/accuracy/top1': 60.0})
     with pytest.raises(RuntimeError, match='big/accuracy/top5 is 40.00 in epoch 3, below'):
         hook.after_val_epoch(runner, {'student/accuracy/top5': 60.0, 'big/accuracy/top5': 40.0})
+
+
+SEVERAL = ATSC + """
+student.update(
+    neck=dict(type='mmkd_atsc.MultiFeatureProjector', projectors=dict(
+        big=dict(in_channels=8, out_channels=16), twin=dict(in_channels=8, out_channels=16))),
+    head=dict(type='mmkd_atsc.MultiClassifierHead'))
+model.update(teacher=dict(big=TEACHER, twin=TEACHER), teacher_ckpt=dict(big=CHECKPOINT, twin=TWIN),
+             teacher_weights=dict(big=3, twin=1))
+custom_hooks[0].update(stop=None)
+test_cfg['teachers'] = True
+default_hooks['checkpoint'].update(save_best='twin/accuracy/top1')
+optim_wrapper['optimizer']['lr'] = 0.01
+"""
+
+
+@pytest.fixture
+def several_config(tmp_path, teacher_checkpoint):
+    twin = tmp_path / 'twin.pth'
+    changed = weights(teacher_checkpoint)
+    changed['head.fc.bias'] = changed['head.fc.bias'] + 100 * torch.eye(10)[3]  # it answers 3, whatever it sees
+    torch.save(dict(state_dict=changed), twin)
+    path = tmp_path / 'several.py'
+    path.write_text(f'TEACHER = {tiny_classifier(8)!r}\nCHECKPOINT = {teacher_checkpoint!r}\nTWIN = {str(twin)!r}\n'
+                    + SEVERAL)
+    return path
+
+
+def test_several_teachers_log_metrics_and_test(several_config, tmp_path, capsys):
+    whole = tmp_path / 'whole'
+    run_here('train.py', several_config, '--work-dir', whole)
+    said, = (log.read_text() for log in whole.glob('*/*.log'))
+    assert f'CIFARResNet, 6,530 parameters, from {tmp_path / "teacher.pth"}, weight 0.75' in said
+    assert f'from {tmp_path / "twin.pth"}, weight 0.25' in said
+    logged = scalars(whole)
+    scores = [line for line in logged if 'student/accuracy/top1' in line]
+    assert len(scores) == 3 and all({'big/accuracy/top1', 'twin/accuracy/top1'} < set(line) for line in scores)
+    assert {'big/drift', 'twin/drift', 'distill.twin.loss_align', 'big.loss'} < set(logged[-2])
+    assert scores[0]['twin/accuracy/top1'] == pytest.approx(100 * 18 / 197) != scores[0]['big/accuracy/top1']
+    assert list(whole.glob('best_twin_accuracy_top1_epoch_*.pth'))
+
+    (tmp_path / 'twin.pth').rename(tmp_path / 'moved')  # the checkpoint holds it
+    capsys.readouterr()
+    run_here('test.py', several_config, whole / 'epoch_3.pth', '--work-dir', whole, '--out', tmp_path / 'm.json')
+    assert capsys.readouterr().out.count('Epoch(test)') == 1  # one pass scores all
+    metrics = json.loads((tmp_path / 'm.json').read_text())
+    assert metrics == pytest.approx({key: scores[-1][key] for key in metrics}) and len(metrics) == 3

@@ -1,12 +1,13 @@
-"""The suites' rows are configs that are there, in an order that can be trained."""
+"""The suites' rows are configs that are there, in an order that can be trained; the demo exports its best student."""
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 
-from analysis.suite import parse_options
+from analysis.suite import Row, parse_options
 from tests.conftest import ROOT, refusal
-from tools import reproduce
+from tests.test_export.trained import method_config, train
+from tools import demo, reproduce
 
 
 @pytest.mark.parametrize('name', ['digits', 'cifar100-cpu', 'cifar100'])
@@ -40,8 +41,8 @@ def test_wrong_arguments_are_one_line(arguments, words, tmp_path, capsys):
 def test_options_and_the_held_out_images_are_every_rows_and_those_it_needs(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(reproduce, 'run_suite', lambda rows, *args, **environment: seen.extend(rows) or [])
-    reproduce.main(['cifar100-cpu', '--out', str(tmp_path), '--rows', 'short_aekt*', '--seeds', '0', '--held-out',
-                    '--cfg-options', 'train_cfg.max_epochs=2'])
+    reproduce.main(['cifar100-cpu', '--out', str(tmp_path), '--rows', 'short_aekt_resnet*', '--seeds', '0',
+                    '--held-out', '--cfg-options', 'train_cfg.max_epochs=2'])
     assert [row.folder for row in seen] == ['short_resnet20', 'short_aekt_resnet20_resnet8']
     for row in seen:
         config = Config.fromfile(row.config)
@@ -63,3 +64,27 @@ def test_the_fast_rows_are_the_fast_configs_at_one_budget():
         warmup, cosine = config.param_scheduler
         assert (warmup.end, cosine.begin, cosine.end, cosine.T_max) == (3, 3, epochs, epochs - 3)
         assert config.train_cfg.max_epochs == epochs
+
+
+def test_the_best_student_is_taken_along(tmp_path):
+    lines = []
+    for name, accuracy in (('kd', 91.0), ('atsc', 93.0)):
+        config, run = method_config(name), tmp_path / f'{name}_digits'
+        run.mkdir()
+        train(config, run / 'epoch_40.pth')
+        config.dump(tmp_path / f'{name}_digits.py')
+        (run / 'last_checkpoint').write_text(f'{run}/epoch_40.pth\n')
+        lines.append(demo.Line(Row(name.upper(), tmp_path / f'{name}_digits.py', run.name), 1, accuracy, 1.0))
+    said = demo.take_best(lines, tmp_path)
+    assert said.startswith(f'best student: ATSC, exported without its teacher to {tmp_path / "student"}')
+    scope, code = {}, [line.strip() for line in said.splitlines()[1:]]
+    exec(f'{code[0]}\nnetwork = ' + code[1][:-len("('digit.png')")], scope)
+    assert 'classifier.head.fc.weight' in scope['network'].model.head.state_dict()
+
+
+def test_every_config_of_the_demo_is_a_row_and_the_taught_wait_for_both_teachers():
+    rows, folder = demo.rows(), ROOT / 'configs' / 'demo'
+    assert {row.config.resolve() for row in rows} == set(folder.glob('*.py'))
+    alone = {row.folder for row in rows if not row.needs}
+    assert alone == {'teacher_digits', 'teacher2_digits', 'student_digits'}
+    assert all(set(row.needs) == alone - {'student_digits'} for row in rows if row.needs)

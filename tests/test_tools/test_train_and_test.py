@@ -1,15 +1,26 @@
 """The entry points as a user runs them: train, resume, test, two processes, and every way to be told no."""
 import json
 import os
+import re
 import sys
 
 import pytest
 import torch
 
-from tests.conftest import ROOT, assert_one_line_error, assert_same_weights, run_command, run_tool, weights
+from tests.conftest import (
+    ROOT,
+    assert_one_line_error,
+    assert_same_weights,
+    needs_cifar100,
+    refusal,
+    run_command,
+    run_here,
+    run_tool,
+    weights,
+)
 
 
-def test_train_resume_and_test(tiny_config, tmp_path):
+def test_train_resume_and_test(tiny_config, tmp_path, in_process):
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
     done = run_tool('train.py', tiny_config, '--work-dir', whole, '--seed', 3)
     assert done.returncode == 0, done.stderr
@@ -28,7 +39,7 @@ def test_train_resume_and_test(tiny_config, tmp_path):
     other = torch.load(whole / 'epoch_2.pth', weights_only=True)
     other['state_dict']['head.fc.bias'][3] += 1e6
     torch.save(other, tmp_path / 'other.pth')
-    run_tool('test.py', tiny_config, whole / 'epoch_2.pth', '--work-dir', whole, '--out', tmp_path / 'again.json',
+    run_here('test.py', tiny_config, whole / 'epoch_2.pth', '--work-dir', whole, '--out', tmp_path / 'again.json',
              '--cfg-options', f'load_from={tmp_path / "other.pth"}')
     assert json.loads((tmp_path / 'again.json').read_text())['accuracy/top1'] == pytest.approx(trained)
 
@@ -56,9 +67,9 @@ def test_two_processes_train_resume_and_test(tiny_config, tmp_path):
     (['configs/teachers/resnet20_cifar100.py', '--cfg-options', 'train_dataloader.dataset.data_root=/nowhere',
       'train_dataloader.num_workers=0', 'val_dataloader=None', 'val_cfg=None', 'val_evaluator=None'], 'MMKD_DATA_ROOT'),
 ])
-def test_training_says_no_in_one_line(tiny_config, tmp_path, args, words):
+def test_training_says_no_in_one_line(tiny_config, tmp_path, capsys, args, words):
     args = [str(tiny_config) if arg == 'CONFIG' else arg for arg in args]
-    assert_one_line_error(run_tool('train.py', *args, '--work-dir', tmp_path / 'w'), words)
+    assert words in refusal(capsys, 'train.py', *args, '--work-dir', tmp_path / 'w')
 
 
 def test_slurm_starts_a_task_for_each_gpu(tiny_config, tmp_path):
@@ -81,3 +92,24 @@ def test_the_launcher_says_no_in_one_line(tiny_config):
     script = ROOT / 'tools' / 'dist_train.sh'
     assert_one_line_error(run_command(script, tiny_config, 'two'), 'whole number')
     assert run_command(script, tiny_config).returncode == 2
+
+
+FLAGSHIP = ROOT / 'configs' / 'atsc' / 'resnet110_resnet32_cifar100.py'
+SHORT = ('train_dataloader.dataset.indices=64', 'train_dataloader.batch_size=16', 'default_hooks.logger.interval=1',
+         'val_dataloader.dataset.indices=200')
+
+
+@needs_cifar100
+def test_the_flagship_trains_validates_resumes_and_exports_on_two_cpu_processes(tmp_path, monkeypatch):
+    """The flagship command needs the data and nothing else: its teacher comes with the package."""
+    monkeypatch.delenv('MMKD_TEACHERS', raising=False)
+    for epochs, *resume in (1, ), (2, '--resume'):
+        done = run_command(ROOT / 'tools' / 'dist_train.sh', FLAGSHIP, 2, *resume, '--cfg-options', *SHORT,
+                           f'train_cfg.max_epochs={epochs}', cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert re.findall(r'Epoch\(train\) \[(\d)\]\[2/2\]', done.stdout) == [str(epochs)]
+    assert re.search(r'student/accuracy/top1: [\d.]+', done.stdout)
+    run = tmp_path / 'work_dirs' / 'atsc' / FLAGSHIP.stem
+    done = run_tool('export_student.py', FLAGSHIP, run, '--out', 'student', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'student' / 'student.pth').is_file()

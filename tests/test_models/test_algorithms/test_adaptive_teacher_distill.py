@@ -129,20 +129,6 @@ def test_frozen_it_is_simkd(teacher_checkpoint, batch):
     assert not any(module.training for teacher in model.teachers.values() for module in teacher.modules())
 
 
-def test_freezing_between_steps_stops_all_motion(teacher_checkpoint):
-    model = build(teacher_checkpoint)
-    wrapper = optimizer_of(model)
-    stream = batches(4)
-    model.train_step(next(stream)[0], wrapper)
-    model.set_adapting(False)
-    before = {key: value.clone() for key, value in model.teachers.state_dict().items()}
-    model.train_step(next(stream)[0], wrapper)
-    assert all(torch.equal(before[key], value) for key, value in model.teachers.state_dict().items())
-    model.set_adapting(True)
-    model.train_step(next(stream)[0], wrapper)
-    assert not torch.equal(before['teacher.model.backbone.conv1.weight'], model.teacher.backbone.conv1.weight)
-
-
 def test_nothing_is_saved_twice(teacher_checkpoint):
     keys = list(build(teacher_checkpoint).state_dict())
     assert not [key for key in keys if key.startswith('architecture.head')]
@@ -154,8 +140,6 @@ def test_nothing_is_saved_twice(teacher_checkpoint):
     (dict(classifier_step='jiont'), ValueError, "did you mean 'joint'"),
     (dict(distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=10)), TypeError, 'needs an ATSCDistiller'),
     (dict(architecture=tiny_classifier(4)), TypeError, 'not GlobalAveragePooling and LinearClsHead'),
-    (dict(architecture=student_config(teacher_channels=32)), ValueError,
-     'has out_channels=32, but .* out_channels=16, or leave it out'),
 ])
 def test_wrong_configs_are_refused_at_build(teacher_checkpoint, change, error, words):
     config = dict(type='mmkd_atsc.AdaptiveTeacherDistill', architecture=student_config(), teacher=tiny_classifier(8),

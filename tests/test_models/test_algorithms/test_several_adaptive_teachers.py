@@ -86,15 +86,35 @@ def test_families_sizes_and_normalisations_mix(batch):
     model.eval()
     vit = model.teachers['vit']
     images = batch[0] * 64 + 127.5
-    expected = vit.model.backbone(images.flip(1) / 255)[-1]
-    torch.testing.assert_close(vit.encode(batch[0])[-1], expected, atol=1e-5, rtol=1e-4)
+    own = images.flip(1) / 255
+    torch.testing.assert_close(vit.encode(batch[0])[-1], vit.model.backbone(own)[-1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(vit(batch[0]), vit.model(own), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize('student, error, words', [
-    (tiny_classifier(4), TypeError, 'the student.*needs neck=.*FeatureProjector.*and LinearClsHead'),
-    (student_config(('deep', 'big')), ValueError,
+def rates(model, **options):
+    """The learning rate of each parameter, by name."""
+    by_id = {id(p): group['lr'] for group in optimizer_of(model, **options).optimizer.param_groups
+             for p in group['params']}
+    return {name: by_id[id(p)] for name, p in model.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize('multiples, big, deep', [
+    (0.1, 0.1, 0.1), ([0.5, 1.0], 0.5, 1.0), (dict(deep=2.0, big=0.5), 0.5, 2.0)])
+def test_each_teachers_encoder_and_classifier_have_its_learning_rate(multiples, big, deep):
+    found = rates(two(teacher_lr_mult=multiples), paramwise_cfg=dict(norm_decay_mult=0.0))
+    assert any(name.startswith('teachers.big.model.head.') for name in found)
+    wanted = {'teachers.big.': 0.05 * big, 'teachers.deep.': 0.05 * deep}
+    for name, rate in found.items():
+        assert rate == pytest.approx(next((w for start, w in wanted.items() if name.startswith(start)), 0.05)), name
+
+
+@pytest.mark.parametrize('options, words', [
+    (dict(student=student_config(('deep', 'big'))),
      'projectors are for deep, big; the teachers are big, deep: names and order must agree'),
+    (dict(teacher_lr_mult=0), 'teacher_lr_mult: big=0 must be a number greater than 0'),
+    (dict(teacher_lr_mult=[1.0]), r'teacher_lr_mult has 1 entries for 2 teachers \(big, deep\)'),
+    (dict(teacher_lr_mult=dict(big=1.0, dep=1.0)), 'teacher_lr_mult is for big, dep, the teachers are big, deep'),
 ])
-def test_a_student_that_does_not_fit_its_teachers_is_refused(student, error, words):
-    with pytest.raises(error, match=words):
-        two(student=student)
+def test_what_does_not_fit_the_teachers_is_refused_at_build(options, words):
+    with pytest.raises(ValueError, match=words):
+        two(**options)

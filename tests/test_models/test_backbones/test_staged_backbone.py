@@ -1,10 +1,11 @@
-"""The promises of every backbone, checked on a small network of each family."""
+"""The promises of every backbone, checked on a small network of each family, and those of single ones."""
 import pytest
 import torch
 from mmengine.registry import MODELS
+from mmpretrain.models import ResNet_CIFAR
 from torch import nn
 
-import mmkd_atsc.models  # noqa: F401  registers the backbones
+from mmkd_atsc.models.backbones import CIFARBottleneckResNet, MobileNetV1
 
 # A small config of each family, and how many indices out_indices may name.
 FAMILIES = {
@@ -89,3 +90,21 @@ def test_without_the_last_convolution_the_last_stage_is_all_there_is(family, cou
 def test_impossible_options_are_refused_in_one_line(family, options, error, text):
     with pytest.raises(error, match=text):
         build(family, **options)
+
+
+def test_the_bottleneck_resnet_is_mmpretrains_under_the_same_names():
+    torch.manual_seed(0)
+    theirs, ours = (kind(50, out_indices=(0, 1, 2, 3)) for kind in (ResNet_CIFAR, CIFARBottleneckResNet))
+    theirs.eval()  # returns nothing
+    ours.eval().load_state_dict(theirs.state_dict(), strict=True)
+    x = torch.rand(1, 3, 16, 16)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_mobilenets_stages_and_parameters_are_those_of_the_literature():
+    network = MobileNetV1(out_indices=(0, 1, 2, 3, 4)).eval()
+    features = network(torch.rand(1, 3, 224, 224))
+    assert [tuple(feature.shape[1:]) for feature in features] == [
+        (64, 112, 112), (128, 56, 56), (256, 28, 28), (512, 14, 14), (1024, 7, 7)]
+    assert all(feature.min() == 0 for feature in features)
+    assert sum(param.numel() for param in network.parameters()) + 1025 * 1000 == 4_231_976  # with the classifier

@@ -67,11 +67,9 @@ def test_bad_arguments(kwargs, error, words):
 
 
 @pytest.mark.parametrize('feature, target, wanted', [
-    ((1, 8, 4, 4), (1, 16, 4, 4), dict(spatial=True, final_relu=True)),
     ((1, 8, 8, 8), (1, 16, 4, 4), dict(spatial=True, final_relu=True, pool=2)),
     ((1, 8, 7, 7), (1, 16, 6, 6), dict(spatial=True, final_relu=True)),
     ((1, 8, 8, 4), (1, 16, 4, 4), dict(spatial=True, final_relu=True)),
-    ((1, 8, 4, 4), (1, 16), dict(spatial=False, final_relu=False)),
     ((1, 8, 5), (1, 16), dict(spatial=False, final_relu=False)),
 ])
 def test_options_are_found_in_two_features(feature, target, wanted):

@@ -1,6 +1,4 @@
 """AEKTDistiller: what it computes, where it fits in, what of it can be replaced, and that it leaves nothing behind."""
-
-import numpy as np
 import pytest
 import torch
 from mmengine.registry import MODELS
@@ -13,7 +11,7 @@ from mmkd_atsc.models.algorithms import MultiTeacherDistill
 from mmkd_atsc.models.connectors import SerializationFC
 from mmkd_atsc.models.distillers import AEKTDistiller
 from tests.conftest import tiny_classifier
-from tests.test_models.distillation import LABELS, batches, divergence, kd, optimizer_of, train
+from tests.test_models.distillation import LABELS, divergence, kd, optimizer_of, train
 from tests.test_models.test_losses.aekt_cases import aekt_loss
 
 TERMS = {'tckd', 'nckd', 'target', 'ratio', 'student_confidence', 'teacher_confidence', 'accuracy_before_fc',
@@ -62,6 +60,7 @@ def test_the_loss_is_aekts_after_the_layer_and_the_cross_entropy_is_before_it(te
 def test_the_log_has_the_terms_as_an_independent_computation_gives_them(teacher_checkpoint, batch):
     model = build(teacher_checkpoint, **PAPERS).eval()
     scramble(model.distiller.fc)
+    model.teacher.head.fc.bias.data[LABELS[1]] += 20
     losses = model(*batch, mode='loss')
     logged = {name[len('distill.'):]: value for name, value in losses.items() if name.startswith('distill.')}
     assert set(logged) == TERMS | {'loss_aekt'} and not any('loss' in name for name in TERMS)
@@ -71,6 +70,7 @@ def test_the_log_has_the_terms_as_an_independent_computation_gives_them(teacher_
     others = ~F.one_hot(LABELS, 10).bool()
     rest_p, rest_q = (x[others].view(4, 9) / x[others].view(4, 9).sum(1, keepdim=True) for x in (student, teacher))
     ratio = q / p
+    assert ratio.min() < 2 < ratio.max()  # the ratio in the log is not bounded
     expected = dict(
         tckd=q * ratio.log() + (1 - q) * ((1 - q) / (1 - p)).log(), nckd=(rest_q * (rest_q / rest_p).log()).sum(1),
         target=torch.where(ratio <= 2, ratio, 2 * (1 + (ratio / 2).log())), ratio=ratio, student_confidence=p,
@@ -95,21 +95,25 @@ def test_without_the_layer_and_without_the_log(teacher_checkpoint, batch):
 
 
 @pytest.mark.parametrize('default_scope', ['mmpretrain', 'mmrazor'])
-def test_inside_mmrazors_own_algorithm_with_the_same_loss(teacher_checkpoint, batch, default_scope):
+@pytest.mark.parametrize('distiller', [dict(type='mmkd_atsc.AEKTDistiller', num_classes=10),
+                                       dict(kd(), type='mmrazor.ConfigurableDistiller')], ids=['aekt', 'kd'])
+def test_mmrazors_own_algorithm_has_the_same_losses_and_gradients(teacher_checkpoint, batch, distiller, default_scope):
     from mmengine.registry import DefaultScope
-    ours = build(teacher_checkpoint).eval()
+    ours = build(teacher_checkpoint, distiller).train()
     images = dict(data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor'))
     with DefaultScope.overwrite_default_scope(default_scope):
         theirs = MODELS.build(dict(
             type='SingleTeacherDistill', _scope_='mmrazor', architecture=tiny_classifier(4, **images),
-            teacher=tiny_classifier(8, **images), teacher_ckpt=teacher_checkpoint,
-            distiller=dict(type='mmkd_atsc.AEKTDistiller', num_classes=10)))
-    theirs.eval()
+            teacher=tiny_classifier(8, **images), teacher_ckpt=teacher_checkpoint, distiller=distiller))
+    theirs.train()
+    theirs.teacher.eval()
     theirs.student.load_state_dict(ours.student.state_dict())
     expected, found = ours(*batch, mode='loss'), theirs(*batch, mode='loss')
-    assert expected.keys() == found.keys()
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name], value)
+    torch.testing.assert_close(found, expected)
+    for model, losses in ((ours, expected), (theirs, found)):
+        model.parse_losses(losses)[0].backward()
+    torch.testing.assert_close(*([p.grad for p in model.student.parameters()] for model in (ours, theirs)))
+    assert all(p.grad is None for p in ours.teachers.parameters())
 
 
 # MMPretrain's DeiT: mixup and CutMix stand in the student's train_cfg, the data_preprocessor beside the model.
@@ -119,18 +123,9 @@ DEIT = dict(
         _delete_=True, embed_dims=24, num_layers=1, num_heads=2, feedforward_channels=24)))
 
 
-def test_deits_own_config_trains_with_both(teacher_checkpoint):
-    np.random.seed(0)
-    preprocessor = dict(num_classes=10, mean=[127.5] * 3, std=[127.5] * 3)
-    model = build(teacher_checkpoint, student=DEIT, algorithm=dict(data_preprocessor=preprocessor)).train()
-    assert [type(one).__name__ for one in model.data_preprocessor.batch_augments.augments] == ['Mixup', 'CutMix']
-    optimizer = optimizer_of(model, optimizer=dict(type='AdamW', lr=1e-3))
-    logs = [model.train_step(next(batches(1))[0], optimizer) for _ in range(12)]
-    assert all(value.isfinite().all() for log in logs for value in log.values())
-    assert sum(log['loss'] for log in logs[-4:]) < sum(log['loss'] for log in logs[:4])
-
-
 def test_batch_augmentations_are_the_users_to_switch_off_and_never_lost(teacher_checkpoint):
+    found = build(teacher_checkpoint, student=DEIT, algorithm=dict(data_preprocessor=dict(num_classes=10)))
+    assert [type(one).__name__ for one in found.data_preprocessor.batch_augments.augments] == ['Mixup', 'CutMix']
     off = dict(data_preprocessor=dict(num_classes=10, batch_augments=None))
     assert build(teacher_checkpoint, student=DEIT, algorithm=off).data_preprocessor.batch_augments is None
     lost = dict(data_preprocessor=dict(type='mmengine.ImgDataPreprocessor'))
@@ -182,15 +177,13 @@ def test_a_frozen_identity_changes_nothing_bit_for_bit(teacher_checkpoint):
     assert all(torch.equal(value, expected[key]) for key, value in with_layer.student.state_dict().items())
     assert not torch.equal(expected['head.fc.weight'], start)
     assert torch.equal(with_layer.distiller.fc.fc.weight, torch.eye(10))
-    moving = build(teacher_checkpoint)
-    train(moving, 5)
-    assert not torch.equal(moving.distiller.fc.fc.weight, torch.eye(10))
 
 
 @pytest.mark.parametrize('settings, error, message', [
     (dict(bta=2.0), TypeError, "AEKTDistiller has no option 'bta'; did you mean 'beta'?"),
     (dict(fc_lr=0.1), TypeError, "no option 'fc_lr'; did you mean 'fc_lr_mult'?"),
     (dict(num_classes=1), ValueError, 'num_classes=1 must be an integer at least 2'),
+    (dict(max_pull=0), ValueError, 'max_pull=0 must be a number greater than 0'),
     (dict(with_fc='False'), TypeError, "with_fc='False' must be True or False"),
     (dict(fc_lr_mult=-0.1), ValueError, 'lr_mult=-0.1 must be a number at least 0'),
     (dict(fc_init='idenity'), ValueError, "did you mean 'identity'?"),

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.test_models.distillation import batches, optimizer_of
+from tests.test_models.distillation import batches
 from tests.test_models.test_algorithms.test_adaptive_teacher_distill import build
 
 
@@ -29,18 +29,6 @@ def test_features_that_hardly_vary_count_as_if_they_varied_more(teacher_checkpoi
     (batch, _), = batches(1)
     model(torch.zeros_like(batch['inputs']), batch['data_samples'], mode='loss')
     assert model.distiller.variances.teacher_features.item() == pytest.approx(0.1)
-
-
-def test_a_resumed_training_keeps_it_and_does_not_measure_again(teacher_checkpoint):
-    options = dict(normalize=True), None
-    whole, resumed = build(teacher_checkpoint, *options), build(teacher_checkpoint, *options)
-    (first, _), (second, _) = batches(2)
-    optimizer = optimizer_of(whole)
-    whole.train_step(first, optimizer)
-    resumed.load_state_dict(whole.state_dict())
-    logs = [model(second['inputs'], second['data_samples'], mode='loss') for model in (whole, resumed)]
-    torch.testing.assert_close(*logs, rtol=0, atol=0)
-    assert 'distiller.variances.teacher_features' in whole.state_dict()
 
 
 def test_the_papers_alignment_has_no_such_memory(teacher_checkpoint):
