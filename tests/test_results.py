@@ -109,7 +109,8 @@ def test_a_log_is_of_the_config_as_it_is(log, monkeypatch):
     if log.name.startswith('short_dkd'):  # made with MMRazor's loss: the same but in an epoch's last, smaller batch
         ours.model.distiller.distill_losses.loss_dkd = dict(
             type='mmrazor.DKDLoss', tau=4, alpha=1.0, beta=2.0, reduction='sum', loss_weight=1 / 64)
-    add_papers_values(published.model)
+    if '_defaults_' not in log.name:
+        add_papers_values(published.model)
     if portable(published.model) != portable(ours.model):  # older configs say what is found now
         assert built_and_rest(published.model) == built_and_rest(ours.model)
         published.model = ours.model
