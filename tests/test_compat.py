@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 
 from mmkd_atsc import compat
@@ -68,6 +70,14 @@ def test_a_base_of_ours_is_found_where_pytorch_was_imported_first():
     done = python('import torch, mmkd_atsc; from mmengine.config import Config; '
                   'print(Config._get_cfg_path("mmkd_atsc::short/resnet8.py", ""))')
     assert "configs/short/resnet8.py', None)" in done.stdout, done.stderr
+
+
+def test_a_network_of_ours_takes_the_data_preprocessor_of_a_stock_data_set(tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text("_base_ = ['mmkd_atsc::_base_/models/resnet8.py', 'mmpretrain::_base_/datasets/cifar100_bs16.py']")
+    config = Config.fromfile(path)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        assert MODELS.build(dict(config.resnet8, data_preprocessor=config.data_preprocessor)).data_preprocessor.std is not None
 
 
 def test_a_real_mmcls_is_left_alone(tmp_path):
