@@ -77,7 +77,8 @@ def test_a_network_of_ours_takes_the_data_preprocessor_of_a_stock_data_set(tmp_p
     path.write_text("_base_ = ['mmkd_atsc::_base_/models/resnet8.py', 'mmpretrain::_base_/datasets/cifar100_bs16.py']")
     config = Config.fromfile(path)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        assert MODELS.build(dict(config.resnet8, data_preprocessor=config.data_preprocessor)).data_preprocessor.std is not None
+        network = MODELS.build(dict(config.resnet8, data_preprocessor=config.data_preprocessor))
+    assert network.data_preprocessor.std is not None
 
 
 def test_a_real_mmcls_is_left_alone(tmp_path):
