@@ -10,7 +10,7 @@ import argparse
 import copy
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -209,11 +209,7 @@ def table(outcomes: Iterable[Outcome]) -> str:
     outcomes = list(outcomes)
     lines = [HEADER, '| Family | AEKT | ATSC teacher | ATSC student | Gives | Idle |', '|---|---|---|---|---|---|']
     lines += [row(outcome) for outcome in outcomes]
-    counts = ', '.join(f'{label} {sum(not getattr(outcome, role) for outcome in outcomes)}'
-                       for role, label in ROLES.items())
-    lines += ['', f'Supported, of {len(outcomes)}: {counts}.', '', '## Reasons', '']
-    lines += [f'- {outcome.family}, {label}: {getattr(outcome, role)}.' for outcome in outcomes
-              for role, label in ROLES.items() if getattr(outcome, role)]
+    lines += summary(outcomes, ROLES)
     lines += ['', '## Folders that are no family of classifiers', '']
     lines += [f'- {reason}: {", ".join(folders)}' for reason, folders in EXCLUDED.items()]
     return '\n'.join(lines) + '\n'
@@ -221,35 +217,59 @@ def table(outcomes: Iterable[Outcome]) -> str:
 
 def row(outcome: Outcome) -> str:
     """A line of the table."""
-    answers = ('yes' if not reason else 'no' for reason in (outcome.aekt, outcome.teacher, outcome.student))
-    return f'| {outcome.family} | {" | ".join(answers)} | {outcome.gives} | {outcome.idle} |'
+    return f'| {" | ".join([outcome.family, *answers(outcome, ROLES), outcome.gives, outcome.idle])} |'
 
 
-def outcomes_of(names: Iterable[str]) -> list[Outcome]:
+def outcomes_of(names: Iterable[str]) -> Iterable[Outcome]:
     """The rows of some networks."""
-    outcomes = []
+    return measured(names, measure, NETWORKS)
+
+
+def answers(outcome: Any, roles: Iterable[str]) -> list[str]:
+    """Of a row the cells that say whether each role is supported."""
+    return ['no' if getattr(outcome, role) else 'yes' for role in roles]
+
+
+def summary(outcomes: Collection[Any], roles: dict[str, str]) -> list[str]:
+    """The lines below a table: how many networks have each role, and why the others have not."""
+    counts = ', '.join(f'{label} {sum(not getattr(outcome, role) for outcome in outcomes)}'
+                       for role, label in roles.items())
+    return ['', f'Supported, of {len(outcomes)}: {counts}.', '', '## Reasons', '', *(
+        f'- {outcome.family}, {label}: {getattr(outcome, role)}.' for outcome in outcomes
+        for role, label in roles.items() if getattr(outcome, role))]
+
+
+def measured(names: Iterable[str], measure: Callable[[str], Any], networks: Mapping[str, Any]) -> Iterator[Any]:
+    """The row of each network; an error says which one is neither supported nor refused."""
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # MMPretrain's, about options and heads
+        warnings.simplefilter('ignore')  # about options and heads
         for name in names:
             try:
-                outcomes.append(measure(name))
+                yield measure(name)
             except Exception as error:
-                raise RuntimeError(f'{name} ({NETWORKS[name].config}) is neither supported nor refused') from error
-    return outcomes
+                raise RuntimeError(f'{name} ({networks[name].config}) is neither supported nor refused') from error
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def write_page(argv: list[str] | None, description: str | None, problem: str, text: Callable[[], str],
+               log_level: str) -> None:
+    """A tool's ``main``: writes the table, unless there is a problem with the families."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='the table, in Markdown')
     args = parser.parse_args(argv)
     with cli.one_line_errors():
-        if unsorted_folders():
-            raise ValueError(f'families.py does not sort these folders of configs: {", ".join(unsorted_folders())}')
+        if problem:
+            raise ValueError(problem)
         if not args.out.parent.is_dir():
             raise FileNotFoundError(f'--out {args.out}: there is no folder {args.out.parent}')
-    MMLogger.get_instance('compatibility', log_level='WARNING')  # a line a teacher otherwise
-    args.out.write_text(table(outcomes_of(NETWORKS)))
+    MMLogger.get_instance('compatibility', log_level=log_level)
+    args.out.write_text(text())
     print(args.out)
+
+
+def main(argv: list[str] | None = None) -> None:
+    unsorted = ', '.join(unsorted_folders())
+    write_page(argv, __doc__, unsorted and f'families.py does not sort these folders of configs: {unsorted}',
+               lambda: table(outcomes_of(NETWORKS)), log_level='WARNING')  # a line a teacher otherwise
 
 
 if __name__ == '__main__':

@@ -4,32 +4,28 @@ python tools/analysis/timm_compatibility.py --out configs/mix/TIMM.md
 
 The partner is a small CNN. A role is supported, or refused in one line before the step; anything else ends this tool.
 """
-import argparse
 import gc
 import sys
-import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import timm
 import torch
-from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from timm.models import _registry as timm_registry
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
-from analysis.compatibility import Refused, build, made, small_cnn, step
-from analysis.families import CLASSES
+from analysis.compatibility import Refused, answers, build, made, measured, step, summary, write_page
+from analysis.families import CLASSES, small_cnn
 from analysis.timm_families import NETWORKS, TimmNetwork
-from mmkd_atsc import cli
 from mmkd_atsc.models.algorithms import AdaptiveTeacherDistill, MultiTeacherDistill
 
 ROLES = dict(aekt_teacher='AEKT teacher', aekt_student='AEKT student', teacher='ATSC teacher', student='ATSC student')
 HEADER = """# Which families of timm teach and learn here
 
 Written by `tools/analysis/timm_compatibility.py`, which takes a step of each method in each role with the smallest
-network of every family of timm {version}; `tests/test_tools/test_timm_compatibility.py` compares. A family is a module
+network of every family of timm {version}; `tests/test_tools/test_compatibility.py` compares. A family is a module
 of `timm.models`. [COMPATIBILITY.md](COMPATIBILITY.md) is the same for MMPretrain's families, and
 [the page on mixing](README.md#teachers) shows the configs.
 
@@ -96,6 +92,7 @@ def atsc_step(backbone: dict[str, Any], teacher: BaseModel, network: TimmNetwork
 
 def measure(family: str) -> Outcome:
     """The row of a family."""
+    gc.collect()  # the networks of the family before
     network, reasons, idle, teaches, needs = NETWORKS[family], {}, [], '', ''
     torch.manual_seed(0)
     cnn = small_cnn(network)
@@ -132,51 +129,27 @@ def table(outcomes: Iterable[Outcome]) -> str:
     options = ', '.join(f'{key}={value!r}' for key, value in dict(BACKBONE, model_name='...').items())
     lines = [HEADER.format(version=timm.__version__, backbone=f'dict({options})'),
              f'| {" | ".join(columns)} |', '|---' * len(columns) + '|', *map(row, outcomes)]
-    counts = ', '.join(f'{label} {sum(not getattr(outcome, role) for outcome in outcomes)}'
-                       for role, label in ROLES.items())
-    lines += ['', f'Supported, of {len(outcomes)}: {counts}.', '', '## Reasons', '']
-    lines += [reason for outcome in outcomes for reason in reasons(outcome)]
+    lines += summary(outcomes, ROLES)
     return '\n'.join(lines) + '\n'
 
 
 def row(outcome: Outcome) -> str:
     """A line of the table."""
-    answers = ['no' if getattr(outcome, role) else 'yes' for role in ROLES]
-    cells = [outcome.family, f'`{outcome.network}`', *answers, outcome.teaches, outcome.needs, outcome.idle]
+    cells = [outcome.family, f'`{outcome.network}`', *answers(outcome, ROLES), outcome.teaches, outcome.needs,
+             outcome.idle]
     return f'| {" | ".join(cells)} |'
-
-
-def reasons(outcome: Outcome) -> list[str]:
-    """A line for each role that is not supported."""
-    return [f'- {outcome.family}, {label}: {getattr(outcome, role)}.' for role, label in ROLES.items()
-            if getattr(outcome, role)]
 
 
 def outcomes_of(families: Iterable[str]) -> Iterable[Outcome]:
     """The rows of some families."""
     gc.freeze()  # what is there now need not be looked at each time that a network's cycles are freed
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        for family in families:
-            try:
-                yield measure(family)
-                gc.collect()
-            except Exception as error:
-                raise RuntimeError(f'{family} ({NETWORKS[family].config}) is neither supported nor refused') from error
+    return measured(families, measure, NETWORKS)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='the table, in Markdown')
-    args = parser.parse_args(argv)
-    with cli.one_line_errors():
-        if missing_families():
-            raise ValueError(f'timm_families.py has no network of {", ".join(missing_families())}')
-        if not args.out.parent.is_dir():
-            raise FileNotFoundError(f'--out {args.out}: there is no folder {args.out.parent}')
-    MMLogger.get_instance('compatibility', log_level='ERROR')  # MMEngine lists each parameter that is initialised
-    args.out.write_text(table(outcomes_of(NETWORKS)))
-    print(args.out)
+    missing = ', '.join(missing_families())
+    write_page(argv, __doc__, missing and f'timm_families.py has no network of {missing}',
+               lambda: table(outcomes_of(NETWORKS)), log_level='ERROR')  # MMEngine lists each initialised parameter
 
 
 if __name__ == '__main__':
