@@ -190,8 +190,7 @@ def main(argv: list[str] | None = None) -> None:
             raise ValueError(f'{args.suite} needs a GPU, and there is none; cifar100-cpu is for the CPU')
         if suite.switches and not torch.cuda.is_available():
             print(f'{args.suite} is meant for a GPU, and there is none: it will take days', flush=True)
-        if args.budget is not None:
-            check_number('--budget', args.budget, above=0)
+        check_number('--budget', args.budget, above=0, optional=True)
         workers, cores = args.workers, len(os.sched_getaffinity(0))
         if workers is None:
             workers = min(suite.workers, cores) if torch.cuda.is_available() else cores

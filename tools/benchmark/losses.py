@@ -80,8 +80,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     with cli.one_line_errors():
         shapes = [parse_shape(text) for text in args.shapes]
-        if args.repeats is not None:
-            check_number('--repeats', args.repeats, 1, integer=True)
+        check_number('--repeats', args.repeats, 1, integer=True, optional=True)
         timing.have_alone()
         device = default_device()
         timing.set_tf32(False)

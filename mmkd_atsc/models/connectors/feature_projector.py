@@ -57,7 +57,7 @@ class FeatureProjector(BaseModule):
                  projectors: dict[str, dict] | None = None, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
         for name, value in dict(in_channels=in_channels, out_channels=out_channels, pool=pool).items():
-            check_number(name, 1 if value is None else value, low=1, integer=True)
+            check_number(name, value, low=1, integer=True, optional=True)
         for name, flag in dict(spatial=spatial, final_relu=final_relu).items():
             check_flag(name, flag is None or flag)
         self.in_channels, self.out_channels = in_channels, out_channels
